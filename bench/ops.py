@@ -1,0 +1,121 @@
+"""Pure tensor operations that more than one method uses. Masks are bool; True marks the entries that count."""
+
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+import torch
+
+from trl.kernels import ChunkedLogProbFunction
+
+_LOGPROB_CHUNK = 32768  # vocabulary entries projected at once
+
+
+def masked_sum(x: Float[Tensor, "*shape"], mask: Bool[Tensor, "*shape"]) -> Float[Tensor, ""]:
+    return torch.where(mask, x, 0).sum()
+
+
+def masked_mean(x: Float[Tensor, "*shape"], mask: Bool[Tensor, "*shape"]) -> Float[Tensor, ""]:
+    """Mean over the True entries; 0 when there are none."""
+    return masked_sum(x, mask) / mask.sum().clamp(min=1)
+
+
+def whiten(x: Float[Tensor, "*shape"], mask: Bool[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """`x` shifted to mean 0 and scaled to variance 1 over the mask; 0 outside it."""
+    centred = x - masked_mean(x, mask)
+    variance = masked_mean(centred.square(), mask)
+    return torch.where(mask, centred * torch.rsqrt(variance + 1e-8), 0)
+
+
+def completion_hidden(
+    backbone: nn.Module,
+    input_ids: Int[Tensor, "B T"],
+    prompt_lengths: Int[Tensor, " B"],
+    completion_mask: Bool[Tensor, "B C"],
+    offset: int = -1,
+) -> Float[Tensor, "N H"]:
+    """Hidden states at the completion's positions only, row by row; N is the number of True entries of the mask.
+
+    Rows are right-padded [prompt | completion | pad]. Under causal attention no real token sees a pad behind it, so
+    neither an attention mask nor position ids are needed. `offset` -1 gives the states that *predict* each completion
+    token, 0 the states at the tokens themselves.
+    """
+    hidden = backbone(input_ids=input_ids, use_cache=False).last_hidden_state
+    row, step = completion_mask.nonzero(as_tuple=True)
+    return hidden[row, prompt_lengths[row] + step + offset]
+
+
+def scatter(flat: Float[Tensor, " N"], mask: Bool[Tensor, "B C"]) -> Float[Tensor, "B C"]:
+    """The inverse of `x[mask]`: values back at their places, 0 elsewhere."""
+    return flat.new_zeros(mask.shape).masked_scatter(mask, flat)
+
+
+def logps_and_entropy(
+    model: nn.Module,
+    input_ids: Int[Tensor, "B T"],
+    prompt_lengths: Int[Tensor, " B"],
+    completion_ids: Int[Tensor, "B C"],
+    completion_mask: Bool[Tensor, "B C"],
+    temperature: float = 1.0,
+) -> tuple[Float[Tensor, "B C"], Float[Tensor, "B C"]]:
+    """log pi(token) and the entropy of pi at each completion position, in nats, without the (B, T, V) logits.
+
+    Logits are divided by `temperature` before the softmax. Both are 0 outside the mask. Only completion positions
+    reach the LM head, which TRL's kernel projects in tiles.
+    """
+    hidden = completion_hidden(model.base_model, input_ids, prompt_lengths, completion_mask)
+    head = model.get_output_embeddings()
+    logps, entropy, *_ = ChunkedLogProbFunction.apply(
+        hidden,
+        head.weight.to(hidden.dtype),
+        head.bias,
+        completion_ids[completion_mask],
+        temperature,
+        _LOGPROB_CHUNK,
+        None,
+        1.0,
+        ("log_probs", "entropy"),
+    )
+    return scatter(logps.float(), completion_mask), scatter(entropy.float(), completion_mask)
+
+
+def completion_values(
+    value_model: nn.Module,
+    input_ids: Int[Tensor, "B T"],
+    prompt_lengths: Int[Tensor, " B"],
+    completion_mask: Bool[Tensor, "B C"],
+) -> Float[Tensor, "B C"]:
+    """V(s) before each completion token is chosen: the value head on the state that predicts the token."""
+    hidden = completion_hidden(value_model.base_model, input_ids, prompt_lengths, completion_mask)
+    return scatter(value_model.score(hidden).squeeze(-1).float(), completion_mask)
+
+
+def last_token_scores(
+    reward_model: nn.Module,
+    input_ids: Int[Tensor, "B T"],
+    lengths: Int[Tensor, " B"],
+) -> Float[Tensor, " B"]:
+    """The reward head at the last real token of each right-padded row of `lengths` tokens."""
+    hidden = reward_model.base_model(input_ids=input_ids, use_cache=False).last_hidden_state
+    rows = torch.arange(input_ids.size(0), device=input_ids.device)
+    return reward_model.score(hidden[rows, lengths - 1]).squeeze(-1).float()
+
+
+def generalized_advantages(
+    rewards: Float[Tensor, "B C"],
+    values: Float[Tensor, "B C"],
+    mask: Bool[Tensor, "B C"],
+    gamma: float,
+    lam: float,
+) -> tuple[Float[Tensor, "B C"], Float[Tensor, "B C"]]:
+    """Advantages and returns by GAE (Eq. 16, Schulman et al. 2016), 0 outside the mask.
+
+    delta_t = r_t + gamma V_{t+1} - V_t and A_t = delta_t + gamma lambda A_{t+1}; the value after the last token is 0.
+    The mask of each row is a prefix.
+    """
+    rewards, values = torch.where(mask, rewards, 0), torch.where(mask, values, 0)
+    next_values = torch.cat([values[:, 1:], torch.zeros_like(values[:, :1])], dim=1)
+    deltas = rewards + gamma * next_values - values
+    advantages, running = torch.zeros_like(rewards), torch.zeros_like(rewards[:, 0])
+    for t in reversed(range(rewards.size(1))):
+        running = deltas[:, t] + gamma * lam * running
+        advantages[:, t] = running
+    return torch.where(mask, advantages, 0), torch.where(mask, advantages + values, 0)

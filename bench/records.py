@@ -1,0 +1,117 @@
+"""The records that walk between rooms. Frozen; every tensor field carries its axes.
+
+Axes: B batch, T prompt + completion, C completion, V vocabulary.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+VerdictLabel = Literal["a", "b", "tie", "unparsed"]
+GoldReward = Callable[[str, str], float]
+"""(prompt_id, completion) -> gold reward, for data whose truth is known."""
+
+
+@dataclass(frozen=True)
+class Demonstration:
+    """A prompt and the human summary the SFT model learns from. Texts are stripped."""
+
+    id: str
+    prompt: str
+    completion: str
+
+
+@dataclass(frozen=True)
+class PreferencePair:
+    """Two summaries of one prompt, the better one first; `reference` is the human summary where there is one."""
+
+    id: str
+    prompt: str
+    chosen: str
+    rejected: str
+    reference: str | None = None
+
+
+@dataclass(frozen=True)
+class EvalPrompt:
+    """A held-out prompt with its reference summary (the human TL;DR)."""
+
+    id: str
+    prompt: str
+    reference: str
+
+
+@dataclass(frozen=True)
+class ComparisonData:
+    """Everything both arms and the evaluator read, split by post.
+
+    Attributes:
+        demonstrations: "train" and "validation".
+        preferences: "train" (both arms), "judge" (the judge's reward model alone), "validation" (held out).
+        eval_prompts: held-out prompts that every arm is scored on.
+        gold: the known reward, or None where the truth is not known.
+        trivial_policies: policy -> prompt id -> summary on the evaluation prompts, to check the gold reward against.
+        source: where the data came from: name, revision or file hashes.
+        dropped: reason -> number of rows left out while loading (ties, identical pairs, ...).
+    """
+
+    demonstrations: Mapping[str, list[Demonstration]]
+    preferences: Mapping[str, list[PreferencePair]]
+    eval_prompts: list[EvalPrompt]
+    source: Mapping[str, str]
+    gold: GoldReward | None = None
+    trivial_policies: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    dropped: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """Completions sampled for a batch of prompts, right-padded as [prompt | completion | pad]."""
+
+    input_ids: Int[Tensor, "B T"]
+    prompt_lengths: Int[Tensor, " B"]
+    completion_ids: Int[Tensor, "B C"]
+    completion_mask: Bool[Tensor, "B C"]  # True on sampled tokens, the EOS included
+    logps: Float[Tensor, "B C"]  # log pi(token) at the sampling temperature, 0 outside the mask
+    is_finished: Bool[Tensor, " B"]  # True where EOS was sampled before the token limit
+
+
+@dataclass(frozen=True)
+class Completion:
+    """One sampled summary as it is stored and judged; log-probs in nats, summed over the completion."""
+
+    arm: str
+    prompt_id: str
+    completion: str
+    temperature: float
+    n_tokens: int
+    finished: bool
+    logp: float | None = None  # under the arm's own policy
+    ref_logp: float | None = None  # under the SFT model
+    kl: float | None = None  # exact per-token KL(policy || SFT model) summed along the sample, nats
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a judge said of one pair in one order: "a" means the summary of `arm_a` is better."""
+
+    prompt_id: str
+    arm_a: str
+    arm_b: str
+    order: Literal["ab", "ba"]  # which of the two the judge saw first
+    verdict: VerdictLabel
+    judge: str
+    prompt_hash: str  # of the judge's prompt template; "" for judges without one
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate with its 95 % interval over n prompts."""
+
+    value: float
+    low: float
+    high: float
+    n: int

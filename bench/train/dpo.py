@@ -1,0 +1,61 @@
+"""DPO: the policy trained on preference pairs directly, against the SFT model as reference."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from trl import DPOConfig, DPOTrainer
+
+from bench.models.shared_prefix import shared_prefix
+from bench.records import PreferencePair
+from bench.train.config import DPOSettings
+from bench.train.trl_common import LogCallback, TrainingLog, training_arguments
+
+
+class _PackedDPOTrainer(DPOTrainer):
+    """TRL's trainer, its reference pass packed too: that pass runs inside `__init__`."""
+
+    def _precompute_ref_logps(self, dataset: Dataset, *args: Any, **kwargs: Any) -> Dataset:
+        with shared_prefix(self.model.base_model):
+            return super()._precompute_ref_logps(dataset, *args, **kwargs)
+
+
+def train_dpo(
+    sft_folder: Path,
+    tokenizer: PreTrainedTokenizerBase,
+    pairs: Sequence[PreferencePair],
+    settings: DPOSettings,
+    *,
+    epochs: float,
+    seed: int,
+    device: torch.device,
+    bf16: bool,
+    scratch: Path,
+) -> tuple[PreTrainedModel, TrainingLog]:
+    """The trained policy and the log's rows.
+
+    The reference log-probs are computed once, by the SFT model before its first step, so that a single model is resident.
+    """
+    callback = LogCallback("dpo", "loss")
+    rows = [{"prompt": p.prompt, "chosen": f" {p.chosen}", "rejected": f" {p.rejected}"} for p in pairs]
+    arguments = training_arguments(settings, epochs=epochs, scratch=scratch, seed=seed, device=device, bf16=bf16)
+    trainer = _PackedDPOTrainer(
+        model=str(sft_folder),
+        args=DPOConfig(
+            **arguments,
+            beta=settings.beta,
+            loss_type=settings.loss_type,
+            label_smoothing=settings.label_smoothing,
+            precompute_ref_log_probs=True,
+            model_init_kwargs={"dtype": torch.float32, "use_safetensors": True},
+        ),
+        train_dataset=Dataset.from_list(rows),
+        processing_class=tokenizer,
+        callbacks=[callback],
+    )
+    with shared_prefix(trainer.model.base_model):
+        trainer.train()
+    return trainer.model, callback.rows

@@ -1,0 +1,43 @@
+"""The reward model: a scalar head on the SFT model's backbone, trained on preference pairs."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from datasets import Dataset
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from trl import RewardConfig, RewardTrainer
+
+from bench.models.shared_prefix import shared_prefix
+from bench.records import PreferencePair
+from bench.train.config import RewardSettings
+from bench.train.trl_common import LogCallback, TrainingLog, training_arguments
+
+
+def train_reward_model(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    pairs: Sequence[PreferencePair],
+    settings: RewardSettings,
+    *,
+    stage: str,
+    epochs: float,
+    seed: int,
+    device: torch.device,
+    bf16: bool,
+    scratch: Path,
+) -> TrainingLog:
+    """Train `model` in place with -log sigma(r_chosen - r_rejected) at the last token; the log's rows are returned."""
+    callback = LogCallback(stage, "accuracy")
+    rows = [{"chosen": f"{p.prompt} {p.chosen}", "rejected": f"{p.prompt} {p.rejected}"} for p in pairs]
+    arguments = training_arguments(settings, epochs=epochs, scratch=scratch, seed=seed, device=device, bf16=bf16)
+    trainer = RewardTrainer(
+        model=model,
+        args=RewardConfig(**arguments),
+        train_dataset=Dataset.from_list(rows),
+        processing_class=tokenizer,
+        callbacks=[callback],
+    )
+    with shared_prefix(trainer.model.base_model):
+        trainer.train()
+    return callback.rows

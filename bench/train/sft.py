@@ -1,0 +1,40 @@
+"""Supervised fine-tuning: the common start of every arm."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from datasets import Dataset
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from trl import SFTConfig, SFTTrainer
+
+from bench.records import Demonstration
+from bench.train.config import SFTSettings
+from bench.train.trl_common import LogCallback, TrainingLog, training_arguments
+
+
+def train_sft(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    demonstrations: Sequence[Demonstration],
+    settings: SFTSettings,
+    *,
+    epochs: float,
+    seed: int,
+    device: torch.device,
+    bf16: bool,
+    scratch: Path,
+) -> TrainingLog:
+    """Train `model` in place on the completions of the demonstrations, EOS included; the log's rows are returned."""
+    callback = LogCallback("sft", "loss")
+    dataset = Dataset.from_list([{"prompt": d.prompt, "completion": f" {d.completion}"} for d in demonstrations])
+    arguments = training_arguments(settings, epochs=epochs, scratch=scratch, seed=seed, device=device, bf16=bf16)
+    trainer = SFTTrainer(
+        model=model,
+        args=SFTConfig(**arguments, completion_only_loss=True),
+        train_dataset=dataset,
+        processing_class=tokenizer,
+        callbacks=[callback],
+    )
+    trainer.train()
+    return callback.rows

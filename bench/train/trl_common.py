@@ -1,0 +1,88 @@
+"""What the three TRL trainers share: their arguments, their log, and their progress."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import datasets
+import torch
+import trl.trainer.utils
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.utils import logging as transformers_logging
+
+from bench.progress import StageBar
+from bench.train.config import OptimizerSettings
+
+# TRL projects every position through the LM head unless the device has Triton; only the completion's are needed.
+# This name decides that and nothing else in this module (the kernels look up their own).
+trl.trainer.utils._use_triton = lambda device: True
+
+datasets.disable_progress_bars()
+transformers_logging.disable_progress_bar()
+
+TrainingLog = list[dict[str, float | None]]
+
+
+def training_arguments(
+    settings: OptimizerSettings, *, epochs: float, scratch: Path, seed: int, device: torch.device, bf16: bool
+) -> dict[str, Any]:
+    """Keyword arguments for SFTConfig, RewardConfig and DPOConfig. Nothing is saved: the pipeline keeps the result."""
+    return dict(
+        output_dir=str(scratch),
+        num_train_epochs=epochs,
+        per_device_train_batch_size=settings.micro_batch_size,
+        gradient_accumulation_steps=settings.batch_size // settings.micro_batch_size,
+        learning_rate=settings.learning_rate,
+        lr_scheduler_type=settings.schedule,
+        warmup_steps=settings.warmup_steps,
+        optim="adamw_torch_fused" if settings.optimizer == "adamw" else "rmsprop",
+        adam_epsilon=settings.eps,
+        weight_decay=settings.weight_decay,
+        max_grad_norm=settings.max_grad_norm,
+        max_length=None,  # the data room has cut the posts; cutting here would lose the EOS
+        use_cpu=device.type == "cpu",
+        bf16=bf16,
+        gradient_checkpointing=False,
+        logging_steps=1,
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        seed=seed,
+        data_seed=seed,
+        dataloader_pin_memory=device.type == "cuda",
+    )
+
+
+class LogCallback(TrainerCallback):
+    """Collects the trainer's log rows and moves the stage's bar; `shown` is the number beside it."""
+
+    def __init__(self, stage: str, shown: str) -> None:
+        self.stage, self.shown = stage, shown
+        self.rows: TrainingLog = []
+        self._bar: StageBar | None = None
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self._bar = StageBar(self.stage, state.max_steps, "steps")
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if not logs or self.shown not in logs or self._bar is None:
+            return  # the closing summary of the run
+        # A NaN has no place in JSON; null says that the number could not be computed.
+        row = {key: value if math.isfinite(value) else None for key, value in logs.items()}
+        self.rows.append({"step": state.global_step, **row})
+        self._bar.update(1, **{self.shown: logs[self.shown]})
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if self._bar is not None:
+            self._bar.close()

@@ -1,0 +1,52 @@
+"""Raw text to records: where the data comes from, how prompts are written, and how posts are split."""
+
+from bench.data.config import CnnDmConfig, FilesConfig, TldrConfig
+from bench.data.hub import load_cnn_dm, load_tldr
+from bench.data.local import load_files
+from bench.data.prompts import completion_text, truncate_prompts
+from bench.data.splits import SplitLimits, check_no_leak, split_hash, subsample
+from bench.data.statistics import data_statistics, format_statistics
+from bench.data.synthetic import SyntheticConfig, build
+from bench.records import ComparisonData
+
+DataConfig = SyntheticConfig | FilesConfig | TldrConfig | CnnDmConfig
+
+__all__ = [
+    "CnnDmConfig",
+    "DataConfig",
+    "FilesConfig",
+    "SplitLimits",
+    "SyntheticConfig",
+    "TldrConfig",
+    "check_no_leak",
+    "completion_text",
+    "data_statistics",
+    "format_statistics",
+    "load",
+    "split_hash",
+    "subsample",
+    "truncate_prompts",
+]
+
+
+def load(config: DataConfig, seed: int) -> ComparisonData:
+    """The data a config names, no post in two splits.
+
+    `seed` draws the built-in world. Given data is split by `data.split_seed`, whatever the run's seed, so
+    that runs of several seeds are scored on the same posts.
+
+    Raises:
+        DataError: the data cannot be used; the message names the file and row.
+        ResourceError: the Hub is needed and cannot be reached.
+    """
+    match config:
+        case SyntheticConfig():
+            data = build(config, seed)
+        case FilesConfig():
+            data = load_files(config)
+        case TldrConfig():
+            data = load_tldr(config)
+        case CnnDmConfig():
+            data = load_cnn_dm(config)
+    check_no_leak(data)
+    return data

@@ -1,0 +1,157 @@
+"""Where the data comes from. `data=synthetic` has its config beside its world, in `synthetic.py`."""
+
+import re
+from dataclasses import dataclass, field
+
+from bench.validation import require
+
+IDENTICAL_PAIRS = ("error", "drop")
+
+
+@dataclass(frozen=True)
+class ColumnsConfig:
+    """Which column of the user's files holds what.
+
+    `id` and `reference` may be absent from a file as long as they keep their default names.
+    """
+
+    id: str | None = "id"
+    prompt: str = "prompt"
+    post: str | None = None
+    title: str | None = None
+    subreddit: str | None = None
+    chosen: str = "chosen"
+    rejected: str = "rejected"
+    tie: str | None = None
+    reference: str | None = "reference"
+    completion: str = "completion"
+
+    def __post_init__(self) -> None:
+        built_from_post = self.post is not None and self.title is not None
+        require(
+            (self.post is None) == (self.title is None),
+            "data.columns.title",
+            self.title,
+            "must be given together with data.columns.post",
+        )
+        require(
+            self.subreddit is None or built_from_post,
+            "data.columns.subreddit",
+            self.subreddit,
+            "needs data.columns.post and data.columns.title",
+        )
+
+
+@dataclass(frozen=True)
+class DemonstrationFilesConfig:
+    """Path patterns, relative to data.root; `unsplit` replaces the other three."""
+
+    unsplit: str | None = None
+    train: str | None = "demonstrations/train.*"
+    validation: str | None = "demonstrations/validation.*"
+    test: str | None = "demonstrations/test.*"
+
+
+@dataclass(frozen=True)
+class PreferenceFilesConfig:
+    """Path patterns, relative to data.root; `unsplit` replaces the other four."""
+
+    unsplit: str | None = None
+    train: str | None = "preferences/train.*"
+    judge: str | None = None
+    validation: str | None = "preferences/validation.*"
+    test: str | None = "preferences/test.*"
+
+
+@dataclass(frozen=True)
+class FilesConfig:
+    """A user's own JSONL, CSV or Parquet files."""
+
+    kind: str = "files"
+    root: str = "."
+    demonstrations: DemonstrationFilesConfig = field(default_factory=DemonstrationFilesConfig)
+    preferences: PreferenceFilesConfig = field(default_factory=PreferenceFilesConfig)
+    columns: ColumnsConfig = field(default_factory=ColumnsConfig)
+    demonstrations_from_chosen: bool = False
+    identical_pairs: str = "error"
+    judge_fraction: float = 0.25
+    validation_fraction: float = 0.1
+    test_fraction: float = 0.1
+    split_seed: int = 0
+
+    def __post_init__(self) -> None:
+        _require_common(self.kind, "files", self.identical_pairs, self.judge_fraction)
+        for name in ("validation_fraction", "test_fraction"):
+            require(
+                0 < getattr(self, name) < 1, f"data.{name}", getattr(self, name), "must be between 0 and 1"
+            )
+        require(
+            self.validation_fraction + self.test_fraction < 1,
+            "data.validation_fraction + data.test_fraction",
+            self.validation_fraction + self.test_fraction,
+            "must be below 1",
+        )
+        demonstrations, preferences = self.demonstrations, self.preferences
+        require(
+            bool(self.demonstrations_from_chosen or demonstrations.unsplit or demonstrations.train),
+            "data.demonstrations.train",
+            demonstrations.train,
+            "must name a file (SFT needs demonstrations;"
+            " data.demonstrations_from_chosen=true uses the chosen summaries)",
+        )
+        for name in ("train", "validation"):
+            require(
+                bool(preferences.unsplit or getattr(preferences, name)),
+                f"data.preferences.{name}",
+                getattr(preferences, name),
+                "must name a file (data.preferences.unsplit takes one file and splits it by post)",
+            )
+
+
+@dataclass(frozen=True)
+class TldrConfig:
+    """Reddit TL;DR from the Hub: filtered demonstrations and OpenAI's human comparisons."""
+
+    kind: str = "tldr"
+    demonstrations_repository: str = "trl-lib/tldr"
+    demonstrations_revision: str = "21233da376667088e6eb1ce4ce19ed832c2935d3"
+    comparisons_repository: str = "openai/summarize_from_feedback"
+    comparisons_revision: str = "195fc27ff714b2aff32ab8aba9bbee1d35663700"
+    identical_pairs: str = "drop"
+    judge_fraction: float = 0.25
+    split_seed: int = 0
+
+    def __post_init__(self) -> None:
+        _require_common(self.kind, "tldr", self.identical_pairs, self.judge_fraction)
+        _require_commit("demonstrations_revision", self.demonstrations_revision)
+        _require_commit("comparisons_revision", self.comparisons_revision)
+
+
+@dataclass(frozen=True)
+class CnnDmConfig:
+    """CNN/DailyMail 3.0.0 from the Hub: test articles only, for policies trained elsewhere."""
+
+    kind: str = "cnn_dm"
+    repository: str = "abisee/cnn_dailymail"
+    revision: str = "96df5e686bee6baa90b8bee7c28b81fa3fa6223d"
+
+    def __post_init__(self) -> None:
+        require(self.kind == "cnn_dm", "data.kind", self.kind, "must be 'cnn_dm'")
+        _require_commit("revision", self.revision)
+
+
+def _require_common(kind: str, expected_kind: str, identical_pairs: str, judge_fraction: float) -> None:
+    require(kind == expected_kind, "data.kind", kind, f"must be {expected_kind!r}")
+    require(
+        identical_pairs in IDENTICAL_PAIRS,
+        "data.identical_pairs",
+        identical_pairs,
+        f"must be one of {', '.join(IDENTICAL_PAIRS)}",
+    )
+    require(0 <= judge_fraction < 1, "data.judge_fraction", judge_fraction, "must be at least 0 and below 1")
+
+
+def _require_commit(name: str, revision: str) -> None:
+    """A branch or tag can move, and then one config no longer names one data set."""
+    is_commit = re.fullmatch(r"[0-9a-f]{40}", revision) is not None
+    require(is_commit, f"data.{name}", revision, "must be a full commit (40 hex digits)")

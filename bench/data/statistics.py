@@ -1,0 +1,85 @@
+"""What the data is like, before anything is trained on it."""
+
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from bench.data.prompts import completion_text
+from bench.records import ComparisonData
+
+
+def data_statistics(
+    data: ComparisonData, count_tokens: Callable[[str], int], truncated_prompts: int = 0
+) -> dict[str, Any]:
+    """The `data` field of metrics.json.
+
+    Lengths are in tokens, without EOS: `prompt_tokens` over the distinct prompts, `completion_tokens` over
+    every summary (demonstrations, chosen, rejected, reference summaries of test posts); None where there are
+    none. `longer_wins` is the share of training pairs whose chosen summary is longer (equal lengths count
+    half), None without pairs.
+    """
+    count = cache(count_tokens)
+    demonstrations = [d for rows in data.demonstrations.values() for d in rows]
+    pairs = [pair for rows in data.preferences.values() for pair in rows]
+    prompts = dict.fromkeys(record.prompt for record in [*demonstrations, *pairs, *data.eval_prompts])
+    summaries = [d.completion for d in demonstrations]
+    summaries += [text for pair in pairs for text in (pair.chosen, pair.rejected)]
+    summaries += [prompt.reference for prompt in data.eval_prompts]
+
+    def length(summary: str) -> int:
+        return count(completion_text(summary))
+
+    differences = [length(pair.chosen) - length(pair.rejected) for pair in data.preferences["train"]]
+    return {
+        "counts": {
+            "demonstrations": {split: len(rows) for split, rows in data.demonstrations.items()},
+            "preferences": {split: len(rows) for split, rows in data.preferences.items()},
+            "eval_prompts": len(data.eval_prompts),
+        },
+        "prompt_tokens": _length_summary([count(prompt) for prompt in prompts]),
+        "completion_tokens": _length_summary([length(summary) for summary in summaries]),
+        "dropped": dict(data.dropped),
+        "longer_wins": float(np.mean([(np.sign(d) + 1) / 2 for d in differences])) if differences else None,
+        "truncated_prompts": truncated_prompts,
+    }
+
+
+def format_statistics(statistics: dict[str, Any]) -> str:
+    """A small table for the terminal."""
+    counts = statistics["counts"]
+    splits = ["train", "judge", "validation", "test"]
+    table = {
+        "demonstrations": counts["demonstrations"],
+        "preference pairs": counts["preferences"],
+        "evaluation prompts": {"test": counts["eval_prompts"]},
+    }
+    lines = ["".join([f"{'':<20}", *(f"{split:>12}" for split in splits)])]
+    for name, by_split in table.items():
+        lines.append("".join([f"{name:<20}", *(f"{_cell(by_split.get(split)):>12}" for split in splits)]))
+    lines.append("")
+    lines.append("".join([f"{'length in tokens':<20}", *(f"{name:>12}" for name in ("mean", "p95", "max"))]))
+    for name in ("prompt_tokens", "completion_tokens"):
+        row = statistics[name]
+        cells = [f"{row['mean']:.1f}", f"{row['p95']:.0f}", f"{row['max']}"] if row else ["-"] * 3
+        lines.append("".join([f"{name.split('_')[0] + 's':<20}", *(f"{cell:>12}" for cell in cells)]))
+    lines.append("")
+    if statistics["longer_wins"] is not None:
+        lines.append(
+            f"the longer summary is the chosen one in {statistics['longer_wins']:.1%} of training pairs"
+        )
+    lines.append(f"prompts cut to fit: {statistics['truncated_prompts']:,}")
+    dropped = [f"{n:,} {reason}" for reason, n in statistics["dropped"].items()]
+    lines.append(f"rows left out: {', '.join(dropped) or 'none'}")
+    return "\n".join(lines)
+
+
+def _length_summary(lengths: Sequence[int]) -> dict[str, float | int] | None:
+    if not lengths:
+        return None
+    return {"mean": float(np.mean(lengths)), "p95": float(np.percentile(lengths, 95)), "max": max(lengths)}
+
+
+def _cell(count: int | None) -> str:
+    return "" if count is None else f"{count:,}"

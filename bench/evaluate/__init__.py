@@ -1,0 +1,1 @@
+"""Completions in, numbers with intervals out; the same code for every arm."""

@@ -1,0 +1,1 @@
+"""Judges: given two summaries of one prompt, say which is better."""

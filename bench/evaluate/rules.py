@@ -1,0 +1,64 @@
+"""Trivial rules on preference pairs: what a reward model has to beat to have learned more than a trick."""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from bench.errors import DataError
+from bench.evaluate.rouge import rouge_scores
+from bench.evaluate.statistics import RESAMPLES, estimate, proportion_interval
+from bench.records import PreferencePair
+
+TITLE = re.compile(r"^TITLE:[ \t]*(.*)$", re.MULTILINE)
+
+
+def pair_scores(chosen: Sequence[float], rejected: Sequence[float]) -> list[float]:
+    """Per pair 1 where the chosen summary has the higher number, 0 where the rejected has, 0.5 if equal."""
+    return [
+        0.5 if better == worse else float(better > worse)
+        for better, worse in zip(chosen, rejected, strict=True)
+    ]
+
+
+def longer_wins(
+    pairs: Sequence[PreferencePair], lengths: Sequence[tuple[int, int]] | None = None
+) -> list[float]:
+    """Pair scores of "the longer summary wins".
+
+    Args:
+        lengths: (chosen, rejected) lengths in the unit of choice, such as tokens; words where not given.
+    """
+    if lengths is None:
+        lengths = [(len(pair.chosen.split()), len(pair.rejected.split())) for pair in pairs]
+    if len(lengths) != len(pairs):
+        raise DataError(
+            f"longer_wins needs one pair of lengths per pair, got {len(lengths)} for {len(pairs)}"
+        )
+    return pair_scores([chosen for chosen, _ in lengths], [rejected for _, rejected in lengths])
+
+
+def title_overlap_wins(pairs: Sequence[PreferencePair], use_stemmer: bool = True) -> list[float]:
+    """Pair scores of "the summary with the higher ROUGE-1 F1 to the post's title wins"."""
+    titles = [post_title(pair.prompt) for pair in pairs]
+
+    def overlap(summaries: list[str]) -> list[float]:
+        return rouge_scores(summaries, titles, use_stemmer, rouge_types=("rouge1",))["rouge1"]
+
+    return pair_scores(overlap([pair.chosen for pair in pairs]), overlap([pair.rejected for pair in pairs]))
+
+
+def post_title(prompt: str) -> str:
+    """What follows "TITLE:" in a TL;DR prompt; in a prompt without one, its first line that is not blank."""
+    if match := TITLE.search(prompt):
+        return match[1].strip()
+    return next((line.strip() for line in prompt.splitlines() if line.strip()), "")
+
+
+def accuracy(scores: Sequence[float], seed: int, resamples: int = RESAMPLES) -> dict[str, Any]:
+    """Estimate of the share of pairs that a rule or reward model orders as labelled, from its pair scores."""
+    return estimate(proportion_interval(scores, seed, resamples))
+
+
+def agreement(scores: Sequence[float], other: Sequence[float]) -> list[float]:
+    """Per pair 1 where two rules prefer the same summary, 0 if opposite ones, 0.5 if only one ties."""
+    return [1.0 - abs(mine - theirs) for mine, theirs in zip(scores, other, strict=True)]

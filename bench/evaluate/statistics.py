@@ -1,0 +1,115 @@
+"""Means with 95 % intervals, paired comparisons, and the three words a claim can end in.
+
+The prompt (or the preference pair) is the unit of resampling throughout: what is measured on one prompt is
+one value.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+from scipy import stats
+
+from bench.errors import DataError
+from bench.records import Interval
+
+Decision = Literal["supported", "contradicted", "not decided at this n"]
+SUPPORTED: Decision = "supported"
+CONTRADICTED: Decision = "contradicted"
+NOT_DECIDED: Decision = "not decided at this n"
+
+RESAMPLES = 2000
+ALPHA = 0.05
+BATCH_ELEMENTS = 2**22
+"""Resampled values held at once (32 MiB), so that memory does not grow with n."""
+
+
+def bootstrap_mean(
+    values: Sequence[float],
+    seed: int,
+    resamples: int = RESAMPLES,
+    bounds: tuple[float, float] | None = None,
+) -> Interval:
+    """Mean of `values` with its BCa bootstrap interval (Efron 1987), a function of the values and the seed.
+
+    Where all values are equal a bootstrap has nothing to resample and would claim certainty. `bounds`, the
+    range that a value can take, gives an honest interval instead: with 97.5 % confidence at most a share
+    1 - 0.025^(1/n) of the population differs from the value seen (Clopper & Pearson 1934, none of n), and
+    that share may lie anywhere within the bounds. For n wins of n this is the Clopper-Pearson interval.
+    Without bounds the interval of equal values is the value itself, and that of a single value is infinite:
+    one prompt says nothing about the spread.
+
+    Raises:
+        DataError: no values, or one that is not finite.
+    """
+    x = np.asarray(values, dtype=np.float64)
+    if x.size == 0:
+        raise DataError("cannot average: no values (no prompt was scored)")
+    if not np.isfinite(x).all():
+        raise DataError(f"cannot average: {int((~np.isfinite(x)).sum())} of {x.size} values are not finite")
+    mean = float(x.mean())
+    if np.ptp(x) <= 1e-12 * np.abs(x).max():  # equal but for rounding, which BCa would take for variation
+        if bounds is None:
+            low, high = (-math.inf, math.inf) if x.size == 1 else (mean, mean)
+        else:
+            differing = 1 - (ALPHA / 2) ** (1 / x.size)
+            low, high = (mean + differing * (bound - mean) for bound in bounds)
+        return Interval(mean, low, high, x.size)
+    interval = stats.bootstrap(
+        (x,),
+        np.mean,
+        n_resamples=resamples,
+        batch=max(1, BATCH_ELEMENTS // x.size),
+        confidence_level=1 - ALPHA,
+        method="BCa",
+        rng=np.random.default_rng(seed),
+    ).confidence_interval
+    return Interval(mean, float(interval.low), float(interval.high), x.size)
+
+
+def proportion_interval(values: Sequence[float], seed: int, resamples: int = RESAMPLES) -> Interval:
+    """Share with its interval, from one value in [0, 1] per prompt (a tie is 0.5)."""
+    return bootstrap_mean(values, seed, resamples, bounds=(0.0, 1.0))
+
+
+def paired_difference(
+    a: Sequence[float],
+    b: Sequence[float],
+    seed: int,
+    resamples: int = RESAMPLES,
+    bounds: tuple[float, float] | None = None,
+) -> Interval:
+    """Mean of a - b with its interval, where a[i] and b[i] belong to one prompt; `bounds` are those of a - b.
+
+    For two scores in [0, 1], as of two rules on the same preference pairs, the bounds are (-1, 1).
+    """
+    if len(a) != len(b):
+        raise DataError(f"cannot pair {len(a)} values with {len(b)}: both sides need the same prompts")
+    return bootstrap_mean(np.subtract(a, b).tolist(), seed, resamples, bounds)
+
+
+def sign_test(wins: int, losses: int) -> float:
+    """Two-sided p-value of `wins` against `losses` under a fair coin; ties are left out by the caller."""
+    if wins + losses == 0:
+        return 1.0
+    return float(stats.binomtest(wins, wins + losses, 0.5).pvalue)
+
+
+def decide(interval: Interval, threshold: float) -> Decision:
+    """Whether the quantity lies above `threshold`, as far as its interval can tell."""
+    if interval.low > threshold:
+        return SUPPORTED
+    if interval.high < threshold:
+        return CONTRADICTED
+    return NOT_DECIDED
+
+
+def estimate(interval: Interval) -> dict[str, Any]:
+    """The `{"value", "ci95", "n"}` of metrics.json; `ci95` is None where the interval is unbounded."""
+    bounded = math.isfinite(interval.low) and math.isfinite(interval.high)
+    return {
+        "value": interval.value,
+        "ci95": [interval.low, interval.high] if bounded else None,
+        "n": interval.n,
+    }

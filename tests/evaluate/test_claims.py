@@ -1,0 +1,135 @@
+import copy
+
+import pytest
+
+from bench.evaluate.claims import verdicts_on_claims
+
+
+def judged(low, value, high):
+    return {"value": value, "ci95": [low, high], "n": 256, "ties": 3, "unparsed": 0, "flip_rate": 0.0}
+
+
+METRICS = {
+    "arms": {
+        "ppo": {
+            "cost": {"device_hours": 0.6, "peak_memory_gib": 3.0, "models_resident": 4},
+            "kl_ref": {"value": 7.5, "ci95": [7.0, 8.0], "n": 256, "estimator": "exact"},
+        },
+        "dpo": {
+            "cost": {"device_hours": 0.2, "peak_memory_gib": 2.0, "models_resident": 2},
+            "kl_ref": {"value": 5.0, "ci95": [4.5, 5.5], "n": 256, "estimator": "exact"},
+        },
+    },
+    "head_to_head": {
+        "dpo_vs_ppo": {
+            "win_rate": {"gold": judged(0.51, 0.57, 0.63), "reward_model": judged(0.3, 0.36, 0.42)},
+            "p_value": {"gold": 0.02, "reward_model": 0.0001},
+        }
+    },
+    "implicit_reward": {"minus_reward_model": {"value": -0.04, "ci95": [-0.06, -0.02], "n": 1000}},
+}
+
+
+def claim(number, metrics=METRICS, **options):
+    claims = verdicts_on_claims(metrics, **options)
+    assert [entry["claim"] for entry in claims] == [1, 2, 3, 4, 5]
+    assert all(set(e) == {"claim", "statement", "measure", "estimate", "verdict"} for e in claims)
+    return claims[number - 1]
+
+
+def changed(value, *path):
+    metrics = copy.deepcopy(METRICS)
+    node = metrics
+    for key in path[:-1]:
+        node = node[key]
+    node[path[-1]] = value
+    return metrics
+
+
+def test_cost_is_a_ratio_measured_once():
+    assert claim(1)["estimate"] == {"value": pytest.approx(3.0), "ci95": None, "n": 1}
+    assert claim(2)["estimate"] == {
+        "value": pytest.approx(1.5),
+        "ci95": None,
+        "n": 1,
+        "models_resident": {"ppo": 4, "dpo": 2},
+    }
+
+
+@pytest.mark.parametrize(("number", "field"), [(1, "device_hours"), (2, "peak_memory_gib")])
+@pytest.mark.parametrize(
+    ("ratio", "verdict"),
+    [
+        (1.3, "supported"),
+        (1.2, "not decided at this n"),
+        (1.0, "not decided at this n"),
+        (0.81, "not decided at this n"),
+        (0.79, "contradicted"),
+    ],
+)
+def test_cost_has_to_exceed_the_tolerance(number, field, ratio, verdict):
+    dpo = METRICS["arms"]["dpo"]["cost"][field]
+    metrics = changed(ratio * dpo, "arms", "ppo", "cost", field)
+    assert claim(number, metrics, cost_tolerance=0.25)["verdict"] == verdict
+
+
+def test_one_run_does_not_decide_simplicity():
+    assert (claim(3)["verdict"], claim(3)["estimate"]["value"]) == ("not decided at this n", None)
+
+
+def test_quality_is_asked_of_the_gold_judge_where_there_is_one():
+    found = claim(4)
+    assert found["verdict"] == "supported"
+    assert found["estimate"] == {
+        "value": 0.57,
+        "ci95": [0.51, 0.63],
+        "n": 256,
+        "judge": "gold",
+        "kl_ref": {"dpo": 5.0, "ppo": 7.5},
+    }
+    without_gold = changed(
+        {"reward_model": judged(0.3, 0.36, 0.42)}, "head_to_head", "dpo_vs_ppo", "win_rate"
+    )
+    assert claim(4, without_gold)["verdict"] == "contradicted"
+    assert claim(4, without_gold)["estimate"]["judge"] == "reward_model"
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "margin", "verdict"),
+    [
+        (0.48, 0.54, 0.0, "not decided at this n"),
+        (0.48, 0.54, 0.03, "supported"),
+        (0.40, 0.49, 0.0, "contradicted"),
+        (0.40, 0.49, 0.03, "not decided at this n"),
+    ],
+)
+def test_margin_says_how_far_behind_is_still_as_good(low, high, margin, verdict):
+    metrics = changed(judged(low, 0.45, high), "head_to_head", "dpo_vs_ppo", "win_rate", "gold")
+    assert claim(4, metrics, noninferiority_margin=margin)["verdict"] == verdict
+
+
+@pytest.mark.parametrize(
+    ("margin", "verdict"),
+    [(0.0, "contradicted"), (0.03, "not decided at this n"), (0.07, "supported")],
+)
+def test_implicit_reward_is_compared_on_the_same_pairs(margin, verdict):
+    found = claim(5, noninferiority_margin=margin)
+    assert found["verdict"] == verdict
+    assert found["estimate"] == {"value": -0.04, "ci95": [-0.06, -0.02], "n": 1000}
+
+
+@pytest.mark.parametrize("metrics", [{}, {"arms": {"dpo": METRICS["arms"]["dpo"]}}])
+def test_what_was_not_measured_is_not_decided(metrics):
+    for number in range(1, 6):
+        found = claim(number, metrics)
+        assert found["verdict"] == "not decided at this n"
+        assert (found["estimate"]["value"], found["estimate"]["n"]) == (None, 0)
+
+
+def test_unbounded_interval_decides_nothing():
+    one_prompt = judged(0, 1.0, 1) | {"ci95": None, "n": 1}
+    metrics = changed(one_prompt, "head_to_head", "dpo_vs_ppo", "win_rate", "gold")
+    assert (claim(4, metrics)["verdict"], claim(4, metrics)["estimate"]["value"]) == (
+        "not decided at this n",
+        1.0,
+    )

@@ -1,0 +1,63 @@
+import pytest
+
+from bench.errors import DataError
+from bench.evaluate.rules import (
+    accuracy,
+    agreement,
+    longer_wins,
+    pair_scores,
+    post_title,
+    title_overlap_wins,
+)
+from bench.records import PreferencePair
+
+PROMPT = "SUBREDDIT: r/pets\n\nTITLE: my cat hates the rain\n\nPOST: It rained.\n\nTL;DR:"
+
+
+def pair(chosen: str, rejected: str, prompt: str = PROMPT) -> PreferencePair:
+    return PreferencePair("id", prompt, chosen, rejected)
+
+
+def test_higher_number_wins_and_equal_is_half():
+    assert pair_scores([2, 1, 1], [1, 2, 1]) == [1.0, 0.0, 0.5]
+
+
+def test_longer_counts_words_or_the_lengths_given():
+    pairs = [pair("one two three", "incomprehensibilities"), pair("one", "one two"), pair("a b", "c  d")]
+    assert longer_wins(pairs) == [1.0, 0.0, 0.5]
+    assert longer_wins(pairs, lengths=[(3, 9), (2, 2), (5, 4)]) == [0.0, 0.5, 1.0]
+    with pytest.raises(DataError, match="got 1 for 3"):
+        longer_wins(pairs, lengths=[(1, 2)])
+
+
+def test_overlap_with_the_title_wins():
+    pairs = [
+        pair("my cat hates rain", "it rained"),
+        pair("it rained", "my cat hates rain"),
+        pair("rain", "cat"),  # one word of the title each
+        pair("the cat", "the cat and a dog and a bird"),  # the same overlap, diluted: F1, not recall
+    ]
+    assert title_overlap_wins(pairs) == [1.0, 0.0, 0.5, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "title"),
+    [
+        (PROMPT, "my cat hates the rain"),
+        ("TITLE:\n\nPOST: text", ""),
+        ("\n  Storm hits coast \nIt was windy.", "Storm hits coast"),
+        ("  \n ", ""),
+    ],
+)
+def test_title_of_a_post(prompt, title):
+    assert post_title(prompt) == title
+
+
+def test_accuracy_is_the_mean_of_pair_scores():
+    found = accuracy([1.0, 1.0, 0.0, 0.5, 1.0, 0.0], seed=0)
+    assert (found["value"], found["n"]) == (pytest.approx(3.5 / 6), 6)
+    assert accuracy([1.0] * 10, seed=0)["ci95"] == [pytest.approx(0.025 ** (1 / 10)), 1.0]
+
+
+def test_agreement_is_blind_to_who_is_right():
+    assert agreement([1.0, 0.0, 1.0, 0.5, 0.5], [1.0, 0.0, 0.0, 1.0, 0.5]) == [1.0, 1.0, 0.0, 0.5, 1.0]

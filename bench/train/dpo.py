@@ -1,8 +1,10 @@
 """DPO: the policy trained on preference pairs directly, against the SFT model as reference."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 from datasets import Dataset
@@ -12,14 +14,14 @@ from trl import DPOConfig, DPOTrainer
 from bench.models.shared_prefix import shared_prefix
 from bench.records import PreferencePair
 from bench.train.config import DPOSettings
-from bench.train.trl_common import LogCallback, TrainingLog, training_arguments
+from bench.train.trl_common import LogCallback, TrainingLog, run_quietly, training_arguments
 
 
 class _PackedDPOTrainer(DPOTrainer):
-    """TRL's trainer, its reference pass packed too: that pass runs inside `__init__`."""
+    """TRL's trainer, its reference pass packed too: that pass runs inside `__init__`, with a bar of its own."""
 
     def _precompute_ref_logps(self, dataset: Dataset, *args: Any, **kwargs: Any) -> Dataset:
-        with shared_prefix(self.model.base_model):
+        with shared_prefix(self.model.base_model), mock.patch.dict(os.environ, TQDM_DISABLE="1"):
             return super()._precompute_ref_logps(dataset, *args, **kwargs)
 
 
@@ -57,5 +59,5 @@ def train_dpo(
         callbacks=[callback],
     )
     with shared_prefix(trainer.model.base_model):
-        trainer.train()
+        run_quietly(trainer)
     return trainer.model, callback.rows

@@ -10,7 +10,7 @@ from trl import SFTConfig, SFTTrainer
 
 from bench.records import Demonstration
 from bench.train.config import SFTSettings
-from bench.train.trl_common import LogCallback, TrainingLog, training_arguments
+from bench.train.trl_common import LogCallback, TrainingLog, run_quietly, training_arguments
 
 
 def train_sft(
@@ -36,5 +36,5 @@ def train_sft(
         processing_class=tokenizer,
         callbacks=[callback],
     )
-    trainer.train()
+    run_quietly(trainer)
     return callback.rows

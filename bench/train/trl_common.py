@@ -7,7 +7,7 @@ from typing import Any
 import datasets
 import torch
 import trl.trainer.utils
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.utils import logging as transformers_logging
 
 from bench.progress import StageBar
@@ -19,6 +19,7 @@ trl.trainer.utils._use_triton = lambda device: True
 
 datasets.disable_progress_bars()
 transformers_logging.disable_progress_bar()
+transformers_logging.set_verbosity_error()  # a new reward head is reported as missing from the checkpoint
 
 TrainingLog = list[dict[str, float | None]]
 
@@ -51,6 +52,12 @@ def training_arguments(
         data_seed=seed,
         dataloader_pin_memory=device.type == "cuda",
     )
+
+
+def run_quietly(trainer: Trainer) -> None:
+    """Train without the trainer's own printing: the stage's bar shows what there is to see."""
+    trainer.remove_callback(PrinterCallback)
+    trainer.train()
 
 
 class LogCallback(TrainerCallback):

@@ -1,0 +1,71 @@
+"""Resolved Hydra config -> the frozen dataclasses that the rest of the package knows."""
+
+import difflib
+import types
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from bench.data import CnnDmConfig, FilesConfig, SyntheticConfig, TldrConfig
+from bench.errors import ConfigError
+from bench.pipeline.config import RunConfig
+
+_DATA_KINDS = {"synthetic": SyntheticConfig, "files": FilesConfig, "tldr": TldrConfig, "cnn_dm": CnnDmConfig}
+
+
+def bind(config: Mapping[str, Any]) -> RunConfig:
+    """The run that a plain nested mapping describes, every value checked.
+
+    Raises:
+        ConfigError: an unknown or missing key, a value of another type, or one out of range.
+    """
+    return _bind(RunConfig, config, "")
+
+
+def _bind(cls: type, values: Any, path: str) -> Any:
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{path} must be a group of settings, got {values!r}")
+    hints = get_type_hints(cls)
+    names = [field.name for field in fields(cls)]
+    for key in values:
+        if key not in names:
+            raise ConfigError(unknown_key(f"{path}{key}", [f"{path}{name}" for name in names]))
+    return cls(**{key: _convert(hints[key], value, f"{path}{key}") for key, value in values.items()})
+
+
+def unknown_key(key: str, known: list[str]) -> str:
+    """The message for a key that no setting has, with the nearest one that exists."""
+    near = difflib.get_close_matches(key, known, n=1)
+    hint = f"; did you mean {near[0]}?" if near else "; python -m bench --help lists the groups"
+    return f"unknown config key {key}{hint}"
+
+
+def _convert(hint: Any, value: Any, path: str) -> Any:
+    """`value` as `hint`, refusing what only looks like it (a bool for a number, a number for a text)."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if path == "data":
+        kind = value.get("kind") if isinstance(value, Mapping) else None
+        if kind not in _DATA_KINDS:
+            raise ConfigError(f"data.kind must be one of {', '.join(_DATA_KINDS)}, got {kind!r}")
+        return _bind(_DATA_KINDS[kind], value, "data.")
+    if origin in (Union, types.UnionType):
+        if value is None and type(None) in arguments:
+            return None
+        (inner,) = [argument for argument in arguments if argument is not type(None)]
+        return _convert(inner, value, path)
+    if is_dataclass(hint):
+        return _bind(hint, value, f"{path}.")  # pyright: ignore[reportArgumentType]
+    if origin is Literal:
+        if value not in arguments:
+            raise ConfigError(f"{path} must be one of {', '.join(map(str, arguments))}, got {value!r}")
+        return value
+    if origin is tuple:
+        if not isinstance(value, (list, tuple)):
+            raise ConfigError(f"{path} must be a list, got {value!r}")
+        return tuple(_convert(arguments[0], item, f"{path}[{i}]") for i, item in enumerate(value))
+    if hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+        return float(value)
+    if type(value) is not hint:
+        names = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
+        raise ConfigError(f"{path} must be {names[hint]}, got {value!r}")
+    return value

@@ -1,0 +1,54 @@
+"""`--help`: the manual, made from the config files themselves, so that it cannot be out of date."""
+
+from pathlib import Path
+
+_HEAD = """\
+python -m bench: RLHF (reward model + PPO) against DPO, from one SFT model, scored by one evaluator.
+
+usage:
+  python -m bench [GROUP=OPTION ...] [KEY=VALUE ...]
+  python -m bench -m KEY=VALUE,VALUE ...      one run per combination (Hydra multirun)
+  python -m bench --help [GROUP ...]          this page, or the settings of a group with their comments
+  python -m bench.report RUN [RUN ...]        the report of a finished run again, or a comparison of several
+
+examples:
+  python -m bench                                     the built-in comparison
+  python -m bench seed=1 dpo.beta=0.5                 another seed, another beta
+  python -m bench experiment=builtin_overoptimisation PPO without its KL pull
+  python -m bench data=files data.root=my_data model=smollm2_135m_wheel judge=reward_model
+  python -m bench -m name=beta dpo.beta=0.05,0.1,0.5  a sweep; the SFT model is trained once
+
+A finished run is found again by the same command and not repeated; finished stages are shared between runs through
+<results_dir>/.cache. Exit code: 0 done; 2 config or data cannot be used; 1 the machine lacks something.
+"""
+
+
+def overview(conf: Path) -> str:
+    """Usage, the top-level keys, and every group's options with the first comment line of each."""
+    lines = [_HEAD, "settings (conf/config.yaml):", ""]
+    lines += [f"  {line}" for line in (conf / "config.yaml").read_text(encoding="utf-8").splitlines()]
+    lines += ["", "groups and their options:", ""]
+    for group in sorted(path for path in conf.iterdir() if path.is_dir()):
+        lines.append(f"  {group.name}")
+        for option in sorted(group.glob("*.yaml")):
+            lines.append(f"    {option.stem:<22} {_first_comment(option)}")
+    return "\n".join(lines)
+
+
+def group_pages(conf: Path, groups: list[str]) -> str:
+    """The files of the groups, word for word: their comments are the manual."""
+    pages = []
+    for group in groups:
+        files = sorted((conf / group).glob("*.yaml"))
+        if not files:
+            known = ", ".join(sorted(path.name for path in conf.iterdir() if path.is_dir()))
+            pages.append(f"no group {group!r}; the groups are {known}")
+        pages += [f"=== {group}={file.stem} ===\n{file.read_text(encoding='utf-8')}" for file in files]
+    return "\n".join(pages)
+
+
+def _first_comment(path: Path) -> str:
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if line.startswith("#") and "@package" not in line:
+            return line.lstrip("# ")
+    return ""

@@ -1,0 +1,75 @@
+"""One run: what is compared, with which budget, and where the results go."""
+
+import re
+from dataclasses import dataclass, field
+
+from bench.data import DataConfig, SyntheticConfig
+from bench.evaluate.config import EvaluationConfig, JudgeConfig
+from bench.generation import SamplingConfig
+from bench.models.config import ModelConfig
+from bench.train.config import DPOSettings, PPOSettings, RewardSettings, SFTSettings
+from bench.validation import require
+
+ARMS = ("base", "sft", "ppo", "dpo")
+
+
+@dataclass(frozen=True)
+class BudgetConfig:
+    """What both arms may use: the same pairs, prompts, lengths and passes. None takes all there is."""
+
+    demonstrations: int | None = None
+    pairs: int | None = None
+    judge_pairs: int | None = None
+    validation_pairs: int | None = None
+    eval_prompts: int | None = None
+    max_prompt_tokens: int = 512
+    max_completion_tokens: int = 53
+    sft_epochs: float = 1.0
+    reward_epochs: float = 1.0
+    dpo_epochs: float = 1.0
+    ppo_episodes: int = 1536
+
+    def __post_init__(self) -> None:
+        for name in ("demonstrations", "pairs", "judge_pairs", "validation_pairs", "eval_prompts"):
+            value = getattr(self, name)
+            require(value is None or value >= 1, f"budget.{name}", value, "must be at least 1, or null for all")
+        for name in ("max_prompt_tokens", "max_completion_tokens", "ppo_episodes"):
+            require(getattr(self, name) >= 1, f"budget.{name}", getattr(self, name), "must be at least 1")
+        for name in ("sft_epochs", "reward_epochs", "dpo_epochs"):
+            require(getattr(self, name) > 0, f"budget.{name}", getattr(self, name), "must be above 0")
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """A whole run, resolved."""
+
+    seed: int = 0
+    name: str = "builtin"
+    arms: tuple[str, ...] = ARMS
+    results_dir: str = "results"
+    run_id: str | None = None
+    data: DataConfig = field(default_factory=SyntheticConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    sft: SFTSettings = field(default_factory=SFTSettings)
+    reward: RewardSettings = field(default_factory=RewardSettings)
+    ppo: PPOSettings = field(default_factory=PPOSettings)
+    dpo: DPOSettings = field(default_factory=DPOSettings)
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    budget: BudgetConfig = field(default_factory=BudgetConfig)
+    judge: JudgeConfig = field(default_factory=JudgeConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+
+    def __post_init__(self) -> None:
+        require(self.seed >= 0, "seed", self.seed, "must be 0 or above")
+        unknown = [arm for arm in self.arms if arm not in ARMS]
+        require(not unknown, "arms", list(self.arms), f"must be among {', '.join(ARMS)}")
+        require(len(set(self.arms)) == len(self.arms), "arms", list(self.arms), "must not repeat an arm")
+        require("sft" in self.arms, "arms", list(self.arms), "must contain sft, where every arm starts")
+        for key, value in (("name", self.name), ("run_id", self.run_id)):
+            plain = value is None or re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", value) is not None
+            require(plain, key, value, "must be a plain folder name (letters, digits, . _ -)")
+        gold_missing = "gold" in self.judge.names and not isinstance(self.data, SyntheticConfig)
+        require(not gold_missing, "judge.names", list(self.judge.names), "has gold, which needs data=synthetic; use judge=reward_model")
+        tokens = self.budget.max_prompt_tokens + self.budget.max_completion_tokens
+        fits = self.model.kind != "tiny" or tokens <= self.model.max_positions
+        require(fits, "budget.max_prompt_tokens + budget.max_completion_tokens", tokens, f"must fit model.max_positions ({self.model.max_positions})")

@@ -1,0 +1,219 @@
+"""Completions of finished arms in, metrics.json and verdicts out. Every arm goes through the same lines."""
+
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from typing import Any
+
+from bench.evaluate.claims import verdicts_on_claims
+from bench.evaluate.judges.base import Judge
+from bench.evaluate.judges.gold import GoldJudge
+from bench.evaluate.judges.reward_model import RewardModelJudge
+from bench.evaluate.rouge import rouge_estimates
+from bench.evaluate.rules import accuracy, agreement, longer_wins, pair_scores, title_overlap_wins
+from bench.evaluate.score import reward_scores, summed_logps
+from bench.evaluate.statistics import bootstrap_mean, decide, estimate, paired_difference, proportion_interval
+from bench.evaluate.win_rate import compare, head_to_head, win_rate
+from bench.models.loading import RewardModel, load_policy, load_reward_model
+from bench.pipeline.config import RunConfig
+from bench.pipeline.stages import Stages
+from bench.progress import StageBar
+from bench.records import ComparisonData, Completion, Verdict
+
+REFERENCE = "reference"
+_COST_STAGES = {"base": (), "sft": ("sft",), "ppo": ("reward", "ppo"), "dpo": ("dpo",)}
+"""What an arm costs. The SFT model is shared, so it counts only for the arm that is nothing else."""
+
+
+class Evaluation:
+    """The evaluator of one run: its judges and scorers, loaded once."""
+
+    def __init__(self, config: RunConfig, data: ComparisonData, stages: Stages) -> None:
+        self.config, self.data, self.stages = config, data, stages
+        self.seed, self.resamples = config.seed, config.evaluation.bootstrap_resamples
+        self.proxy = self._reward_model("reward") if "ppo" in config.arms else None
+        self.judge_reward = self._reward_model("judge_reward") if "reward_model" in config.judge.names else None
+        self.judges = [self._judge(name) for name in config.judge.names]
+        self.verdicts: dict[str, list[Verdict]] = {judge.name: [] for judge in self.judges}
+
+    def metrics(self, completions: Mapping[str, Sequence[Completion]]) -> dict[str, Any]:
+        """All of metrics.json but the costs and the claims. Fills `verdicts` on the way."""
+        arms = {**completions, REFERENCE: self._reference()}
+        texts = {arm: {c.prompt_id: c.completion for c in rows} for arm, rows in arms.items()}
+        pairs = list(combinations(sorted(completions), 2))
+        trivial = self.data.trivial_policies if self.data.gold is not None else {}
+        with StageBar("evaluate", 2 * len(arms) + len(pairs) + len(trivial) - 1, "steps") as bar:
+            metrics: dict[str, Any] = {"arms": {}, "head_to_head": {}}
+            for arm, rows in arms.items():
+                metrics["arms"][arm] = self._arm(rows, with_rouge=arm != REFERENCE)
+                bar.update(1)
+                if arm != REFERENCE:
+                    judged = self._judged(arm, REFERENCE, texts)
+                    metrics["arms"][arm]["win_rate"] = {
+                        judge: win_rate(verdicts, self.seed, self.resamples) for judge, verdicts in judged.items()
+                    }
+                    bar.update(1)
+            for a, b in pairs:
+                judged = self._judged(a, b, texts)
+                metrics["head_to_head"][f"{a}_vs_{b}"] = head_to_head(judged, self.seed, self.resamples)
+                bar.update(1)
+            metrics |= self._reward_models()
+            if trivial:
+                metrics["world"] = self._world(texts["sft"], bar)
+        return metrics
+
+    def _arm(self, rows: Sequence[Completion], with_rouge: bool) -> dict[str, Any]:
+        """One arm's numbers that need no other arm."""
+        summaries = [(prompt.prompt, row.completion) for prompt, row in zip(self.data.eval_prompts, rows, strict=True)]
+        numbers: dict[str, Any] = {"length_tokens": self._mean([float(row.n_tokens) for row in rows]), "reward": {}}
+        if self.proxy is not None:
+            numbers["reward"]["proxy"] = self._mean(self._score(self.proxy, summaries))
+        if self.data.gold is not None:
+            numbers["reward"]["gold"] = self._mean([self.data.gold(row.prompt_id, row.completion) for row in rows])
+        if with_rouge:
+            references = [prompt.reference for prompt in self.data.eval_prompts]
+            numbers["rouge"] = rouge_estimates(
+                [row.completion for row in rows],
+                references,
+                self.seed,
+                self.resamples,
+                self.config.evaluation.rouge_stemmer,
+            )
+            finished = proportion_interval([float(row.finished) for row in rows], self.seed, self.resamples)
+            numbers["finished"] = estimate(finished)
+            k1 = [row.logp - row.ref_logp for row in rows if row.logp is not None and row.ref_logp is not None]
+            numbers["kl_ref_k1"] = {**self._mean(k1), "estimator": "k1"}
+            exact = [row.kl for row in rows if row.kl is not None]
+            numbers["kl_ref"] = {**self._mean(exact), "estimator": "exact"} if exact else numbers["kl_ref_k1"]
+        return numbers
+
+    def _judged(self, a: str, b: str, texts: Mapping[str, Mapping[str, str]]) -> dict[str, list[Verdict]]:
+        judged = {}
+        for judge in self.judges:
+            judged[judge.name] = compare(
+                a, b, texts[a], texts[b], self.data.eval_prompts, judge, self.seed, self.config.judge.orders
+            )
+            self.verdicts[judge.name] += judged[judge.name]
+        return judged
+
+    def _reward_models(self) -> dict[str, Any]:
+        """How well each reward model, and DPO's implicit reward, tells chosen from rejected on held-out pairs."""
+        pairs = self.data.preferences["validation"]
+        longer = longer_wins(pairs)
+        result: dict[str, Any] = {}
+        scores: dict[str, list[float]] = {}
+        for name, model in (("reward_model", self.proxy), ("judge_reward_model", self.judge_reward)):
+            if model is None:
+                continue
+            chosen = self._score(model, [(p.prompt, p.chosen) for p in pairs])
+            rejected = self._score(model, [(p.prompt, p.rejected) for p in pairs])
+            scores[name] = pair_scores(chosen, rejected)
+            lead = paired_difference(scores[name], longer, self.seed, self.resamples, bounds=(-1, 1))
+            agreed = agreement(scores[name], longer)
+            result[name] = {
+                "accuracy": accuracy(scores[name], self.seed, self.resamples),
+                "longer_wins": accuracy(longer, self.seed, self.resamples),
+                "title_overlap_wins": accuracy(title_overlap_wins(pairs), self.seed, self.resamples),
+                "agrees_with_longer": sum(agreed) / len(agreed),
+                "beats_longer_wins": decide(lead, 0),
+            }
+        if "dpo" in self.config.arms:
+            implicit = self._implicit_scores()
+            result["implicit_reward"] = {"accuracy": accuracy(implicit, self.seed, self.resamples)}
+            if "reward_model" in scores:
+                lead = paired_difference(implicit, scores["reward_model"], self.seed, self.resamples, bounds=(-1, 1))
+                result["implicit_reward"]["minus_reward_model"] = estimate(lead)
+        return result
+
+    def _implicit_scores(self) -> list[float]:
+        """1, 1/2 or 0 per held-out pair: does log pi_DPO - log pi_SFT put the chosen summary first?"""
+        pairs = self.data.preferences["validation"]
+        logratios = []
+        models = [load_policy(self.stages.done[arm].folder, self.stages.device, self.stages.frozen_dtype) for arm in ("dpo", "sft")]
+        for side in ("chosen", "rejected"):
+            rows = [(p.prompt, getattr(p, side)) for p in pairs]
+            policy, ref = (summed_logps(m, self.stages.tokenizer, rows, self._batch_size) for m in models)
+            logratios.append([x - y for x, y in zip(policy, ref, strict=True)])
+        return pair_scores(*logratios)
+
+    def _world(self, sft: Mapping[str, str], bar: StageBar) -> dict[str, Any]:
+        """The built-in world's own checks: no trivial policy may beat SFT, and there must be room above it."""
+        gold = self.data.gold
+        assert gold is not None
+        policies = dict(self.data.trivial_policies)
+        means = {
+            name: self._mean([gold(p, text) for p, text in summaries.items()]) for name, summaries in policies.items()
+        }
+        trivial = {}
+        for name, summaries in policies.items():
+            verdicts = compare(name, "sft", summaries, sft, self.data.eval_prompts, GoldJudge(gold), self.seed)
+            trivial[name] = {"gold": means[name], "win_rate_vs_sft": win_rate(verdicts, self.seed, self.resamples)}
+            bar.update(1)
+        best = trivial.pop("best")["gold"]["value"]
+        worst = min(entry["gold"]["value"] for entry in trivial.values())
+        sft_gold = sum(gold(p, text) for p, text in sft.items()) / len(sft)
+        return {
+            "trivial": trivial,
+            "best_attainable": best,
+            "headroom": (best - sft_gold) / (best - worst),
+            "headroom_from_empty": (best - sft_gold) / (best - trivial["empty"]["gold"]["value"]),
+        }
+
+    def _reference(self) -> list[Completion]:
+        """The human summaries as if they were an arm's."""
+        tokenizer = self.stages.tokenizer
+        return [
+            Completion(
+                arm=REFERENCE,
+                prompt_id=p.id,
+                completion=p.reference,
+                temperature=0.0,
+                n_tokens=len(tokenizer(f" {p.reference}").input_ids) + 1,
+                finished=True,
+            )
+            for p in self.data.eval_prompts
+        ]
+
+    def _judge(self, name: str) -> Judge:
+        if name == "gold":
+            assert self.data.gold is not None  # RunConfig refuses the gold judge without the synthetic world
+            return GoldJudge(self.data.gold)
+        assert self.judge_reward is not None
+        model = self.judge_reward
+        return RewardModelJudge(lambda rows: self._score(model, rows))
+
+    def _reward_model(self, stage: str) -> RewardModel:
+        folder = getattr(self.stages, stage)().folder
+        return load_reward_model(folder, self.stages.device, self.stages.frozen_dtype)
+
+    def _score(self, model: RewardModel, rows: Sequence[tuple[str, str]]) -> list[float]:
+        return reward_scores(model, self.stages.tokenizer, rows, self._batch_size)
+
+    @property
+    def _batch_size(self) -> int:
+        return self.config.sampling.batch_size
+
+    def _mean(self, values: Sequence[float]) -> dict[str, Any]:
+        return estimate(bootstrap_mean(values, self.seed, self.resamples))
+
+
+def add_costs(metrics: dict[str, Any], config: RunConfig, stages: Stages) -> None:
+    """Put every stage's cost, each arm's sum and the verdicts on the claims into `metrics`."""
+    costs = {name: stage.cost.to_dict() for name, stage in stages.done.items()}
+    for arm in config.arms:
+        metrics["arms"][arm]["cost"] = _sum(_COST_STAGES[arm], costs)
+    metrics["cost"] = _sum(list(costs), costs)
+    metrics["verdicts_on_claims"] = verdicts_on_claims(
+        metrics, config.evaluation.noninferiority_margin, config.evaluation.cost_tolerance
+    )
+
+
+def _sum(names: Sequence[str], costs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    stages = {name: dict(costs[name]) for name in names}
+    return {
+        "stages": stages,
+        **{field: sum(s[field] for s in stages.values()) for field in ("wall_s", "device_hours", "gpu_hours")},
+        **{
+            field: max((s[field] for s in stages.values()), default=0)
+            for field in ("peak_memory_gib", "peak_rss_gib", "models_resident")
+        },
+    }

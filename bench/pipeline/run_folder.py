@@ -1,0 +1,73 @@
+"""The run folder: claimed by one config, found again by the same command."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from bench.errors import ResourceError, RunFolderError
+from bench.files import read_json
+from bench.pipeline.config import RunConfig
+from bench.provenance import stable_hash
+
+_WHERE_ONLY = ("results_dir", "run_id")  # say where results go, not what they are
+
+
+def config_as_dict(config: RunConfig) -> dict[str, Any]:
+    return asdict(config)
+
+
+def config_hash(config: RunConfig) -> str:
+    values = {key: value for key, value in config_as_dict(config).items() if key not in _WHERE_ONLY}
+    return stable_hash(values)
+
+
+def run_folder(config: RunConfig) -> Path:
+    name = config.run_id or f"s{config.seed}-{config_hash(config)[:10]}"
+    return Path(config.results_dir) / config.name / name
+
+
+def claim(config: RunConfig) -> tuple[Path, bool]:
+    """The run's folder, and whether it holds this very run, finished.
+
+    Raises:
+        RunFolderError: the folder holds something else; names the first setting that differs.
+        ResourceError: the folder cannot be made.
+    """
+    folder = run_folder(config)
+    record = folder / "run.json"
+    if record.exists():
+        found = read_json(record)
+        if found["config_hash"] != config_hash(config):
+            key, theirs, ours = _first_difference(found["config"], config_as_dict(config))
+            raise RunFolderError(
+                f"{folder} holds a run of another config ({key} is {theirs!r} there, {ours!r} here);"
+                " choose another run_id or remove the folder"
+            )
+        return folder, (folder / "metrics.json").exists()
+    if folder.exists() and any(folder.iterdir()):
+        raise RunFolderError(f"{folder} is not empty and holds no run; choose another run_id or remove the folder")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise ResourceError(
+            f"cannot write {folder}: {error.strerror or error}; choose another results_dir"
+        ) from error
+    return folder, False
+
+
+def _first_difference(theirs: Any, ours: Any, path: str = "") -> tuple[str, Any, Any]:
+    """Dotted key and both values of the first leaf that differs."""
+    if isinstance(theirs, Mapping) and isinstance(ours, Mapping):
+        for key in sorted({*theirs, *ours} - set(_WHERE_ONLY) if not path else {*theirs, *ours}):
+            left, right = _plain(theirs.get(key)), _plain(ours.get(key))
+            if left != right:
+                return _first_difference(left, right, f"{path}.{key}" if path else key)
+    return path, theirs, ours
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value

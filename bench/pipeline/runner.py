@@ -1,0 +1,157 @@
+"""A whole run: data -> stages -> completions -> evaluation -> the run folder."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase, set_seed
+
+from bench.data import SplitLimits, data_statistics, format_statistics, load, split_hash, subsample, truncate_prompts
+from bench.errors import ConfigError, DataError
+from bench.files import read_jsonl, write_json, write_jsonl
+from bench.models.loading import base_context_length, base_tokenizer, pick_device
+from bench.pipeline.cache import StageCache
+from bench.pipeline.config import RunConfig
+from bench.pipeline.evaluation import Evaluation, add_costs
+from bench.pipeline.run_folder import claim, config_as_dict, config_hash
+from bench.pipeline.stages import Stages
+from bench.provenance import device_info, git_state, package_versions
+from bench.records import ComparisonData, Completion
+
+SCHEMA = 1
+
+
+def run(config: RunConfig, command: str) -> Path:
+    """Run everything that is not there yet and return the run folder. `command` is recorded as the way to repeat it.
+
+    Raises:
+        UserError: what the user can mend, found before any model is loaded wherever that is possible.
+    """
+    folder, finished = claim(config)
+    if finished:
+        print(f"{folder} holds this run, finished: nothing to do (remove the folder to run it again)", file=sys.stderr)
+        return folder
+    started = _now()
+    device = pick_device(config.model.device)
+    wheels = Path(config.results_dir) / ".cache"
+    data, tokenizer, statistics = prepare_data(config, wheels)
+    print(format_statistics(statistics), file=sys.stderr)
+
+    set_seed(config.seed)
+    stages = Stages(config, data, tokenizer, StageCache(wheels / "stages"), wheels)
+    completions: dict[str, list[Completion]] = {}
+    for arm in config.arms:
+        stage = stages.generate(arm)
+        completions[arm] = [Completion(**row) for row in read_jsonl(stage.folder / "completions.jsonl")]
+    evaluation = Evaluation(config, data, stages)
+    metrics: dict[str, Any] = {
+        "schema": SCHEMA,
+        "experiment": config.name,
+        "seed": config.seed,
+        "config_hash": config_hash(config),
+        "data": statistics,
+        **evaluation.metrics(completions),
+    }
+    add_costs(metrics, config, stages)
+
+    record = {
+        "schema": SCHEMA,
+        "experiment": config.name,
+        "run_id": folder.name,
+        "command": command,
+        "config": config_as_dict(config),
+        "config_hash": config_hash(config),
+        "seed": config.seed,
+        "git": git_state(),
+        "versions": package_versions(),
+        "device": device_info(device),
+        "data": {"source": dict(data.source), "hash": split_hash(data)},
+        "stages": {name: {"key": stage.key, "reused": stage.reused} for name, stage in stages.done.items()},
+        "started": started,
+        "finished": _now(),
+    }
+    _write(folder, record, metrics, completions, evaluation, stages, data)
+    return folder
+
+
+def prepare_data(
+    config: RunConfig, cache_dir: Path
+) -> tuple[ComparisonData, PreTrainedTokenizerBase, dict[str, Any]]:
+    """The run's data, subsampled and cut to the token budget; the tokenizer that counted; the data's statistics.
+
+    Reads no weights.
+    """
+    budget = config.budget
+    data = load(config.data, config.seed)
+    limits = SplitLimits(
+        demonstrations=budget.demonstrations,
+        pairs=budget.pairs,
+        judge_pairs=budget.judge_pairs,
+        validation_pairs=budget.validation_pairs,
+        eval_prompts=budget.eval_prompts,
+    )
+    data = subsample(data, limits, config.seed)
+    _require_rows(config, data)
+    tokenizer = base_tokenizer(config.model, _texts(data), cache_dir)
+    context = base_context_length(config.model)
+    tokens = budget.max_prompt_tokens + budget.max_completion_tokens
+    if context is not None and tokens > context:
+        raise ConfigError(
+            f"budget.max_prompt_tokens + budget.max_completion_tokens is {tokens}, but {config.model.name} has"
+            f" {context} positions; lower them or choose a model with a longer context"
+        )
+
+    def count_tokens(text: str) -> int:
+        return len(tokenizer(text).input_ids)
+
+    data, truncated = truncate_prompts(data, budget.max_prompt_tokens, count_tokens)
+    return data, tokenizer, data_statistics(data, count_tokens, truncated)
+
+
+def _require_rows(config: RunConfig, data: ComparisonData) -> None:
+    """Every split that the run reads must hold something."""
+    needed: list[tuple[str, Sequence[Any]]] = [
+        ("demonstrations/train", data.demonstrations.get("train", [])),
+        ("test prompts with a reference summary", data.eval_prompts),
+    ]
+    if {"ppo", "dpo"} & set(config.arms):
+        needed += [(f"preferences/{s}", data.preferences.get(s, [])) for s in ("train", "validation")]
+    if "reward_model" in config.judge.names:
+        needed += [(f"preferences/{s}", data.preferences.get(s, [])) for s in ("judge", "validation")]
+    for name, rows in needed:
+        if not rows:
+            raise DataError(f"the data has no {name}, which arms {list(config.arms)} need; add them or change arms/judge")
+
+
+def _texts(data: ComparisonData) -> list[str]:
+    return [text for d in data.demonstrations["train"] for text in (d.prompt, f" {d.completion}")]
+
+
+def _write(
+    folder: Path,
+    record: Mapping[str, Any],
+    metrics: Mapping[str, Any],
+    completions: Mapping[str, Sequence[Completion]],
+    evaluation: Evaluation,
+    stages: Stages,
+    data: ComparisonData,
+) -> None:
+    """The run contract of results/README.md; metrics.json comes last, because its presence says that all is there."""
+    for arm, rows in completions.items():
+        write_jsonl(folder / "completions" / f"{arm}.jsonl", [asdict(row) for row in rows])
+    for judge, verdicts in evaluation.verdicts.items():
+        write_jsonl(folder / "verdicts" / f"{judge}.jsonl", [asdict(verdict) for verdict in verdicts])
+    for name, stage in stages.done.items():
+        if stage.log:
+            write_jsonl(folder / "training" / f"{name}.jsonl", stage.log)
+    prompts = [{"prompt_id": p.id, "prompt": p.prompt, "reference": p.reference} for p in data.eval_prompts]
+    write_jsonl(folder / "prompts.jsonl", prompts)
+    write_json(folder / "run.json", record)
+    write_json(folder / "metrics.json", metrics)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,246 @@
+"""Several finished runs side by side: win rate and KL against beta, and the reward-KL points of both arms."""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from bench.errors import RunFolderError
+from bench.report import figures
+from bench.report.load import NOT_TRAINED, Run, arm_table, head_to_head_table, load_run, records
+from bench.report.page import Block, Figures, Note, Page, Section, Table, Text, write_page
+from bench.report.words import (
+    MEASURES,
+    NONE,
+    Cell,
+    Row,
+    arm_name,
+    count,
+    estimate,
+    has,
+    in_words,
+    is_number,
+    judge_name,
+    number,
+    share,
+)
+
+# What must be equal before two runs may stand side by side: always ...
+_SAME_SETTINGS = ("config.sampling", "config.budget", "config.judge")
+# ... for runs of one seed, the very same data and the very same SFT model ...
+_SAME_SEED = ("data.hash", "stages.sft.key")
+# ... and across seeds, where a seed changes both, the settings that made them.
+_ACROSS_SEEDS = ("config.data", "config.model", "config.sft")
+
+
+def render_comparison(run_dirs: Sequence[Path | str], out_dir: Path | str) -> Path:
+    """Write figures/, report.md and report.html that compare finished runs; returns report.html's path.
+
+    Raises:
+        RunFolderError: a folder holds no finished run, or two runs may not be compared (`check_comparable`).
+        ResourceError: `out_dir` cannot be written.
+    """
+    folders = {Path(folder).resolve(): folder for folder in run_dirs}  # a folder given twice is one run
+    runs = [load_run(folder) for folder in folders.values()]
+    check_comparable(runs)
+    return write_page(comparison_page(runs), Path(out_dir))
+
+
+def check_comparable(runs: Sequence[Run]) -> None:
+    """Refuse runs that differ in more than what a comparison of methods may vary.
+
+    Sampling, budget and judge must be equal. Runs of one seed must share the data (hash) and the SFT model
+    (stage key); runs of different seeds must have been given the same settings for both.
+
+    Raises:
+        RunFolderError: names the field, both values and both runs.
+    """
+    first_of_seed: dict[Any, Run] = {}
+    for run in runs:
+        _require_equal(runs[0], run, _SAME_SETTINGS)
+        first = first_of_seed.setdefault(run.setting("seed"), run)
+        for field in _SAME_SEED:
+            if run.setting(field) is None:
+                raise RunFolderError(
+                    f"{run.path}: run.json has no {field}, so it cannot be compared; repeat the run"
+                )
+        _require_equal(first, run, _SAME_SEED)
+        if first is run:
+            _require_equal(runs[0], run, _ACROSS_SEEDS)
+
+
+def policy_points(runs: Sequence[Run]) -> pd.DataFrame:
+    """One row per distinct policy: `run` (folder name), `seed`, `beta`, then the columns of `arm_table`.
+
+    A policy that several runs share is there once: the SFT model, or the PPO arm in a sweep over `dpo.beta`.
+    It is recognised by its stage key in run.json. `beta` is NaN for the SFT model, which has none.
+    """
+    points = {}
+    for run in runs:
+        for row in records(arm_table(run)):
+            arm = row["arm"]
+            if arm in NOT_TRAINED and arm != "sft":
+                continue
+            seed = run.setting("seed")
+            policy = (seed, arm, run.setting(f"stages.{arm}.key", run.path))
+            beta = run.setting(f"config.{arm}.beta", math.nan)
+            points.setdefault(policy, {"run": run.path.name, "seed": seed, "beta": beta} | row)
+    return pd.DataFrame(list(points.values()))
+
+
+def varied_settings(runs: Sequence[Run]) -> dict[str, list[Any]]:
+    """Dotted config keys that are not equal in all runs -> the value in each run (None: absent)."""
+    settings = [dict(_leaves(run.setting("config", {}))) for run in runs]
+    keys = sorted({key for of_run in settings for key in of_run})
+    values = {key: [of_run.get(key) for of_run in settings] for key in keys}
+    return {key: of_runs for key, of_runs in values.items() if any(value != of_runs[0] for value in of_runs)}
+
+
+def comparison_page(runs: Sequence[Run]) -> Page:
+    """The comparison as data."""
+    points = policy_points(runs)
+    rows = records(points)
+    seeds = list(dict.fromkeys(str(run.setting("seed")) for run in runs))
+    judge = next((judge for judge in runs[0].judges if has(rows, f"win_rate_{judge}")), None)
+    plots = figures.drawn(
+        [
+            figures.win_rate_vs_beta(points, judge) if judge else None,
+            figures.kl_vs_beta(points),
+            figures.reward_kl_points(points),
+        ]
+    )
+    over_beta: list[Block] = []
+    if len(seeds) > 1:
+        over_beta.append(
+            Note(
+                f"These runs have {len(seeds)} seeds ({', '.join(seeds)}): each has its own SFT model, and"
+                " a line joins the runs of one seed only. Nothing is averaged over seeds."
+            )
+        )
+    if plots:
+        over_beta += [
+            Text("Equal beta is not equal KL: compare the arms at the KL they reach (reward against KL)."),
+            Figures(plots),
+        ]
+    experiments = sorted({str(run.setting("experiment", run.path.parent.name)) for run in runs})
+    sections = [
+        Section("Against beta", over_beta),
+        Section("Policies", [_policy_table(rows, runs[0].judges)]),
+        Section("Runs", _run_tables(runs)),
+    ]
+    return Page(
+        title="RLHF against DPO over several runs",
+        subtitle=f"{len(runs)} runs of {', '.join(experiments)}, seed {', '.join(seeds)}",
+        answer=_answer(rows, judge),
+        sections=[section for section in sections if section.blocks],
+    )
+
+
+def _answer(points: Sequence[Row], judge: str | None) -> list[str]:
+    """Per trained arm the range over its policies, each end with its interval, beta, KL and seed."""
+    column = f"win_rate_{judge}"
+    lines = []
+    for arm in dict.fromkeys(row["arm"] for row in points if row["arm"] not in NOT_TRAINED):
+        of_arm = [row for row in points if row["arm"] == arm and is_number(row.get(column))]
+        if not of_arm:
+            continue
+        of_arm.sort(key=lambda row: row[column])
+        ends = of_arm if len(of_arm) < 2 else (of_arm[0], of_arm[-1])
+        name = f"{arm_name(arm, short=True)}, {len(of_arm)} {'policies' if len(of_arm) > 1 else 'policy'}"
+        lines.append(f"{name}: {' to '.join(_policy_in_words(row, column) for row in ends)}.")
+    if not judge or not lines:
+        return ["These runs hold no win rates; their measurements are below."]
+    return [f"Win rate against the reference summary, {judge_name(judge)}, lowest to highest:", *lines]
+
+
+def _policy_in_words(row: Row, column: str) -> str:
+    details = [f"beta {row['beta']:g}"] if is_number(row["beta"]) else []
+    details += [f"KL {number(row['kl_ref'], 2)}"] if is_number(row.get("kl_ref")) else []
+    details.append(f"seed {row['seed']}")
+    return f"{in_words(row, column)} ({', '.join(details)})"
+
+
+def _policy_table(points: Sequence[Row], judges: Sequence[str]) -> Table:
+    win_rates = {f"win_rate_{judge}": f"win rate, {judge_name(judge)}" for judge in judges}
+    measures = {column: title for column, (title, _) in MEASURES.items()}
+    titles = win_rates | measures | {"device_hours": "device-hours"}
+    present = [column for column in titles if has(points, column)]
+
+    def cell(row: Row, column: str) -> Cell:
+        if column in win_rates:
+            return share(row, column)
+        if column in MEASURES:
+            return estimate(row, column, MEASURES[column][1])
+        return Cell(NONE) if row["arm"] in NOT_TRAINED else estimate(row, column)
+
+    rows = [
+        [
+            Cell(arm_name(row["arm"], short=True)),
+            Cell(f"{row['beta']:g}" if is_number(row["beta"]) else NONE),
+            Cell(str(row["seed"])),
+            *(cell(row, column) for column in present),
+            Cell(row["run"]),
+        ]
+        for row in points
+    ]
+    return Table(
+        "Every distinct policy; one that several runs share stands here once",
+        ["arm", "beta", "seed", *(titles[column] for column in present), "run"],
+        rows,
+    )
+
+
+def _run_tables(runs: Sequence[Run]) -> list[Block]:
+    varied = varied_settings(runs)
+    blocks: list[Block] = []
+    if varied:
+        rows = [
+            [Cell(run.path.name), *(Cell(str(of_runs[index])) for of_runs in varied.values())]
+            for index, run in enumerate(runs)
+        ]
+        blocks.append(Table("Settings that differ between the runs", ["run", *varied], rows))
+    rows = [
+        [
+            Cell(run.path.name),
+            Cell(f"{arm_name(row['arm_a'], short=True)} against {arm_name(row['arm_b'], short=True)}"),
+            Cell(judge_name(row["judge"])),
+            share(row, "win_rate"),
+            Cell(count(row.get("win_rate_n"))),
+        ]
+        for run in runs
+        for row in records(head_to_head_table(run))
+    ]
+    if rows:
+        blocks.append(Table("Head to head within each run", ["run", "pair", "judge", "win rate", "n"], rows))
+    rows = [
+        [
+            Cell(run.path.name),
+            *(Cell(str(run.setting(field, NONE))) for field in ("seed", "config_hash", "git.commit")),
+        ]
+        for run in runs
+    ]
+    blocks.append(Table("What made each run", ["run", "seed", "config hash", "commit"], rows))
+    return blocks
+
+
+def _leaves(tree: Any, prefix: str = "") -> list[tuple[str, Any]]:
+    """(dotted name, value) of every leaf of a nested mapping; a list is a leaf."""
+    if not isinstance(tree, Mapping):
+        return [(prefix, tree)]
+    return [leaf for key in tree for leaf in _leaves(tree[key], f"{prefix}.{key}" if prefix else str(key))]
+
+
+def _require_equal(one: Run, other: Run, fields: Sequence[str]) -> None:
+    for field in fields:
+        ours, theirs = (
+            {key: value for key, value in _leaves(run.setting(field, {}), field) if not key.endswith(".seed")}
+            for run in (one, other)
+        )
+        for key in sorted(ours.keys() | theirs.keys()):
+            if ours.get(key) != theirs.get(key):
+                raise RunFolderError(
+                    f"these runs may not be compared: {key} is {ours.get(key)!r} in {one.path} but"
+                    f" {theirs.get(key)!r} in {other.path}; compare runs that differ in the method only"
+                )

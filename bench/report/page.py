@@ -1,0 +1,185 @@
+"""A report as data: sections of blocks, written once as a self-contained HTML file and once as Markdown."""
+
+import html
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import jinja2
+from markupsafe import Markup
+
+from bench.files import write_text
+from bench.report.figures import Plot
+from bench.report.words import Cell, plain
+
+_MARKDOWN_SPECIAL = re.compile(r"([\\`*_\[\]|~$])")
+
+
+@dataclass(frozen=True)
+class Text:
+    """A paragraph."""
+
+    text: str
+    kind: ClassVar[str] = "text"
+
+
+@dataclass(frozen=True)
+class Note:
+    """A paragraph set apart: something that the reader must not miss."""
+
+    text: str
+    kind: ClassVar[str] = "note"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table whose first column names the row."""
+
+    caption: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+    note: str = ""
+    kind: ClassVar[str] = "table"
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Plots side by side where the screen is wide enough."""
+
+    plots: Sequence[Plot]
+    kind: ClassVar[str] = "figures"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One prompt with the summaries written for it: (who, summary), the reference summary first."""
+
+    prompt_id: str
+    prompt: str
+    summaries: Sequence[tuple[str, str]]
+    kind: ClassVar[str] = "sample"
+
+
+@dataclass(frozen=True)
+class Details:
+    """Long literal text, folded away."""
+
+    summary: str
+    text: str
+    kind: ClassVar[str] = "details"
+
+
+Block = Text | Note | Table | Figures | Sample | Details
+
+
+@dataclass(frozen=True)
+class Section:
+    title: str
+    blocks: Sequence[Block]
+
+    @property
+    def anchor(self) -> str:
+        return re.sub(r"[^a-z0-9]+", "-", self.title.lower()).strip("-")
+
+
+@dataclass(frozen=True)
+class Page:
+    """A report. `answer` is what a reader in a hurry takes away: one or two plain sentences."""
+
+    title: str
+    subtitle: str
+    answer: Sequence[str]
+    sections: Sequence[Section]
+
+
+def write_page(page: Page, out_dir: Path) -> Path:
+    """Write figures/*.svg, report.md and report.html below `out_dir`; returns the path of report.html.
+
+    Raises:
+        ResourceError: the folder cannot be written.
+    """
+    for section in page.sections:
+        for block in section.blocks:
+            if isinstance(block, Figures):
+                for plot in block.plots:
+                    write_text(out_dir / "figures" / f"{plot.name}.svg", plot.svg())
+    write_text(out_dir / "report.md", to_markdown(page))
+    path = out_dir / "report.html"
+    write_text(path, to_html(page))
+    return path
+
+
+def to_html(page: Page) -> str:
+    """One HTML file that needs nothing else: figures and style inside, no script, no network."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        finalize=_plain_unless_markup,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("report.html.j2").render(page=page, Markup=Markup)
+
+
+def to_markdown(page: Page) -> str:
+    """The page in GitHub's Markdown; figures are links to figures/*.svg, data texts are escaped."""
+    parts = [
+        f"# {_escape(page.title)}",
+        _escape(page.subtitle),
+        *(f"**{_escape(line)}**" for line in page.answer),
+    ]
+    for section in page.sections:
+        parts.append(f"## {_escape(section.title)}")
+        parts += [_block_markdown(block) for block in section.blocks]
+    return "\n\n".join(parts) + "\n"
+
+
+def mapping_table(caption: str, rows: Mapping[str, object]) -> Table:
+    """A two-column table of names and values; names without a value are left out."""
+    return Table(
+        caption,
+        ("what", "value"),
+        [(Cell(name), Cell(str(value))) for name, value in rows.items() if value is not None],
+    )
+
+
+def _block_markdown(block: Block) -> str:
+    match block:
+        case Text(text):
+            return _escape(text)
+        case Note(text):
+            return f"> {_escape(text)}"
+        case Table():
+            rows = [[_escape(f"{cell.text} {cell.interval}".strip()) for cell in row] for row in block.rows]
+            table = _pipe_table([_escape(column) for column in block.columns], rows)
+            return "\n\n".join(
+                part for part in (f"*{_escape(block.caption)}*", table, _escape(block.note)) if part
+            )
+        case Figures(plots):
+            return "\n\n".join(f"![{_escape(plot.alt)}](figures/{plot.name}.svg)" for plot in plots)
+        case Sample():
+            rows = [(_escape(who), _escape(summary)) for who, summary in block.summaries]
+            rows.append(("prompt", _escape(block.prompt)))
+            return f"### {_escape(block.prompt_id)}\n\n{_pipe_table(('by', 'summary'), rows)}"
+        case Details(summary, text):
+            # Indented code: no text can close it, as it could a fence.
+            code = "\n".join(f"    {line}" for line in plain(text).split("\n"))
+            return f"{_escape(summary)}:\n\n{code}"
+
+
+def _pipe_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _escape(text: str) -> str:
+    """`text` as literal text on one line of Markdown: nothing in it is markup, HTML or a cell border."""
+    literal = html.escape(_MARKDOWN_SPECIAL.sub(r"\\\1", plain(text)), quote=False)
+    return literal.replace("\n", "<br>")
+
+
+def _plain_unless_markup(value: object) -> object:
+    return value if isinstance(value, Markup) else plain(value)

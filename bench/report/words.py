@@ -1,0 +1,115 @@
+"""Names and numbers as the reports write them, and texts made safe to show."""
+
+import math
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+_ARM_NAMES = {
+    "base": ("Base", "the base model"),
+    "sft": ("SFT", "the SFT model"),
+    "ppo": ("RLHF (PPO)", "RLHF (PPO)"),
+    "dpo": ("DPO", "DPO"),
+    "reference": ("Reference", "the reference summary"),
+}
+_JUDGE_NAMES = {"gold": "gold judge", "reward_model": "reward-model judge"}
+_BIDI_CONTROLS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+MEASURES = {  # column of arm_table -> (title, decimals)
+    "rougeL": ("ROUGE-L", 3),
+    "kl_ref": ("KL to SFT (nats)", 2),
+    "reward_gold": ("gold reward", 2),
+    "reward_proxy": ("proxy reward", 2),
+    "length_tokens": ("length (tokens)", 1),
+}
+NONE = "–"  # noqa: RUF001 - the dash of an empty cell
+
+
+Row = Mapping[str, Any]
+"""One row of a table of load.py: an estimate `x` with `x_low`, `x_high` and `x_n`."""
+
+
+class Cell(NamedTuple):
+    """A table cell: its text, the interval under it, and a tone for verdicts (good, bad, open)."""
+
+    text: str
+    interval: str = ""
+    tone: str = ""
+
+
+def arm_name(arm: str, short: bool = False) -> str:
+    short_name, name = _ARM_NAMES.get(arm, (plain(arm), plain(arm)))
+    return short_name if short else name
+
+
+def judge_name(judge: str) -> str:
+    return _JUDGE_NAMES.get(judge, f"judge {plain(judge)}")
+
+
+def plain(text: object) -> str:
+    """`text` with control characters, bidirectional controls, surrogates, noncharacters written as \\uXXXX.
+
+    Line feeds and tabs stay. What is left cannot break a file's encoding or reorder the text around it.
+    """
+    lines = str(text).replace("\r\n", "\n")
+    return "".join(f"\\u{ord(char):04x}" if _is_hidden(char) else char for char in lines)
+
+
+def is_number(value: Any) -> bool:
+    """False for what a table holds where nothing was measured: None or NaN."""
+    return value is not None and value == value
+
+
+def has(rows: Iterable[Row], column: str) -> bool:
+    """Whether any row has a number in `column`."""
+    return any(is_number(row.get(column)) for row in rows)
+
+
+def number(value: float, digits: int | None = None) -> str:
+    """`digits` decimals, or three significant digits (without exponent for numbers of everyday size)."""
+    if digits is None and value != 0:
+        if not 1e-3 <= abs(value) < 1e6:
+            return f"{value:.2e}"
+        digits = max(0, 2 - math.floor(math.log10(abs(value))))
+    digits = 2 if digits is None else digits
+    return f"{round(value, digits) + 0.0:,.{digits}f}"  # + 0.0: no -0.00
+
+
+def count(value: Any) -> str:
+    """A whole number with thousands separated; a dash where there is none."""
+    return f"{int(value):,}" if is_number(value) else NONE
+
+
+def estimate(row: Row, column: str, digits: int | None = None) -> Cell:
+    """The estimate in `column` with its interval; a dash where nothing was measured."""
+    return _estimate(row, column, lambda value: number(value, digits), "")
+
+
+def share(row: Row, column: str, with_n: bool = False) -> Cell:
+    """`estimate` for a share of prompts or pairs, in per cent; n stands beside the interval if asked for."""
+    cell = _estimate(row, column, lambda value: number(100 * value, 1), " %")
+    n = row.get(f"{column}_n")
+    return (
+        cell._replace(interval=f"{cell.interval} n {count(n)}".strip()) if with_n and is_number(n) else cell
+    )
+
+
+def in_words(row: Row, column: str) -> str:
+    """A share with its interval in a sentence: `62.0 % [55.1, 68.6]`."""
+    cell = share(row, column)
+    return f"{cell.text} {cell.interval}".strip()
+
+
+def _estimate(row: Row, column: str, write: Callable[[float], str], unit: str) -> Cell:
+    value, low, high = (row.get(name) for name in (column, f"{column}_low", f"{column}_high"))
+    if value is None or not is_number(value):
+        return Cell(NONE)
+    if low is None or high is None or not (is_number(low) and is_number(high)):
+        return Cell(f"{write(value)}{unit}")
+    return Cell(f"{write(value)}{unit}", f"[{write(low)}, {write(high)}]")
+
+
+def _is_hidden(char: str) -> bool:
+    if char in "\n\t":
+        return False
+    is_noncharacter = ord(char) & 0xFFFE == 0xFFFE  # XML, so SVG, has no way to hold them
+    return is_noncharacter or char in _BIDI_CONTROLS or unicodedata.category(char) in ("Cc", "Cs")

@@ -1,0 +1,42 @@
+# Everything from a fresh machine with Python 3.11 or newer, make and a package index.
+PYTHON ?= python3
+VENV ?= .venv
+PY := $(VENV)/bin/python
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help bench sweep test lint format clean
+
+help: ## This list
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1|/' | column -t -s '|'
+
+bench: $(VENV)/.installed ## Install, run the built-in comparison, print the report's path (ARGS="seed=1 ..." overrides settings)
+	$(PY) -m bench $(ARGS)
+
+sweep: $(VENV)/.installed ## Sweep DPO's beta in the built-in world and draw win rate and KL against it
+	$(PY) -m bench -m experiment=beta_sweep dpo.beta=0.03,0.1,0.3,1 $(ARGS)
+	$(PY) -m bench.report results/beta_sweep/*/
+
+test: $(VENV)/.installed-dev ## Install and run all tests
+	OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1 $(PY) -m pytest -n 2 --dist loadfile $(ARGS)
+
+lint: $(VENV)/.installed-dev ## Formatting, lint and types
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/pyright
+
+format: $(VENV)/.installed-dev ## Format the code and sort its imports
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+clean: ## Remove the virtual environment and caches; results stay
+	rm -rf $(VENV) .pytest_cache .ruff_cache
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@

@@ -23,7 +23,9 @@ def atomic_open(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         encoding = None if "b" in mode else "utf-8"
-        with tempfile.NamedTemporaryFile(mode, dir=path.parent, prefix=f".{path.name}.", delete=False, encoding=encoding) as handle:
+        with tempfile.NamedTemporaryFile(
+            mode, dir=path.parent, prefix=f".{path.name}.", delete=False, encoding=encoding
+        ) as handle:
             temporary = Path(handle.name)
             yield handle
             handle.flush()
@@ -32,7 +34,9 @@ def atomic_open(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
         os.replace(temporary, path)
         temporary = None
     except OSError as error:
-        raise ResourceError(f"cannot write {path}: {error.strerror or error}; free disk space or choose another results_dir") from error
+        raise ResourceError(
+            f"cannot write {path}: {error.strerror or error}; free disk space or choose another results_dir"
+        ) from error
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)

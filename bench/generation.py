@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import torch
 from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
+from bench.models.special_tokens import eos_id, pad_id
+from bench.ops import lm_head
 from bench.records import Rollout
 from bench.validation import require
 
@@ -60,7 +62,7 @@ def sample(
     finished = torch.zeros(batch, dtype=torch.bool, device=device)
     rows = torch.arange(batch, device=device)  # original row of each row still in the cache
     cache = DynamicCache(config=model.config)
-    head = model.get_output_embeddings()
+    head = lm_head(model)
 
     for step in range(max_new_tokens):
         hidden = model.base_model(
@@ -140,8 +142,8 @@ def sample_all(
             model,
             [prompts[i] for i in chunk],
             max_new_tokens=max_new_tokens,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
+            eos_token_id=eos_id(tokenizer),
+            pad_token_id=pad_id(tokenizer),
             temperature=sampling.temperature,
             generator=generator,
         )
@@ -155,4 +157,4 @@ def sample_all(
 
 def decode(tokenizer: PreTrainedTokenizerBase, token_ids: Sequence[int]) -> str:
     """The summary as text: special tokens and the leading space dropped."""
-    return tokenizer.decode(token_ids, skip_special_tokens=True).strip()
+    return str(tokenizer.decode(list(token_ids), skip_special_tokens=True)).strip()

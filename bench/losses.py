@@ -22,9 +22,11 @@ def dpo_loss(
     ref_rejected_logps: Float[Tensor, " B"],
     beta: float,
 ) -> Float[Tensor, ""]:
-    """-log sigma(beta ((log pi - log ref)(chosen) - (log pi - log ref)(rejected))), averaged (Eq. 7, Rafailov et al. 2023).
+    """-log sigma(beta ((log pi - log ref)(chosen) - (log pi - log ref)(rejected))), averaged.
 
-    Log-probs are summed over the completion, in nats. Training uses TRL's DPOTrainer; this is what it is tested against.
+    Eq. 7, Rafailov et al. 2023.
+    Log-probs are summed over the completion, in nats. Training uses TRL's DPOTrainer,
+    which is tested against this.
     """
     chosen_logratios = policy_chosen_logps - ref_chosen_logps
     rejected_logratios = policy_rejected_logps - ref_rejected_logps
@@ -47,7 +49,7 @@ def ppo_policy_loss(
     mask: Bool[Tensor, "B C"],
     clip_range: float,
 ) -> PolicyLoss:
-    """-min(rho A, clip(rho, 1 - eps, 1 + eps) A), averaged over tokens (Eq. 7, Schulman et al. 2017), rho = pi / pi_old."""
+    """-min(rho A, clip(rho, 1 - eps, 1 + eps) A), rho = pi / pi_old, averaged (Eq. 7, Schulman et al. 2017)."""
     logratio = torch.where(mask, logps - old_logps, 0)
     ratio = logratio.exp()
     clipped = ratio.clamp(1 - clip_range, 1 + clip_range)

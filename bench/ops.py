@@ -1,9 +1,9 @@
 """Pure tensor operations that more than one method uses. Masks are bool; True marks the entries that count."""
 
+import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-import torch
-
+from transformers import PreTrainedModel
 from trl.kernels import ChunkedLogProbFunction
 
 _LOGPROB_CHUNK = 32768  # vocabulary entries projected at once
@@ -43,13 +43,28 @@ def completion_hidden(
     return hidden[row, prompt_lengths[row] + step + offset]
 
 
+def lm_head(model: PreTrainedModel) -> nn.Linear:
+    """The projection from hidden states to the vocabulary's logits."""
+    head = model.get_output_embeddings()
+    if not isinstance(head, nn.Linear):
+        raise TypeError(f"{type(model).__name__} has no linear LM head")
+    return head
+
+
+def score_head(model: PreTrainedModel) -> nn.Module:
+    """The scalar head of a reward or value model."""
+    head = model.score
+    assert isinstance(head, nn.Module)
+    return head
+
+
 def scatter(flat: Float[Tensor, " N"], mask: Bool[Tensor, "B C"]) -> Float[Tensor, "B C"]:
     """The inverse of `x[mask]`: values back at their places, 0 elsewhere."""
     return flat.new_zeros(mask.shape).masked_scatter(mask, flat)
 
 
 def logps_and_entropy(
-    model: nn.Module,
+    model: PreTrainedModel,
     input_ids: Int[Tensor, "B T"],
     prompt_lengths: Int[Tensor, " B"],
     completion_ids: Int[Tensor, "B C"],
@@ -62,7 +77,17 @@ def logps_and_entropy(
     reach the LM head, which TRL's kernel projects in tiles.
     """
     hidden = completion_hidden(model.base_model, input_ids, prompt_lengths, completion_mask)
-    head = model.get_output_embeddings()
+    return token_logps_and_entropy(hidden, lm_head(model), completion_ids, completion_mask, temperature)
+
+
+def token_logps_and_entropy(
+    hidden: Float[Tensor, "N H"],
+    head: nn.Linear,
+    completion_ids: Int[Tensor, "B C"],
+    completion_mask: Bool[Tensor, "B C"],
+    temperature: float = 1.0,
+) -> tuple[Float[Tensor, "B C"], Float[Tensor, "B C"]]:
+    """`logps_and_entropy` from the states that predict the completion's tokens (`completion_hidden`)."""
     logps, entropy, *_ = ChunkedLogProbFunction.apply(
         hidden,
         head.weight.to(hidden.dtype),
@@ -78,25 +103,25 @@ def logps_and_entropy(
 
 
 def completion_values(
-    value_model: nn.Module,
+    value_model: PreTrainedModel,
     input_ids: Int[Tensor, "B T"],
     prompt_lengths: Int[Tensor, " B"],
     completion_mask: Bool[Tensor, "B C"],
 ) -> Float[Tensor, "B C"]:
     """V(s) before each completion token is chosen: the value head on the state that predicts the token."""
     hidden = completion_hidden(value_model.base_model, input_ids, prompt_lengths, completion_mask)
-    return scatter(value_model.score(hidden).squeeze(-1).float(), completion_mask)
+    return scatter(score_head(value_model)(hidden).squeeze(-1).float(), completion_mask)
 
 
 def last_token_scores(
-    reward_model: nn.Module,
+    reward_model: PreTrainedModel,
     input_ids: Int[Tensor, "B T"],
     lengths: Int[Tensor, " B"],
 ) -> Float[Tensor, " B"]:
     """The reward head at the last real token of each right-padded row of `lengths` tokens."""
     hidden = reward_model.base_model(input_ids=input_ids, use_cache=False).last_hidden_state
     rows = torch.arange(input_ids.size(0), device=input_ids.device)
-    return reward_model.score(hidden[rows, lengths - 1]).squeeze(-1).float()
+    return score_head(reward_model)(hidden[rows, lengths - 1]).squeeze(-1).float()
 
 
 def generalized_advantages(

@@ -1,30 +1,32 @@
 """One line per stage on the terminal: a bar, the time left, and the number that matters."""
 
 import sys
-from typing import TextIO
 
 from tqdm import tqdm
+
+_FORMAT = "{desc} {percentage:3.0f}%|{bar:20}| {n_fmt}/{total_fmt}{unit} [{elapsed}<{remaining}]{postfix}"
 
 
 class StageBar:
     """Progress of one stage; on a log file instead of a terminal it prints a line every half minute."""
 
-    def __init__(self, stage: str, total: int, unit: str, stream: TextIO | None = None) -> None:
-        stream = stream or sys.stderr
+    def __init__(self, stage: str, total: int, unit: str) -> None:
         self._bar = tqdm(
             total=total,
             desc=f"{stage:<14}",
             unit=f" {unit}",
-            file=stream,
+            file=sys.stderr,
             dynamic_ncols=True,
-            mininterval=0.2 if stream.isatty() else 30,
-            bar_format="{desc} {percentage:3.0f}%|{bar:20}| {n_fmt}/{total_fmt}{unit} [{elapsed}<{remaining}]{postfix}",
+            mininterval=0.2 if sys.stderr.isatty() else 30,
+            bar_format=_FORMAT,
         )
 
-    def update(self, done: int, **numbers: float) -> None:
+    def update(self, done: int, **numbers: float | None) -> None:
         """Advance by `done` units and show the numbers beside the bar."""
         if numbers:
-            self._bar.set_postfix({key: f"{value:.3g}" for key, value in numbers.items()}, refresh=False)
+            self._bar.set_postfix(
+                {key: f"{value:.3g}" for key, value in numbers.items() if value is not None}, refresh=False
+            )
         self._bar.update(done)
 
     def close(self) -> None:

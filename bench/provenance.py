@@ -12,9 +12,10 @@ from typing import Any
 
 import torch
 
-_PACKAGES = (
-    "rlhf-vs-dpo torch transformers trl datasets evaluate rouge-score accelerate tokenizers numpy scipy pandas matplotlib hydra-core"
-).split()
+_PACKAGES = """
+rlhf-vs-dpo torch transformers trl datasets evaluate rouge-score accelerate tokenizers numpy scipy pandas matplotlib
+hydra-core
+""".split()
 _ROOT = Path(__file__).parent
 
 
@@ -67,4 +68,9 @@ def package_versions() -> Mapping[str, str]:
 def device_info(device: torch.device) -> dict[str, Any]:
     if device.type == "cuda":
         return {"type": "cuda", "name": torch.cuda.get_device_name(device), "count": torch.cuda.device_count()}
-    return {"type": device.type, "name": platform.processor() or platform.machine(), "count": 1, "threads": torch.get_num_threads()}
+    return {
+        "type": device.type,
+        "name": platform.processor() or platform.machine(),
+        "count": 1,
+        "threads": torch.get_num_threads(),
+    }

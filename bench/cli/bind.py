@@ -1,6 +1,7 @@
 """Resolved Hydra config -> the frozen dataclasses that the rest of the package knows."""
 
 import difflib
+import math
 import types
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
@@ -64,6 +65,8 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
             raise ConfigError(f"{path} must be a list, got {value!r}")
         return tuple(_convert(arguments[0], item, f"{path}[{i}]") for i, item in enumerate(value))
     if hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+        if not math.isfinite(value):
+            raise ConfigError(f"{path} must be a finite number, got {value!r}")
         return float(value)
     if type(value) is not hint:
         names = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}

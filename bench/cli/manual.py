@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from bench.errors import ConfigError
+
 _HEAD = """\
 python -m bench: RLHF (reward model + PPO) against DPO, from one SFT model, scored by one evaluator.
 
@@ -36,13 +38,17 @@ def overview(conf: Path) -> str:
 
 
 def group_pages(conf: Path, groups: list[str]) -> str:
-    """The files of the groups, word for word: their comments are the manual."""
+    """The files of the groups, word for word: their comments are the manual.
+
+    Raises:
+        ConfigError: there is no such group.
+    """
     pages = []
     for group in groups:
         files = sorted((conf / group).glob("*.yaml"))
         if not files:
             known = ", ".join(sorted(path.name for path in conf.iterdir() if path.is_dir()))
-            pages.append(f"no group {group!r}; the groups are {known}")
+            raise ConfigError(f"no group {group!r}; the groups are {known}")
         pages += [f"=== {group}={file.stem} ===\n{file.read_text(encoding='utf-8')}" for file in files]
     return "\n".join(pages)
 

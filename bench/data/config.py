@@ -82,9 +82,7 @@ class FilesConfig:
     def __post_init__(self) -> None:
         _require_common(self.kind, "files", self.identical_pairs, self.judge_fraction)
         for name in ("validation_fraction", "test_fraction"):
-            require(
-                0 < getattr(self, name) < 1, f"data.{name}", getattr(self, name), "must be between 0 and 1"
-            )
+            require(0 < getattr(self, name) < 1, f"data.{name}", getattr(self, name), "must be between 0 and 1")
         require(
             self.validation_fraction + self.test_fraction < 1,
             "data.validation_fraction + data.test_fraction",

@@ -31,27 +31,20 @@ def load_tldr(config: TldrConfig) -> ComparisonData:
         ResourceError: the Hub cannot be reached and the commit is not in its cache.
         DataError: the repository does not hold the expected columns.
     """
-    demonstration_rows = fetch(
-        config.demonstrations_repository, config.demonstrations_revision, DEMONSTRATION_FILES
-    )
+    demonstration_rows = fetch(config.demonstrations_repository, config.demonstrations_revision, DEMONSTRATION_FILES)
     comparison_rows = fetch(config.comparisons_repository, config.comparisons_revision, COMPARISON_FILES)
     demonstrations = {
-        split: parse_demonstrations(demonstration_rows[split], split)
-        for split in ("train", "validation", "test")
+        split: parse_demonstrations(demonstration_rows[split], split) for split in ("train", "validation", "test")
     }
     dropped: Counter[str] = Counter()
     preferences = {}
     for split in ("train", "validation"):
-        preferences[split], dropped_here = parse_comparisons(
-            comparison_rows[split], split, config.identical_pairs
-        )
+        preferences[split], dropped_here = parse_comparisons(comparison_rows[split], split, config.identical_pairs)
         dropped.update(dropped_here)
     data = ComparisonData(
         demonstrations={split: demonstrations[split] for split in ("train", "validation")},
         preferences={**preferences, "judge": []},
-        eval_prompts=splits.one_per_post(
-            EvalPrompt(d.id, d.prompt, d.completion) for d in demonstrations["test"]
-        ),
+        eval_prompts=splits.one_per_post(EvalPrompt(d.id, d.prompt, d.completion) for d in demonstrations["test"]),
         source={
             "name": "tldr",
             "demonstrations": f"{config.demonstrations_repository}@{config.demonstrations_revision}",
@@ -96,9 +89,7 @@ def fetch(repository: str, revision: str, files: Mapping[str, str]) -> dict[str,
 
     try:
         folder = Path(
-            snapshot_download(
-                repository, repo_type="dataset", revision=revision, allow_patterns=list(files.values())
-            )
+            snapshot_download(repository, repo_type="dataset", revision=revision, allow_patterns=list(files.values()))
         )
         for pattern in files.values():
             if not any(folder.glob(pattern)):
@@ -122,17 +113,13 @@ def parse_demonstrations(rows: Iterable[Mapping[str, Any]], split: str) -> list[
     """
     demonstrations = []
     for index, row in enumerate(rows):
-        _require_columns(
-            row, ("post",) if "post" in row else ("prompt", "completion"), "TL;DR demonstrations"
-        )
+        _require_columns(row, ("post",) if "post" in row else ("prompt", "completion"), "TL;DR demonstrations")
         if "post" in row:
             _require_columns(row, ("id", "subreddit", "title", "summary"), "TL;DR demonstrations")
             prompt, completion = tldr_prompt(row["subreddit"], row["title"], row["post"]), row["summary"]
         else:
             prompt, completion = row["prompt"].strip(), row["completion"]
-        demonstrations.append(
-            Demonstration(row.get("id") or f"{split}-{index:06d}", prompt, completion.strip())
-        )
+        demonstrations.append(Demonstration(row.get("id") or f"{split}-{index:06d}", prompt, completion.strip()))
     return demonstrations
 
 
@@ -167,9 +154,7 @@ def parse_comparisons(
                 )
             dropped["identical pairs"] += 1
             continue
-        references = [
-            text for text, summary in zip(texts, row["summaries"], strict=True) if summary["policy"] == "ref"
-        ]
+        references = [text for text, summary in zip(texts, row["summaries"], strict=True) if summary["policy"] == "ref"]
         pairs.append(
             PreferencePair(
                 id=f"{info['id']}-{index:06d}",  # several pairs share a post

@@ -112,9 +112,7 @@ def _csv_rows(path: Path, content: bytes) -> Iterator[Row]:
             where = f"{path}, row {number}"
             if None in cells or None in cells.values():
                 n_columns = len(reader.fieldnames or ())
-                raise DataError(
-                    f"{where}: not {n_columns} cells as in the header; quote cells that hold commas"
-                )
+                raise DataError(f"{where}: not {n_columns} cells as in the header; quote cells that hold commas")
             yield Row(where, cells)
     except csv.Error as error:
         raise DataError(f"{path}, after row {number}: broken CSV ({error})") from error
@@ -161,9 +159,7 @@ class _Reader:
         if not self.root.is_dir():
             raise DataError(f"{self.root}: no such folder; set data.root to the folder of your files")
 
-    def read(
-        self, group: str, names: Iterable[str], parse: Callable[[Row, str], R | None]
-    ) -> dict[str, list[R]]:
+    def read(self, group: str, names: Iterable[str], parse: Callable[[Row, str], R | None]) -> dict[str, list[R]]:
         """The records of each split, from a file per split or, by the hash of the post, of unsplit files."""
         patterns = getattr(self.config, group)
         records: dict[str, list[R]] = {split: [] for split in names}
@@ -183,9 +179,7 @@ class _Reader:
                 records[split] = list(self._records(group, split, pattern, parse))
         return records
 
-    def _records(
-        self, group: str, split: str, pattern: str, parse: Callable[[Row, str], R | None]
-    ) -> Iterator[R]:
+    def _records(self, group: str, split: str, pattern: str, parse: Callable[[Row, str], R | None]) -> Iterator[R]:
         number = 0
         for path in self._paths(f"data.{group}.{split}", pattern):
             name = path.relative_to(self.root) if path.is_relative_to(self.root) else path
@@ -206,9 +200,7 @@ class _Reader:
         if not paths:
             mend = f"set {key} to the file's name"
             if key == "data.demonstrations.train":
-                mend += (
-                    " (SFT needs demonstrations), or data.demonstrations_from_chosen=true to use chosen ones"
-                )
+                mend += " (SFT needs demonstrations), or data.demonstrations_from_chosen=true to use chosen ones"
             elif key not in ("data.preferences.train", "data.preferences.validation"):
                 mend += ", or to null where there is none"
             raise DataError(f"{self.root}: no file matches {pattern!r}; {mend}")
@@ -259,13 +251,9 @@ class _Reader:
         if self.columns.tie is None:
             return False
         value = self._cell(row, "tie", self.columns.tie)
-        is_tie = {"true": True, "1": True, "false": False, "0": False, "": False}.get(
-            str(value).strip().lower()
-        )
+        is_tie = {"true": True, "1": True, "false": False, "0": False, "": False}.get(str(value).strip().lower())
         if is_tie is None:
-            raise DataError(
-                f"{row.where}: column {self.columns.tie!r} holds {value!r}; a tie is true or false, 1 or 0"
-            )
+            raise DataError(f"{row.where}: column {self.columns.tie!r} holds {value!r}; a tie is true or false, 1 or 0")
         return is_tie
 
     def _optional(self, row: Row, key: str) -> Any:

@@ -120,9 +120,7 @@ def one_per_post(prompts: Iterable[EvalPrompt]) -> list[EvalPrompt]:
     seen: set[str] = set()
     for prompt in by_post.values():
         if prompt.id in seen:
-            raise DataError(
-                f"two test posts have the id {prompt.id!r}; make ids unique, or set data.columns.id=null"
-            )
+            raise DataError(f"two test posts have the id {prompt.id!r}; make ids unique, or set data.columns.id=null")
         seen.add(prompt.id)
     return list(by_post.values())
 

@@ -66,9 +66,7 @@ def format_statistics(statistics: dict[str, Any]) -> str:
         lines.append("".join([f"{name.split('_')[0] + 's':<20}", *(f"{cell:>12}" for cell in cells)]))
     lines.append("")
     if statistics["longer_wins"] is not None:
-        lines.append(
-            f"the longer summary is the chosen one in {statistics['longer_wins']:.1%} of training pairs"
-        )
+        lines.append(f"the longer summary is the chosen one in {statistics['longer_wins']:.1%} of training pairs")
     lines.append(f"prompts cut to fit: {statistics['truncated_prompts']:,}")
     dropped = [f"{n:,} {reason}" for reason, n in statistics["dropped"].items()]
     lines.append(f"rows left out: {', '.join(dropped) or 'none'}")

@@ -16,15 +16,20 @@ from functools import cached_property
 from bench.records import ComparisonData, Demonstration, EvalPrompt, PreferencePair
 from bench.validation import require
 
-WHO = "sister brother roommate boss neighbor cousin landlord coworker girlfriend boyfriend father mother uncle aunt teacher friend".split()
+WHO = """
+sister brother roommate boss neighbor cousin landlord coworker girlfriend boyfriend father mother uncle aunt teacher
+friend
+""".split()
 EVENT = (
-    "wedding|birthday party|family dinner|road trip|job interview|graduation|camping trip|house move|"
-    "funeral|concert|holiday party|baby shower"
+    "wedding|birthday party|family dinner|road trip|job interview|graduation|camping trip|house move|funeral|"
+    "concert|holiday party|baby shower"
 ).split("|")
-PLACE = "Denver Boston Chicago Seattle Austin Portland Dallas Phoenix Atlanta Miami Detroit Memphis Tampa Omaha Tucson Buffalo".split()
+PLACE = """
+Denver Boston Chicago Seattle Austin Portland Dallas Phoenix Atlanta Miami Detroit Memphis Tampa Omaha Tucson Buffalo
+""".split()
 TIME = (
-    "last night|last week|two days ago|on Sunday|last month|this morning|over the summer|on Friday|"
-    "three weeks ago|last winter|yesterday|in April"
+    "last night|last week|two days ago|on Sunday|last month|this morning|over the summer|on Friday|three weeks ago|"
+    "last winter|yesterday|in April"
 ).split("|")
 PROBLEM = (
     "lied about the money|broke my laptop|read my private messages|refused to pay the bill|forgot to invite me|"
@@ -168,9 +173,7 @@ def write_post(rng: random.Random, post_id: str) -> Post:
     )
     question = rng.choice([f"So {fact['question']}?", f"My question is, {fact['question']}?"])
     body = [opening, scene, problem, aside, rng.choice(FILLER)]
-    if (
-        rng.random() < 0.5
-    ):  # the aside may come before the scene, so position alone does not tell fact from distractor
+    if rng.random() < 0.5:  # the aside may come before the scene, so position alone does not tell fact from distractor
         body = [opening, aside, scene, problem, body[4]]
     text = " ".join([*body, question])
     prompt = f"SUBREDDIT: r/{rng.choice(SUBREDDITS)}\n\nTITLE: {title}\n\nPOST: {text}\n\nTL;DR:"
@@ -232,7 +235,7 @@ class World:
         return PreferencePair(post.id, post.prompt, chosen, rejected)
 
     def trivial_policies(self) -> dict[str, dict[str, str]]:
-        """Policy -> post id -> summary on the evaluation posts: what a good judge must not be taken in by, and the best.
+        """Policy -> post id -> summary on the evaluation posts: what must not take a good judge in, and the best.
 
         `longest` is the longest of 16 writers' summaries, `best` a writer who keeps every fact and adds nothing.
         """

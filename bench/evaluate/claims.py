@@ -97,9 +97,7 @@ def _own_reward_model(metrics: Mapping[str, Any], margin: float) -> dict[str, An
     )
 
 
-def _claim(
-    number: int, statement: str, measure: str, estimate: dict[str, Any], verdict: Decision
-) -> dict[str, Any]:
+def _claim(number: int, statement: str, measure: str, estimate: dict[str, Any], verdict: Decision) -> dict[str, Any]:
     return {
         "claim": number,
         "statement": statement,

@@ -22,9 +22,7 @@ class JudgeConfig:
         require(len(self.names) >= 1, "judge.names", self.names, "must name at least one judge")
         for name in self.names:
             require(name in JUDGES, "judge.names", name, f"must be among {', '.join(JUDGES)}")
-        require(
-            len(set(self.names)) == len(self.names), "judge.names", self.names, "must name each judge once"
-        )
+        require(len(set(self.names)) == len(self.names), "judge.names", self.names, "must name each judge once")
         require(self.orders in ("both", "one"), "judge.orders", self.orders, "must be 'both' or 'one'")
 
 
@@ -51,9 +49,7 @@ class EvaluationConfig:
             self.noninferiority_margin,
             "must be at least 0 and below 0.5",
         )
-        require(
-            self.cost_tolerance >= 0, "evaluation.cost_tolerance", self.cost_tolerance, "must be at least 0"
-        )
+        require(self.cost_tolerance >= 0, "evaluation.cost_tolerance", self.cost_tolerance, "must be at least 0")
         require(
             self.samples_in_report >= 0,
             "evaluation.samples_in_report",

@@ -71,9 +71,7 @@ def kl_exact_from_hidden(
         policy_hidden[mask].split(chunk_tokens), ref_hidden[mask].split(chunk_tokens), strict=True
     )  # (N, D) each, N counts the tokens inside the mask
     token_kl = torch.zeros(mask.shape, device=mask.device)  # (B, C)
-    token_kl[mask] = torch.cat(
-        [_token_kl(policy_head(policy), ref_head(ref), temperature) for policy, ref in chunks]
-    )
+    token_kl[mask] = torch.cat([_token_kl(policy_head(policy), ref_head(ref), temperature) for policy, ref in chunks])
     return token_kl.sum(-1)
 
 

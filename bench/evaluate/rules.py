@@ -14,15 +14,10 @@ TITLE = re.compile(r"^TITLE:[ \t]*(.*)$", re.MULTILINE)
 
 def pair_scores(chosen: Sequence[float], rejected: Sequence[float]) -> list[float]:
     """Per pair 1 where the chosen summary has the higher number, 0 where the rejected has, 0.5 if equal."""
-    return [
-        0.5 if better == worse else float(better > worse)
-        for better, worse in zip(chosen, rejected, strict=True)
-    ]
+    return [0.5 if better == worse else float(better > worse) for better, worse in zip(chosen, rejected, strict=True)]
 
 
-def longer_wins(
-    pairs: Sequence[PreferencePair], lengths: Sequence[tuple[int, int]] | None = None
-) -> list[float]:
+def longer_wins(pairs: Sequence[PreferencePair], lengths: Sequence[tuple[int, int]] | None = None) -> list[float]:
     """Pair scores of "the longer summary wins".
 
     Args:
@@ -31,9 +26,7 @@ def longer_wins(
     if lengths is None:
         lengths = [(len(pair.chosen.split()), len(pair.rejected.split())) for pair in pairs]
     if len(lengths) != len(pairs):
-        raise DataError(
-            f"longer_wins needs one pair of lengths per pair, got {len(lengths)} for {len(pairs)}"
-        )
+        raise DataError(f"longer_wins needs one pair of lengths per pair, got {len(lengths)} for {len(pairs)}")
     return pair_scores([chosen for chosen, _ in lengths], [rejected for _, rejected in lengths])
 
 

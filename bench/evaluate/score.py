@@ -9,7 +9,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from bench.evaluate.kl import kl_exact_from_hidden
 from bench.models.loading import RewardModel
-from bench.ops import completion_hidden, last_token_scores, logps_and_entropy
+from bench.models.special_tokens import eos_id, pad_id
+from bench.ops import completion_hidden, last_token_scores, lm_head, logps_and_entropy, token_logps_and_entropy
 
 Tokens = tuple[list[int], list[int]]
 """(prompt ids, completion ids)."""
@@ -27,7 +28,7 @@ def encode(tokenizer: PreTrainedTokenizerBase, prompt: str, summary: str) -> Tok
     """Prompt ids, and the ids of " summary" and EOS as they stand behind it, encoded together as the trainers do."""
     prompt_ids = tokenizer(prompt).input_ids
     whole = tokenizer(f"{prompt} {summary.strip()}").input_ids
-    return prompt_ids, [*whole[len(prompt_ids) :], tokenizer.eos_token_id]
+    return prompt_ids, [*whole[len(prompt_ids) :], eos_id(tokenizer)]
 
 
 @torch.no_grad()
@@ -36,7 +37,9 @@ def reward_scores(
 ) -> list[float]:
     """The reward model's score of each (prompt, summary), at the EOS, shifted."""
     scores = torch.zeros(len(pairs))
-    for indices, ids, lengths, mask in _batches([encode(tokenizer, *p) for p in pairs], batch_size, tokenizer, reward.model):
+    for indices, ids, lengths, mask in _batches(
+        [encode(tokenizer, *p) for p in pairs], batch_size, tokenizer, reward.model
+    ):
         raw = last_token_scores(reward.model, ids, lengths + mask.sum(1))
         scores[indices] = (raw - reward.shift).cpu()
     return scores.tolist()
@@ -68,18 +71,20 @@ def completion_scores(
     At temperature 0 the log-probs are those of the unscaled distributions.
     """
     results: list[CompletionScore | None] = [None] * len(completions)
-    scale = temperature or 1.0
+    heads = lm_head(policy), lm_head(ref_policy)
     for indices, ids, lengths, mask in _batches(completions, batch_size, tokenizer, policy):
         tokens = _tokens(ids, lengths, mask)
-        logps, _ = logps_and_entropy(policy, ids, lengths, tokens, mask, scale)
-        ref_logps, _ = logps_and_entropy(ref_policy, ids, lengths, tokens, mask, scale)
+        hidden = [completion_hidden(m.base_model, ids, lengths, mask) for m in (policy, ref_policy)]
+        sums = [
+            token_logps_and_entropy(states, head, tokens, mask, temperature or 1.0)[0].sum(1).tolist()
+            for states, head in zip(hidden, heads, strict=True)
+        ]
         kl: list[float | None] = [None] * len(indices)
         if temperature > 0:
-            hidden, ref_hidden = (_dense(completion_hidden(m.base_model, ids, lengths, mask), mask) for m in (policy, ref_policy))
-            heads = [m.get_output_embeddings() for m in (policy, ref_policy)]
-            kl = list(kl_exact_from_hidden(hidden, heads[0], ref_hidden, heads[1], mask, temperature).tolist())
+            dense = [_dense(states, mask) for states in hidden]
+            kl = list(kl_exact_from_hidden(dense[0], heads[0], dense[1], heads[1], mask, temperature).tolist())
         for row, index in enumerate(indices):
-            results[index] = CompletionScore(logps[row].sum().item(), ref_logps[row].sum().item(), kl[row])
+            results[index] = CompletionScore(sums[0][row], sums[1][row], kl[row])
     return [result for result in results if result is not None]
 
 
@@ -91,7 +96,7 @@ def _batches(
     for start in range(0, len(order), batch_size):
         indices = order[start : start + batch_size]
         rows = [[*items[i][0], *items[i][1]] for i in indices]
-        ids = torch.full((len(rows), max(map(len, rows))), tokenizer.pad_token_id)
+        ids = torch.full((len(rows), max(map(len, rows))), pad_id(tokenizer))
         mask = torch.zeros((len(rows), max(len(items[i][1]) for i in indices)), dtype=torch.bool)
         for r, (i, row) in enumerate(zip(indices, rows, strict=True)):
             ids[r, : len(row)] = torch.tensor(row)

@@ -91,11 +91,7 @@ def win_rate(verdicts: Sequence[Verdict], seed: int, resamples: int = RESAMPLES)
     """
     labels = list(resolve(verdicts).values())
     points = [POINTS[label] for label in labels if label != "unparsed"]
-    share = (
-        estimate(proportion_interval(points, seed, resamples))
-        if points
-        else {"value": None, "ci95": None, "n": 0}
-    )
+    share = estimate(proportion_interval(points, seed, resamples)) if points else {"value": None, "ci95": None, "n": 0}
     return share | {
         "ties": labels.count("tie"),
         "unparsed": labels.count("unparsed"),
@@ -112,19 +108,13 @@ def head_to_head(
         labels = list(resolve(verdicts).values())
         p_values[judge] = sign_test(labels.count("a"), labels.count("b"))
     return {
-        "win_rate": {
-            judge: win_rate(verdicts, seed, resamples) for judge, verdicts in verdicts_by_judge.items()
-        },
+        "win_rate": {judge: win_rate(verdicts, seed, resamples) for judge, verdicts in verdicts_by_judge.items()},
         "p_value": p_values,
     }
 
 
 def _flip_rate(verdicts: Sequence[Verdict]) -> float | None:
-    both = [
-        labels
-        for labels in _labels_by_prompt(verdicts).values()
-        if len(labels) == 2 and "unparsed" not in labels
-    ]
+    both = [labels for labels in _labels_by_prompt(verdicts).values() if len(labels) == 2 and "unparsed" not in labels]
     return sum(first != second for first, second in both) / len(both) if both else None
 
 

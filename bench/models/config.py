@@ -6,7 +6,7 @@ from typing import Literal
 from bench.validation import require
 
 Kind = Literal["tiny", "wheel", "hub"]
-Precision = Literal["fp32", "bf16"]
+Precision = Literal["auto", "fp32", "bf16"]
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,14 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         require(self.kind in ("tiny", "wheel", "hub"), "model.kind", self.kind, "must be tiny, wheel or hub")
-        require(self.precision in ("fp32", "bf16"), "model.precision", self.precision, "must be fp32 or bf16")
         require(
-            self.architecture in ("llama", "gpt_neox"), "model.architecture", self.architecture, "must be llama or gpt_neox"
+            self.precision in ("auto", "fp32", "bf16"), "model.precision", self.precision, "must be auto, fp32 or bf16"
+        )
+        require(
+            self.architecture in ("llama", "gpt_neox"),
+            "model.architecture",
+            self.architecture,
+            "must be llama or gpt_neox",
         )
         for name in ("hidden_size", "layers", "heads", "max_positions"):
             require(getattr(self, name) >= 1, f"model.{name}", getattr(self, name), "must be at least 1")

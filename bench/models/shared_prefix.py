@@ -1,8 +1,9 @@
 """Shared-prefix packing: a prompt that two completions share runs through the backbone once.
 
-TL;DR prompts are ten times as long as their summaries, and pairwise trainers run each prompt twice. Inside `shared_prefix`,
-a [chosen; rejected] batch of 2B right-padded rows goes through the backbone as B rows [prompt | chosen | rejected] under
-a tree mask, and comes back as the hidden states of the 2B rows, so that the trainers around it stay as they are.
+TL;DR prompts are ten times as long as their summaries, and pairwise trainers run each prompt twice. Inside
+`shared_prefix`, a [chosen; rejected] batch of 2B right-padded rows goes through the backbone as B rows
+[prompt | chosen | rejected] under a tree mask, and comes back as the hidden states of the 2B rows, so that the trainers
+around it stay as they are.
 """
 
 import types
@@ -41,7 +42,9 @@ def pack_pairs(input_ids: Int[Tensor, "B2 L"], attention_mask: Int[Tensor, "B2 L
     rejected_position = slot - (n_chosen - prefix)
     in_rejected = ~in_chosen & (rejected_position < n_rejected)
     position = torch.where(in_chosen, slot, torch.where(in_rejected, rejected_position, 0))
-    tokens = torch.where(in_chosen, chosen.gather(1, position.clamp(max=width - 1)), rejected.gather(1, position.clamp(max=width - 1)))
+    tokens = torch.where(
+        in_chosen, chosen.gather(1, position.clamp(max=width - 1)), rejected.gather(1, position.clamp(max=width - 1))
+    )
     branch = torch.full_like(slot, _PAD)
     branch = torch.where(in_rejected, _REJECTED, branch)
     branch = torch.where(in_chosen, _CHOSEN, branch)
@@ -76,9 +79,7 @@ def shared_prefix(*backbones: nn.Module) -> Iterator[None]:
             del backbone.forward  # uncovers the class's own
 
 
-def _packed_forward(
-    backbone: nn.Module, input_ids: Tensor, attention_mask: Tensor | None = None, **kwargs: Any
-) -> Any:
+def _packed_forward(backbone: nn.Module, input_ids: Tensor, attention_mask: Tensor | None = None, **kwargs: Any) -> Any:
     # The class's forward, not a bound method: a deep copy of the backbone must not run the original's weights.
     plain = type(backbone).forward
     if attention_mask is None or attention_mask.ndim != 2 or input_ids.size(0) % 2 or kwargs.get("use_cache"):

@@ -1,6 +1,7 @@
 """A small language model from a config, and a tokenizer trained on the texts at hand: nothing is downloaded."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -10,6 +11,7 @@ from transformers import (
     LlamaConfig,
     LlamaForCausalLM,
     PreTrainedModel,
+    PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
 )
 
@@ -31,13 +33,17 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int, max_length: int) -> P
     )
     tokenizer.train_from_iterator(texts, trainer)
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token=PAD, eos_token=EOS, model_max_length=max_length, clean_up_tokenization_spaces=False
+        tokenizer_object=tokenizer,
+        pad_token=PAD,
+        eos_token=EOS,
+        model_max_length=max_length,
+        clean_up_tokenization_spaces=False,
     )
 
 
-def build(config: ModelConfig, tokenizer: PreTrainedTokenizerFast, seed: int) -> PreTrainedModel:
+def build(config: ModelConfig, tokenizer: PreTrainedTokenizerBase, seed: int) -> PreTrainedModel:
     """Random weights, a function of the seed alone. Tied embeddings let so small a model copy words early."""
-    shape = dict(
+    shape: dict[str, Any] = dict(
         vocab_size=config.vocabulary,
         hidden_size=config.hidden_size,
         intermediate_size=3 * config.hidden_size,

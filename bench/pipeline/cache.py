@@ -1,6 +1,8 @@
 """Finished stages, kept by the hash of everything that went into them, so that a sweep trains its SFT model once."""
 
+import errno
 import os
+import re
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,6 +16,9 @@ from bench.errors import ResourceError
 from bench.files import read_json, read_jsonl, write_json, write_jsonl
 from bench.provenance import code_hash, stable_hash
 from bench.train.trl_common import TrainingLog
+
+_DISK_TROUBLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
+_DISK_TROUBLE |= {errno.EEXIST, errno.ENOTDIR}  # results_dir is a file, or lies below one
 
 Build = Callable[[Path], tuple[StageCost, TrainingLog]]
 
@@ -53,10 +58,12 @@ class StageCache:
                 reused = (folder / "stage.json").exists()
                 if not reused:
                     self._build(name, inputs, folder, build)
-        except OSError as error:
+        except Exception as error:
+            reason = _disk_trouble(error)
+            if reason is None:
+                raise
             raise ResourceError(
-                f"cannot write stage {name} under {self.root}: {error.strerror or error};"
-                " free disk space or choose another results_dir"
+                f"cannot write stage {name} under {self.root}: {reason}; free disk space or choose another results_dir"
             ) from error
         stage = read_json(folder / "stage.json")
         return Stage(name, key, folder, StageCost(**stage["cost"]), read_jsonl(folder / "training.jsonl"), reused)
@@ -65,8 +72,21 @@ class StageCache:
         shutil.rmtree(folder, ignore_errors=True)
         scratch = folder.with_name(f".{folder.name}.partial")
         shutil.rmtree(scratch, ignore_errors=True)
-        scratch.mkdir()
-        cost, log = build(scratch)
-        write_jsonl(scratch / "training.jsonl", log)
-        write_json(scratch / "stage.json", {"stage": name, "inputs": inputs, "cost": cost.to_dict()})
-        os.replace(scratch, folder)
+        try:
+            scratch.mkdir()
+            cost, log = build(scratch)
+            write_jsonl(scratch / "training.jsonl", log)
+            write_json(scratch / "stage.json", {"stage": name, "inputs": inputs, "cost": cost.to_dict()})
+            os.replace(scratch, folder)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _disk_trouble(error: Exception) -> str | None:
+    """Why the disk refused a write, or None for any other error.
+
+    safetensors and tokenizers write from Rust and raise no OSError: their number stands in the message.
+    """
+    in_message = re.search(r"\(os error (\d+)\)", str(error))
+    number = int(in_message[1]) if in_message else getattr(error, "errno", None)
+    return os.strerror(number) if number in _DISK_TROUBLE else None

@@ -60,7 +60,8 @@ class RunConfig:
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
 
     def __post_init__(self) -> None:
-        require(self.seed >= 0, "seed", self.seed, "must be 0 or above")
+        # NumPy takes seeds below 2**32, and the judge's reward model takes seed + 1.
+        require(0 <= self.seed < 2**32 - 1, "seed", self.seed, f"must be at least 0 and below {2**32 - 1}")
         unknown = [arm for arm in self.arms if arm not in ARMS]
         require(not unknown, "arms", list(self.arms), f"must be among {', '.join(ARMS)}")
         require(len(set(self.arms)) == len(self.arms), "arms", list(self.arms), "must not repeat an arm")
@@ -69,7 +70,17 @@ class RunConfig:
             plain = value is None or re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", value) is not None
             require(plain, key, value, "must be a plain folder name (letters, digits, . _ -)")
         gold_missing = "gold" in self.judge.names and not isinstance(self.data, SyntheticConfig)
-        require(not gold_missing, "judge.names", list(self.judge.names), "has gold, which needs data=synthetic; use judge=reward_model")
+        require(
+            not gold_missing,
+            "judge.names",
+            list(self.judge.names),
+            "has gold, which needs data=synthetic; use judge=reward_model",
+        )
         tokens = self.budget.max_prompt_tokens + self.budget.max_completion_tokens
         fits = self.model.kind != "tiny" or tokens <= self.model.max_positions
-        require(fits, "budget.max_prompt_tokens + budget.max_completion_tokens", tokens, f"must fit model.max_positions ({self.model.max_positions})")
+        require(
+            fits,
+            "budget.max_prompt_tokens + budget.max_completion_tokens",
+            tokens,
+            f"must fit model.max_positions ({self.model.max_positions})",
+        )

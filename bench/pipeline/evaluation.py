@@ -128,7 +128,10 @@ class Evaluation:
         """1, 1/2 or 0 per held-out pair: does log pi_DPO - log pi_SFT put the chosen summary first?"""
         pairs = self.data.preferences["validation"]
         logratios = []
-        models = [load_policy(self.stages.done[arm].folder, self.stages.device, self.stages.frozen_dtype) for arm in ("dpo", "sft")]
+        models = [
+            load_policy(self.stages.done[arm].folder, self.stages.device, self.stages.frozen_dtype)
+            for arm in ("dpo", "sft")
+        ]
         for side in ("chosen", "rejected"):
             rows = [(p.prompt, getattr(p, side)) for p in pairs]
             policy, ref = (summed_logps(m, self.stages.tokenizer, rows, self._batch_size) for m in models)

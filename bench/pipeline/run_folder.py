@@ -1,5 +1,6 @@
 """The run folder: claimed by one config, found again by the same command."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -39,9 +40,10 @@ def claim(config: RunConfig) -> tuple[Path, bool]:
     if record.exists():
         found = read_json(record)
         if found["config_hash"] != config_hash(config):
-            key, theirs, ours = _first_difference(found["config"], config_as_dict(config))
+            ours = json.loads(json.dumps(config_as_dict(config)))  # as read back: tuples are lists
+            key, there, here = _first_difference(found["config"], ours)
             raise RunFolderError(
-                f"{folder} holds a run of another config ({key} is {theirs!r} there, {ours!r} here);"
+                f"{folder} holds a run of another config ({key} is {there!r} there, {here!r} here);"
                 " choose another run_id or remove the folder"
             )
         return folder, (folder / "metrics.json").exists()
@@ -53,9 +55,7 @@ def claim(config: RunConfig) -> tuple[Path, bool]:
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise ResourceError(
-            f"cannot write {folder}: {error.strerror or error}; choose another results_dir"
-        ) from error
+        raise ResourceError(f"cannot write {folder}: {error.strerror or error}; choose another results_dir") from error
     return folder, False
 
 
@@ -63,11 +63,7 @@ def _first_difference(theirs: Any, ours: Any, path: str = "") -> tuple[str, Any,
     """Dotted key and both values of the first leaf that differs."""
     if isinstance(theirs, Mapping) and isinstance(ours, Mapping):
         for key in sorted({*theirs, *ours} - set(_WHERE_ONLY) if not path else {*theirs, *ours}):
-            left, right = _plain(theirs.get(key)), _plain(ours.get(key))
+            left, right = theirs.get(key), ours.get(key)
             if left != right:
                 return _first_difference(left, right, f"{path}.{key}" if path else key)
     return path, theirs, ours
-
-
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value

@@ -67,7 +67,7 @@ def run(config: RunConfig, command: str) -> Path:
         "seed": config.seed,
         "git": git_state(),
         "versions": package_versions(),
-        "device": device_info(device),
+        "device": {**device_info(device), "bf16": stages.bf16},
         "data": {"source": dict(data.source), "hash": split_hash(data)},
         "stages": {name: {"key": stage.key, "reused": stage.reused} for name, stage in stages.done.items()},
         "started": started,
@@ -77,9 +77,7 @@ def run(config: RunConfig, command: str) -> Path:
     return folder
 
 
-def prepare_data(
-    config: RunConfig, cache_dir: Path
-) -> tuple[ComparisonData, PreTrainedTokenizerBase, dict[str, Any]]:
+def prepare_data(config: RunConfig, cache_dir: Path) -> tuple[ComparisonData, PreTrainedTokenizerBase, dict[str, Any]]:
     """The run's data, subsampled and cut to the token budget; the tokenizer that counted; the data's statistics.
 
     Reads no weights.
@@ -123,7 +121,9 @@ def _require_rows(config: RunConfig, data: ComparisonData) -> None:
         needed += [(f"preferences/{s}", data.preferences.get(s, [])) for s in ("judge", "validation")]
     for name, rows in needed:
         if not rows:
-            raise DataError(f"the data has no {name}, which arms {list(config.arms)} need; add them or change arms/judge")
+            raise DataError(
+                f"the data has no {name}, which arms {list(config.arms)} need; add them or change arms/judge"
+            )
 
 
 def _texts(data: ComparisonData) -> list[str]:
@@ -139,7 +139,12 @@ def _write(
     stages: Stages,
     data: ComparisonData,
 ) -> None:
-    """The run contract of results/README.md; metrics.json comes last, because its presence says that all is there."""
+    """The run contract of results/README.md.
+
+    run.json comes first, so that a rerun after a full disk knows the folder as its own; metrics.json comes last,
+    because its presence says that all is there.
+    """
+    write_json(folder / "run.json", record)
     for arm, rows in completions.items():
         write_jsonl(folder / "completions" / f"{arm}.jsonl", [asdict(row) for row in rows])
     for judge, verdicts in evaluation.verdicts.items():
@@ -149,7 +154,6 @@ def _write(
             write_jsonl(folder / "training" / f"{name}.jsonl", stage.log)
     prompts = [{"prompt_id": p.id, "prompt": p.prompt, "reference": p.reference} for p in data.eval_prompts]
     write_jsonl(folder / "prompts.jsonl", prompts)
-    write_json(folder / "run.json", record)
     write_json(folder / "metrics.json", metrics)
 
 

@@ -4,9 +4,8 @@ Every stage is a pure function of its inputs' hash (see `cache`); its cost is me
 """
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,9 @@ from bench.models.loading import (
     pick_device,
     save_policy,
     save_reward_model,
+    use_bf16,
 )
+from bench.models.special_tokens import pad_id
 from bench.pipeline.cache import Stage, StageCache
 from bench.pipeline.config import RunConfig
 from bench.progress import StageBar
@@ -44,11 +45,16 @@ class Stages:
     """Runs stages of one config on one data set, each at most once per cache."""
 
     def __init__(
-        self, config: RunConfig, data: ComparisonData, tokenizer: PreTrainedTokenizerBase, cache: StageCache, wheels: Path
+        self,
+        config: RunConfig,
+        data: ComparisonData,
+        tokenizer: PreTrainedTokenizerBase,
+        cache: StageCache,
+        wheels: Path,
     ) -> None:
         self.config, self.data, self.tokenizer, self.cache, self.wheels = config, data, tokenizer, cache, wheels
         self.device = pick_device(config.model.device)
-        self.bf16 = config.model.precision == "bf16"
+        self.bf16 = use_bf16(config.model.precision, self.device)
         # Frozen networks run in plain bf16 weights; trained ones keep fp32 weights under autocast.
         self.frozen_dtype = torch.bfloat16 if self.bf16 else torch.float32
         self.done: dict[str, Stage] = {}
@@ -71,7 +77,13 @@ class Stages:
             with metered(self.device, models_resident=1) as cost, _scratch() as scratch:
                 model = load_policy(base.folder, self.device)
                 log = train_sft(
-                    model, self.tokenizer, rows, config.sft, epochs=config.budget.sft_epochs, scratch=scratch, **self._common()
+                    model,
+                    self.tokenizer,
+                    rows,
+                    config.sft,
+                    epochs=config.budget.sft_epochs,
+                    scratch=scratch,
+                    **self._common(),
                 )
                 save_policy(model, self.tokenizer, folder)
             return _trained(cost, log), log
@@ -97,7 +109,7 @@ class Stages:
 
         def build(folder: Path) -> tuple[StageCost, TrainingLog]:
             with metered(self.device, models_resident=1) as cost, _scratch() as scratch:
-                model = new_reward_model(sft.folder, self.tokenizer.pad_token_id, seed, self.device)
+                model = new_reward_model(sft.folder, pad_id(self.tokenizer), seed, self.device)
                 log = train_reward_model(
                     model,
                     self.tokenizer,
@@ -249,7 +261,7 @@ class Stages:
 
     def _run(self, name: str, inputs: dict[str, Any], build: Any) -> Stage:
         if name not in self.done:
-            shared = {"device": self.device.type, "precision": self.config.model.precision, "seed": self.config.seed}
+            shared = {"device": self.device.type, "bf16": self.bf16, "seed": self.config.seed}
             self.done[name] = self.cache.run(name, {**shared, **inputs}, build)
         return self.done[name]
 

@@ -50,9 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             path = render_run(options.runs[0], options.out)
         else:
             experiment = options.runs[0].resolve().parent
-            path = render_comparison(
-                options.runs, options.out or experiment.with_name(f"{experiment.name}-comparison")
-            )
+            path = render_comparison(options.runs, options.out or experiment.with_name(f"{experiment.name}-comparison"))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code

@@ -63,9 +63,7 @@ def check_comparable(runs: Sequence[Run]) -> None:
         first = first_of_seed.setdefault(run.setting("seed"), run)
         for field in _SAME_SEED:
             if run.setting(field) is None:
-                raise RunFolderError(
-                    f"{run.path}: run.json has no {field}, so it cannot be compared; repeat the run"
-                )
+                raise RunFolderError(f"{run.path}: run.json has no {field}, so it cannot be compared; repeat the run")
         _require_equal(first, run, _SAME_SEED)
         if first is run:
             _require_equal(runs[0], run, _ACROSS_SEEDS)

@@ -129,9 +129,7 @@ class Panel:
 
 
 _TRAIN, _HELD_OUT, _CHOSEN, _REJECTED = "#0072B2", "#E69F00", "#009E73", "#D55E00"
-_LOSS = Panel(
-    "loss", "loss", "nats", (Series("loss", "training", _TRAIN), Series("eval_loss", "held out", _HELD_OUT))
-)
+_LOSS = Panel("loss", "loss", "nats", (Series("loss", "training", _TRAIN), Series("eval_loss", "held out", _HELD_OUT)))
 _REWARD_PANELS = (
     Panel(
         "accuracy",
@@ -172,9 +170,7 @@ PANELS: dict[str, tuple[Panel, ...]] = {
     ),
     "ppo": (
         Panel("score", "score of the rollouts", "reward-model units", (Series("score", "score", _TRAIN),)),
-        Panel(
-            "gold", "gold reward of the rollouts", "gold reward", (Series("gold", "gold reward", _CHOSEN),)
-        ),
+        Panel("gold", "gold reward of the rollouts", "gold reward", (Series("gold", "gold reward", _CHOSEN),)),
         Panel("kl_ref", "KL to the SFT model", "nats per completion", (Series("kl_ref", "KL", _REJECTED),)),
         Panel("entropy", "entropy", "nats per token", (Series("entropy", "entropy", _HELD_OUT),)),
     ),
@@ -240,18 +236,14 @@ def win_rate_bars(run: Run) -> list[Plot]:
         axes.set_xlabel("dashed: as good as the reference summary")
         axes.grid(False, axis="x")
         parts = ", ".join(f"{arm_name(row['arm'])} {in_words(row, column)}" for row in rows)
-        plots.append(
-            Plot(f"win_rate_{_slug(judge)}", title, f"{title}, against the reference: {parts}.", figure)
-        )
+        plots.append(Plot(f"win_rate_{_slug(judge)}", title, f"{title}, against the reference: {parts}.", figure))
     return plots
 
 
 @_styled
 def cost_bars(run: Run) -> Plot | None:
     """Device-hours stacked by stage: each trained arm beyond the SFT model, and the shared stages apart."""
-    shared = [
-        {**row, "bar": "Shared by both"} for row in records(cost_table(run)) if row["needed_by"] == "shared"
-    ]
+    shared = [{**row, "bar": "Shared by both"} for row in records(cost_table(run)) if row["needed_by"] == "shared"]
     of_arms = [{**row, "bar": arm_name(row["arm"], short=True)} for row in records(arm_cost_table(run))]
     segments = [row for row in shared + of_arms if is_number(row["device_hours"])]
     if not segments:
@@ -361,9 +353,7 @@ def reward_kl_points(points: pd.DataFrame) -> Plot | None:
         )
     axes.set(title=title, xlabel="KL to the SFT model, nats per completion", ylabel=kind)
     figure.legend(loc="outside lower center", ncols=3)
-    parts = [
-        f"{_policy(row)}: KL {number(row['kl_ref'], 2)}, {kind} {number(row[reward], 2)}" for row in rows
-    ]
+    parts = [f"{_policy(row)}: KL {number(row['kl_ref'], 2)}, {kind} {number(row[reward], 2)}" for row in rows]
     return Plot("reward_kl", title, f"{title}. {'; '.join(parts)}.", figure)
 
 
@@ -376,9 +366,7 @@ def drawn(plots: Sequence[Plot | None]) -> list[Plot]:
     return [plot for plot in plots if plot is not None]
 
 
-def _over_beta(
-    points: pd.DataFrame, column: str, *, name: str, title: str, unit: str, scale: float
-) -> Plot | None:
+def _over_beta(points: pd.DataFrame, column: str, *, name: str, title: str, unit: str, scale: float) -> Plot | None:
     rows = [row for row in records(points) if is_number(row.get(column)) and is_number(row["beta"])]
     if not rows:
         return None

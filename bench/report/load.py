@@ -58,9 +58,7 @@ class Run:
     def prompts(self) -> pd.DataFrame:
         """The held-out prompts: prompt_id, prompt, reference (the reference summary)."""
         file = self.path / "prompts.jsonl"
-        return pd.DataFrame(
-            _rows(file) if file.exists() else [], columns=["prompt_id", "prompt", "reference"]
-        )
+        return pd.DataFrame(_rows(file) if file.exists() else [], columns=["prompt_id", "prompt", "reference"])
 
     @property
     def arms(self) -> list[str]:
@@ -72,11 +70,7 @@ class Run:
     def judges(self) -> list[str]:
         """Judges that gave win rates: the known truth, the independent reward model, then others by name."""
         names = {judge for arm in self.metrics["arms"].values() for judge in arm.get("win_rate", {})}
-        names |= {
-            judge
-            for pair in self.metrics.get("head_to_head", {}).values()
-            for judge in pair.get("win_rate", {})
-        }
+        names |= {judge for pair in self.metrics.get("head_to_head", {}).values() for judge in pair.get("win_rate", {})}
         return sorted(names, key=lambda judge: (judge != "gold", judge != "reward_model", judge))
 
     def setting(self, dotted: str, default: Any = None) -> Any:
@@ -100,9 +94,7 @@ def load_run(path: Path | str) -> Run:
     if not path.is_dir():
         raise RunFolderError(f"no run folder at {path}; give a folder such as results/<experiment>/<run_id>")
     if not (path / "run.json").is_file():
-        raise RunFolderError(
-            f"{path} is not a run folder: it has no run.json; give results/<experiment>/<run_id>"
-        )
+        raise RunFolderError(f"{path} is not a run folder: it has no run.json; give results/<experiment>/<run_id>")
     run = _object(path / "run.json")
     if not (path / "metrics.json").is_file():
         raise RunFolderError(
@@ -148,9 +140,7 @@ def arm_table(run: Run) -> pd.DataFrame:
         row |= _estimate("length_tokens", measured.get("length_tokens"))
         row |= _estimate("finished", measured.get("finished"))
         cost = measured.get("cost") or {}
-        row |= {
-            field: cost[field] for field in ("device_hours", "gpu_hours", "peak_memory_gib") if field in cost
-        }
+        row |= {field: cost[field] for field in ("device_hours", "gpu_hours", "peak_memory_gib") if field in cost}
         rows.append(row)
     return pd.DataFrame(rows).set_index("arm")
 
@@ -301,9 +291,7 @@ def _estimate(name: str, value: Any) -> dict[str, float]:
         return {name: _number(value)}
     low, high = value.get("ci95") or (None, None)
     columns = {name: _number(value.get("value")), f"{name}_low": _number(low), f"{name}_high": _number(high)}
-    return columns | {
-        f"{name}_{count}": value[count] for count in ("n", "ties", "unparsed") if count in value
-    }
+    return columns | {f"{name}_{count}": value[count] for count in ("n", "ties", "unparsed") if count in value}
 
 
 def _context(estimate: Any) -> str:

@@ -155,9 +155,7 @@ def _block_markdown(block: Block) -> str:
         case Table():
             rows = [[_escape(f"{cell.text} {cell.interval}".strip()) for cell in row] for row in block.rows]
             table = _pipe_table([_escape(column) for column in block.columns], rows)
-            return "\n\n".join(
-                part for part in (f"*{_escape(block.caption)}*", table, _escape(block.note)) if part
-            )
+            return "\n\n".join(part for part in (f"*{_escape(block.caption)}*", table, _escape(block.note)) if part)
         case Figures(plots):
             return "\n\n".join(f"![{_escape(plot.alt)}](figures/{plot.name}.svg)" for plot in plots)
         case Sample():

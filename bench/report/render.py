@@ -121,11 +121,7 @@ def run_page(run: Run) -> Page:
 def answer(run: Run) -> list[str]:
     """What the run found, in plain sentences made from its numbers: effect, cost, and what to distrust."""
     lines = []
-    pairs = [
-        row
-        for row in records(head_to_head_table(run))
-        if {row["arm_a"], row["arm_b"]} <= {"sft", "ppo", "dpo"}
-    ]
+    pairs = [row for row in records(head_to_head_table(run)) if {row["arm_a"], row["arm_b"]} <= {"sft", "ppo", "dpo"}]
     if pairs:
         judge = next(judge for judge in run.judges if judge in {row["judge"] for row in pairs})
         found = [head_to_head_in_words(row) for row in pairs if row["judge"] == judge]
@@ -183,10 +179,7 @@ def _results(run: Run) -> list[Block]:
         Table(
             "Arms, with 95 % intervals in brackets",
             ["arm", *(titles[column] for column in present)],
-            [
-                [Cell(arm_name(row["arm"], short=True)), *(cell(row, column) for column in present)]
-                for row in table
-            ],
+            [[Cell(arm_name(row["arm"], short=True)), *(cell(row, column) for column in present)] for row in table],
             "Win rate: share of held-out prompts on which the arm's summary beats the reference summary, a"
             " tie counting half. KL: policy against the SFT model, nats per completion. Hours and memory: the"
             " stages that the arm needs beyond the SFT model.",
@@ -198,11 +191,7 @@ def _results(run: Run) -> list[Block]:
             [
                 Cell(arm_name(row["arm"], short=True)),
                 *(
-                    Cell(
-                        " / ".join(
-                            count(row.get(f"win_rate_{judge}_{what}")) for what in ("n", "ties", "unparsed")
-                        )
-                    )
+                    Cell(" / ".join(count(row.get(f"win_rate_{judge}_{what}")) for what in ("n", "ties", "unparsed")))
                     for judge in judges
                 ),
             ]
@@ -322,11 +311,7 @@ def _reward_models(run: Run) -> list[Block]:
         for row in table
     ]
     return [
-        *(
-            _against_length(row)
-            for row in table
-            if row["beats_longer_wins"] and is_number(row.get("longer_wins"))
-        ),
+        *(_against_length(row) for row in table if row["beats_longer_wins"] and is_number(row.get("longer_wins"))),
         Table(
             "Which summary of a held-out pair is better: learned scorers beside trivial rules",
             ["scorer", *(_SCORER_RULES[column] for column in present), "n"],
@@ -345,9 +330,7 @@ def _against_length(row: Row) -> Block:
     if row["beats_longer_wins"] == "supported":
         return Text(f"{name} beats “longer wins”: {numbers}.")
     if row["beats_longer_wins"] == "contradicted":
-        return Note(
-            f"{name} is worse than “longer wins”: {numbers}. What it rewards is no better than length."
-        )
+        return Note(f"{name} is worse than “longer wins”: {numbers}. What it rewards is no better than length.")
     return Note(
         f"{name} does not beat “longer wins” as far as these pairs can show: {numbers}."
         " A gain in its score may be a gain in length."
@@ -365,9 +348,7 @@ def _world(run: Run) -> list[Block]:
         for row in records(trivial_policy_table(run))
     ]
     if rows:
-        blocks.append(
-            Table("Policies that need no model", ["policy", "gold reward", "wins against SFT"], rows)
-        )
+        blocks.append(Table("Policies that need no model", ["policy", "gold reward", "wins against SFT"], rows))
     titles = {
         "best_attainable": "best attainable gold reward",
         "headroom": "headroom, (best - SFT) / (best - worst)",

@@ -88,9 +88,7 @@ def share(row: Row, column: str, with_n: bool = False) -> Cell:
     """`estimate` for a share of prompts or pairs, in per cent; n stands beside the interval if asked for."""
     cell = _estimate(row, column, lambda value: number(100 * value, 1), " %")
     n = row.get(f"{column}_n")
-    return (
-        cell._replace(interval=f"{cell.interval} n {count(n)}".strip()) if with_n and is_number(n) else cell
-    )
+    return cell._replace(interval=f"{cell.interval} n {count(n)}".strip()) if with_n and is_number(n) else cell
 
 
 def in_words(row: Row, column: str) -> str:

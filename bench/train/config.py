@@ -43,7 +43,9 @@ class OptimizerSettings:
         require(self.weight_decay >= 0, f"{group}.weight_decay", self.weight_decay, "must be 0 or above")
         require(self.max_grad_norm > 0, f"{group}.max_grad_norm", self.max_grad_norm, "must be above 0")
         schedules = ("linear", "cosine", "constant", "constant_with_warmup")
-        require(self.schedule in schedules, f"{group}.schedule", self.schedule, f"must be one of {', '.join(schedules)}")
+        require(
+            self.schedule in schedules, f"{group}.schedule", self.schedule, f"must be one of {', '.join(schedules)}"
+        )
         require(
             self.optimizer in ("adamw", "rmsprop"), f"{group}.optimizer", self.optimizer, "must be adamw or rmsprop"
         )
@@ -100,7 +102,7 @@ class PPOSettings(OptimizerSettings):
             and (self.batch_size // self.num_mini_batches) % self.micro_batch_size == 0,
             "ppo.num_mini_batches",
             self.num_mini_batches,
-            f"must cut ppo.batch_size ({self.batch_size}) into multiples of ppo.micro_batch_size ({self.micro_batch_size})",
+            f"must cut ppo.batch_size ({self.batch_size}) into multiples of micro_batch_size ({self.micro_batch_size})",
         )
         require(0 < self.gamma <= 1, "ppo.gamma", self.gamma, "must be in (0, 1]")
         require(0 <= self.lam <= 1, "ppo.lam", self.lam, "must be in [0, 1]")

@@ -14,14 +14,14 @@ from trl import DPOConfig, DPOTrainer
 from bench.models.shared_prefix import shared_prefix
 from bench.records import PreferencePair
 from bench.train.config import DPOSettings
-from bench.train.trl_common import LogCallback, TrainingLog, run_quietly, training_arguments
+from bench.train.trl_common import LogCallback, TrainingLog, model_of, run_quietly, training_arguments
 
 
 class _PackedDPOTrainer(DPOTrainer):
     """TRL's trainer, its reference pass packed too: that pass runs inside `__init__`, with a bar of its own."""
 
     def _precompute_ref_logps(self, dataset: Dataset, *args: Any, **kwargs: Any) -> Dataset:
-        with shared_prefix(self.model.base_model), mock.patch.dict(os.environ, TQDM_DISABLE="1"):
+        with shared_prefix(model_of(self).base_model), mock.patch.dict(os.environ, TQDM_DISABLE="1"):
             return super()._precompute_ref_logps(dataset, *args, **kwargs)
 
 
@@ -39,7 +39,7 @@ def train_dpo(
 ) -> tuple[PreTrainedModel, TrainingLog]:
     """The trained policy and the log's rows.
 
-    The reference log-probs are computed once, by the SFT model before its first step, so that a single model is resident.
+    The reference log-probs are computed once, by the SFT model before its first step, so one model is resident.
     """
     callback = LogCallback("dpo", "loss")
     rows = [{"prompt": p.prompt, "chosen": f" {p.chosen}", "rejected": f" {p.rejected}"} for p in pairs]
@@ -49,7 +49,7 @@ def train_dpo(
         args=DPOConfig(
             **arguments,
             beta=settings.beta,
-            loss_type=settings.loss_type,
+            loss_type=[settings.loss_type],
             label_smoothing=settings.label_smoothing,
             precompute_ref_log_probs=True,
             model_init_kwargs={"dtype": torch.float32, "use_safetensors": True},
@@ -58,6 +58,6 @@ def train_dpo(
         processing_class=tokenizer,
         callbacks=[callback],
     )
-    with shared_prefix(trainer.model.base_model):
+    with shared_prefix(model_of(trainer).base_model):
         run_quietly(trainer)
-    return trainer.model, callback.rows
+    return model_of(trainer), callback.rows

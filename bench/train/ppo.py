@@ -24,6 +24,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, get_scheduler
 from bench.generation import SamplingConfig, decode, sample
 from bench.losses import ppo_policy_loss, ppo_value_loss
 from bench.models.loading import RewardModel
+from bench.models.special_tokens import eos_id, pad_id
 from bench.ops import (
     completion_values,
     generalized_advantages,
@@ -94,15 +95,17 @@ class PPOTrainer:
         for network in (models.policy, models.ref_policy, models.reward.model, models.value):
             network.eval()  # dropout off, as in N+: the ratio of the first pass is then exactly 1
         # In bf16 the sampler runs a copy of the policy in bf16 weights: autocast would convert them at every token.
-        self.sampler = copy.deepcopy(models.policy).to(torch.bfloat16) if bf16 else models.policy
+        self.sampler = copy.deepcopy(models.policy).bfloat16() if bf16 else models.policy
         steps = self.updates * settings.ppo_epochs * settings.num_mini_batches
+        share = settings.warmup_steps  # below 1 a share of all steps, as TRL's trainers read it
+        warmup = int(share) if share >= 1 else math.ceil(share * steps)
         value_rate = settings.value_learning_rate or settings.learning_rate
         self.optimizers = {
             "policy": _optimizer(models.policy, settings.learning_rate, settings),
             "value": _optimizer(models.value, value_rate, settings),
         }
         self.schedulers = [
-            get_scheduler(settings.schedule, o, num_warmup_steps=settings.warmup_steps, num_training_steps=steps)
+            get_scheduler(settings.schedule, o, num_warmup_steps=warmup, num_training_steps=steps)
             for o in self.optimizers.values()
         ]
 
@@ -114,7 +117,11 @@ class PPOTrainer:
             for update in range(self.updates):
                 batch = next(batches)
                 experience = self.collect(batch)
-                row = {"step": update + 1, **self._describe(experience), **self.update(experience)}
+                row: dict[str, float | None] = {
+                    "step": update + 1,
+                    **self._describe(experience),
+                    **self.update(experience),
+                }
                 if gold is not None:
                     row["gold"] = self._mean_gold(gold, batch, experience.rollout)
                 rows.append(row)
@@ -132,8 +139,8 @@ class PPOTrainer:
             self.sampler,
             [p.token_ids for p in prompts],
             max_new_tokens=self.max_new_tokens,
-            eos_token_id=self.tokenizer.eos_token_id,
-            pad_token_id=self.tokenizer.pad_token_id,
+            eos_token_id=eos_id(self.tokenizer),
+            pad_token_id=pad_id(self.tokenizer),
             temperature=self.sampling.temperature,
             generator=self.sampler_generator,
         )
@@ -181,7 +188,7 @@ class PPOTrainer:
                     self.optimizers[name].zero_grad(set_to_none=True)
                 for scheduler in self.schedulers:
                     scheduler.step()
-        return totals | {"learning_rate": self.schedulers[0].get_last_lr()[0]}
+        return totals | {"learning_rate": float(self.schedulers[0].get_last_lr()[0])}
 
     def _backward(self, experience: Experience, rows: Tensor, weight: float) -> dict[str, float]:
         """Add one micro-batch's gradient; `weight` is its share of the minibatch's tokens."""
@@ -228,7 +235,7 @@ class PPOTrainer:
             yield pending[: self.settings.batch_size]
             pending = pending[self.settings.batch_size :]
 
-    def _describe(self, experience: Experience) -> dict[str, float]:
+    def _describe(self, experience: Experience) -> dict[str, float | None]:
         """The batch in numbers, before the update."""
         rollout, mask = experience.rollout, experience.rollout.completion_mask
         kl = torch.where(mask, experience.old_logps - experience.ref_logps, 0).sum(1)

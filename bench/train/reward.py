@@ -11,7 +11,7 @@ from trl import RewardConfig, RewardTrainer
 from bench.models.shared_prefix import shared_prefix
 from bench.records import PreferencePair
 from bench.train.config import RewardSettings
-from bench.train.trl_common import LogCallback, TrainingLog, run_quietly, training_arguments
+from bench.train.trl_common import LogCallback, TrainingLog, model_of, run_quietly, training_arguments
 
 
 def train_reward_model(
@@ -38,6 +38,6 @@ def train_reward_model(
         processing_class=tokenizer,
         callbacks=[callback],
     )
-    with shared_prefix(trainer.model.base_model):
+    with shared_prefix(model_of(trainer).base_model):
         run_quietly(trainer)
     return callback.rows

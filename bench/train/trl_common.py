@@ -7,7 +7,15 @@ from typing import Any
 import datasets
 import torch
 import trl.trainer.utils
-from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import (
+    PreTrainedModel,
+    PrinterCallback,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
 from transformers.utils import logging as transformers_logging
 
 from bench.progress import StageBar
@@ -58,6 +66,12 @@ def run_quietly(trainer: Trainer) -> None:
     """Train without the trainer's own printing: the stage's bar shows what there is to see."""
     trainer.remove_callback(PrinterCallback)
     trainer.train()
+
+
+def model_of(trainer: Trainer) -> PreTrainedModel:
+    """The network that the trainer trains."""
+    assert isinstance(trainer.model, PreTrainedModel)
+    return trainer.model
 
 
 class LogCallback(TrainerCallback):

@@ -14,6 +14,7 @@ The gradient does not depend on how a minibatch is cut into micro-batches.
 import contextlib
 import copy
 import math
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -112,7 +113,7 @@ class PPOTrainer:
     def train(self, prompts: Sequence[PromptIds], gold: GoldReward | None = None) -> TrainingLog:
         """Run all updates and return one row per update. `gold` is only logged; training never sees it."""
         rows: TrainingLog = []
-        batches = self._prompt_batches(prompts)
+        batches, start = self._prompt_batches(prompts), time.perf_counter()
         with StageBar("ppo", self.updates, "updates") as bar:
             for update in range(self.updates):
                 batch = next(batches)
@@ -124,6 +125,7 @@ class PPOTrainer:
                 }
                 if gold is not None:
                     row["gold"] = self._mean_gold(gold, batch, experience.rollout)
+                row["wall_s"] = time.perf_counter() - start
                 rows.append(row)
                 bar.update(1, score=row["score"], kl=row["kl_ref"])
         return rows

@@ -1,6 +1,7 @@
 """What the three TRL trainers share: their arguments, their log, and their progress."""
 
 import math
+import time
 from pathlib import Path
 from typing import Any
 
@@ -81,11 +82,13 @@ class LogCallback(TrainerCallback):
         self.stage, self.shown = stage, shown
         self.rows: TrainingLog = []
         self._bar: StageBar | None = None
+        self._start = 0.0
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         self._bar = StageBar(self.stage, state.max_steps, "steps")
+        self._start = time.perf_counter()
 
     def on_log(
         self,
@@ -99,7 +102,7 @@ class LogCallback(TrainerCallback):
             return  # the closing summary of the run
         # A NaN has no place in JSON; null says that the number could not be computed.
         row = {key: value if math.isfinite(value) else None for key, value in logs.items()}
-        self.rows.append({"step": state.global_step, **row})
+        self.rows.append({"step": state.global_step, "wall_s": time.perf_counter() - self._start, **row})
         self._bar.update(1, **{self.shown: logs[self.shown]})
 
     def on_train_end(

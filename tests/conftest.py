@@ -1,0 +1,73 @@
+"""Tiny models that the tests of every room share, and the axes of the annotations checked while they run."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from jaxtyping import install_import_hook
+from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerFast
+
+from bench.models import tiny
+from bench.models.config import ModelConfig
+
+# Imported here, before any test imports them: only what is imported under the hook is checked.
+with install_import_hook(["bench.records", "bench.ops", "bench.losses"], "beartype.beartype"):
+    import bench.losses
+    import bench.ops
+    import bench.records  # noqa: F401
+
+TEXTS = [
+    "POST: the cat sat on the warm mat and slept all day. TL;DR: the cat slept.",
+    "POST: a dog ran after the red ball and lost it in the river. TL;DR: the dog lost the ball.",
+    "POST: my friend baked a cake for the party and forgot the sugar. TL;DR: the cake had no sugar.",
+]
+"""What the tokenizer is trained on."""
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> PreTrainedTokenizerFast:
+    return tiny.train_tokenizer(TEXTS, vocabulary=300, max_length=128)
+
+
+@pytest.fixture(params=["llama", "gpt_neox"])
+def architecture(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def make_policy(tokenizer: PreTrainedTokenizerFast) -> Callable[..., PreTrainedModel]:
+    """make_policy(architecture, seed): a causal model whose next-token distributions are far from uniform."""
+
+    def make(architecture: str = "llama", seed: int = 0) -> PreTrainedModel:
+        config = ModelConfig(
+            architecture=architecture, hidden_size=32, layers=2, heads=2, vocabulary=300, max_positions=128
+        )
+        return _spread(tiny.build(config, tokenizer, seed), seed).eval()
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_classifier(
+    make_policy: Callable[..., PreTrainedModel],
+) -> Callable[..., PreTrainedModel]:
+    """make_classifier(architecture, seed): a reward model's network, with a head of its own."""
+
+    def make(architecture: str = "llama", seed: int = 0) -> PreTrainedModel:
+        config = make_policy(architecture, seed).config
+        config.num_labels = 1
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            model = AutoModelForSequenceClassification.from_config(config)
+        return _spread(model, seed).eval()
+
+    return make
+
+
+def _spread(model: PreTrainedModel, seed: int) -> PreTrainedModel:
+    """As built, the weights are so small that attention, norms and position hardly matter to the output."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.4 * torch.randn(parameter.shape, generator=generator))
+    return model

@@ -1,0 +1,79 @@
+"""The evaluator's forward passes against the full logits of each row alone."""
+
+import pytest
+import torch
+
+from bench.evaluate.score import completion_scores, encode, reward_scores, summed_logps
+from bench.models.loading import RewardModel
+
+PAIRS = [
+    ("POST: the cat sat on the mat. TL;DR:", "the cat slept."),
+    ("POST: a dog. TL;DR:", "the dog lost the red ball in the river"),
+    ("POST: my friend baked a cake for the party. TL;DR:", "no sugar"),
+    ("TL;DR:", "cake"),
+    ("POST: nothing at all. TL;DR:", ""),
+]
+
+
+@pytest.fixture
+def completions(tokenizer):
+    return [encode(tokenizer, *pair) for pair in PAIRS]
+
+
+@torch.no_grad()
+def full_logps(model, tokens, temperature: float) -> torch.Tensor:
+    """(completion tokens, V) log-probs of one row without padding."""
+    prompt, completion = tokens
+    logits = model(input_ids=torch.tensor([[*prompt, *completion]])).logits[0, len(prompt) - 1 : -1]
+    return (logits / temperature).log_softmax(-1)
+
+
+def test_encoding_is_prompt_space_summary_eos(tokenizer):
+    for prompt, summary in PAIRS[:4]:
+        prompt_ids, completion_ids = encode(tokenizer, prompt, f" {summary}  ")
+        assert prompt_ids == tokenizer(prompt).input_ids
+        assert completion_ids[-1] == tokenizer.eos_token_id
+        assert tokenizer.decode([*prompt_ids, *completion_ids[:-1]]) == f"{prompt} {summary}"
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+def test_logps_and_kl_equal_those_of_the_full_logits(make_policy, architecture, tokenizer, completions, temperature):
+    policy, ref_policy = make_policy(architecture, 0), make_policy(architecture, 1)
+    scores = completion_scores(policy, ref_policy, tokenizer, completions, temperature, batch_size=2)
+    for score, tokens in zip(scores, completions, strict=True):
+        logps, ref_logps = (full_logps(m, tokens, temperature) for m in (policy, ref_policy))
+        steps, ids = range(len(tokens[1])), tokens[1]
+        assert score.logp == pytest.approx(logps[steps, ids].sum().item(), rel=1e-5, abs=1e-4)
+        assert score.ref_logp == pytest.approx(ref_logps[steps, ids].sum().item(), rel=1e-5, abs=1e-4)
+        kl = (logps.exp() * (logps - ref_logps)).sum().item()
+        assert score.kl == pytest.approx(kl, rel=1e-4) and kl > 0.1
+
+
+def test_greedy_completions_have_unscaled_logps_and_no_kl(make_policy, tokenizer, completions):
+    policy = make_policy()
+    scores = completion_scores(policy, policy, tokenizer, completions, temperature=0.0, batch_size=8)
+    for score, tokens in zip(scores, completions, strict=True):
+        expected = full_logps(policy, tokens, 1.0)[range(len(tokens[1])), tokens[1]].sum().item()
+        assert score.logp == pytest.approx(expected, rel=1e-5, abs=1e-4) and score.kl is None
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 8])
+def test_summed_logps_whatever_the_batch(make_policy, architecture, tokenizer, completions, batch_size):
+    policy = make_policy(architecture)
+    found = summed_logps(policy, tokenizer, PAIRS, batch_size)
+    expected = [full_logps(policy, t, 1.0)[range(len(t[1])), t[1]].sum().item() for t in completions]
+    assert found == pytest.approx(expected, rel=1e-5, abs=1e-4)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 8])
+@torch.no_grad()
+def test_rewards_are_the_shifted_scores_at_the_eos_whatever_the_batch(
+    make_classifier, architecture, tokenizer, completions, batch_size
+):
+    model = make_classifier(architecture)
+    found = reward_scores(RewardModel(model, shift=0.75), tokenizer, PAIRS, batch_size)
+    expected = [
+        model(input_ids=torch.tensor([[*prompt, *completion]])).logits.item() - 0.75
+        for prompt, completion in completions
+    ]
+    assert found == pytest.approx(expected, abs=1e-4)

@@ -1,0 +1,175 @@
+"""DPO and the reward model inside TRL's trainers: packed and stock runs agree, and so do the losses of this project."""
+
+import contextlib
+from types import SimpleNamespace
+
+import pytest
+import torch
+import trl.kernels.chunked_logprob
+import trl.trainer.utils
+
+from bench.losses import dpo_loss, reward_loss
+from bench.models import shared_prefix
+from bench.models.loading import load_policy, save_policy
+from bench.records import PreferencePair
+from bench.train import dpo, reward
+from bench.train.config import DPOSettings, RewardSettings
+
+PAIRS = [
+    PreferencePair("a", "POST: the cat sat on the warm mat. TL;DR:", "the cat slept.", "a dog"),
+    PreferencePair("b", "POST: a dog ran after the ball. TL;DR:", "the dog lost the ball", "the dog ran in the river"),
+    PreferencePair("c", "TL;DR:", "cake", "no cake for my friend at the party"),
+    PreferencePair("d", "POST: my friend forgot the sugar. TL;DR:", "no sugar", "sugar"),
+]
+BATCH = dict(learning_rate=1e-3, batch_size=4, micro_batch_size=4, schedule="constant")  # all pairs in every step
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def packed_calls(monkeypatch) -> list[int]:
+    """One entry per packed batch."""
+    calls: list[int] = []
+    pack = shared_prefix.pack_pairs
+
+    def watched(input_ids, attention_mask):
+        calls.append(len(input_ids))
+        return pack(input_ids, attention_mask)
+
+    monkeypatch.setattr(shared_prefix, "pack_pairs", watched)
+    return calls
+
+
+def use_stock_trl(monkeypatch) -> None:
+    """No packing, and every position through the LM head, as TRL does by itself on a CPU."""
+    for module in (dpo, reward):
+        monkeypatch.setattr(module, "shared_prefix", lambda *backbones: contextlib.nullcontext())
+    monkeypatch.setattr(trl.trainer.utils, "_use_triton", trl.kernels.chunked_logprob._use_triton)
+    assert not trl.trainer.utils._use_triton(CPU)
+
+
+def train_dpo(folder, tokenizer, scratch, epochs=3, **settings):
+    return dpo.train_dpo(
+        folder,
+        tokenizer,
+        PAIRS,
+        DPOSettings(**{**BATCH, "beta": 0.3, **settings}),
+        epochs=epochs,
+        seed=0,
+        device=CPU,
+        bf16=False,
+        scratch=scratch,
+    )
+
+
+def train_reward(model, tokenizer, scratch, epochs=3):
+    return reward.train_reward_model(
+        model,
+        tokenizer,
+        PAIRS,
+        RewardSettings(**BATCH),
+        stage="reward",
+        epochs=epochs,
+        seed=0,
+        device=CPU,
+        bf16=False,
+        scratch=scratch,
+    )
+
+
+def tokens(tokenizer, pair: PreferencePair) -> list[tuple[list[int], list[int]]]:
+    """(prompt, completion with EOS) of the chosen and of the rejected summary."""
+    prompt = tokenizer(pair.prompt).input_ids
+    return [
+        (prompt, [*tokenizer(f" {summary}").input_ids, tokenizer.eos_token_id])
+        for summary in (pair.chosen, pair.rejected)
+    ]
+
+
+@torch.no_grad()
+def pair_logps(model, tokenizer) -> tuple[torch.Tensor, torch.Tensor]:
+    """log pi of the chosen and of the rejected summaries, each row by itself, from the full logits."""
+    logps: tuple[list[float], list[float]] = ([], [])
+    for pair in PAIRS:
+        for column, (prompt, completion) in zip(logps, tokens(tokenizer, pair), strict=True):
+            # The backbone and the head by themselves: a model that came out of TRL carries TRL's forward.
+            hidden = model.base_model(input_ids=torch.tensor([prompt + completion])).last_hidden_state[0]
+            table = model.get_output_embeddings()(hidden).log_softmax(-1)
+            column.append(sum(table[len(prompt) + i - 1, t].item() for i, t in enumerate(completion)))
+    return torch.tensor(logps[0]), torch.tensor(logps[1])
+
+
+def test_packed_dpo_equals_stock_dpo(make_policy, architecture, tokenizer, tmp_path, packed_calls, monkeypatch):
+    save_policy(make_policy(architecture), tokenizer, tmp_path / "sft")
+    packed_policy, packed = train_dpo(tmp_path / "sft", tokenizer, tmp_path)
+    assert packed_calls == [8] * 4  # the reference's pass, and the policy's in each of 3 steps
+    assert "forward" not in vars(packed_policy.base_model)
+    use_stock_trl(monkeypatch)
+    _, stock = train_dpo(tmp_path / "sft", tokenizer, tmp_path)
+    assert len(packed_calls) == 4 and len(packed) == len(stock) == 3
+
+    for found, expected in zip(packed, stock, strict=True):
+        assert found["loss"] == pytest.approx(expected["loss"], abs=1e-5)
+        assert found["grad_norm"] == pytest.approx(expected["grad_norm"], rel=1e-3)
+        assert found["rewards/margins"] == pytest.approx(expected["rewards/margins"], abs=1e-3)
+    assert packed[0]["loss"] == pytest.approx(0.6931472, abs=1e-5)  # log 2: the policy is still the reference
+    assert packed[2]["loss"] < packed[0]["loss"] - 0.05  # steps that do something
+
+
+def test_only_completion_tokens_reach_the_lm_head(make_policy, tokenizer, tmp_path, monkeypatch):
+    save_policy(make_policy(), tokenizer, tmp_path / "sft")
+    projected: list[int] = []
+    kernel = trl.trainer.utils._ChunkedLogProbFunction
+
+    def watched(hidden, *args):
+        projected.append(len(hidden))
+        return kernel.apply(hidden, *args)
+
+    monkeypatch.setattr(trl.trainer.utils, "_ChunkedLogProbFunction", SimpleNamespace(apply=watched))
+    train_dpo(tmp_path / "sft", tokenizer, tmp_path, epochs=1)
+    completion_tokens = sum(len(completion) for pair in PAIRS for _, completion in tokens(tokenizer, pair))
+    assert projected == [completion_tokens] * 2  # the reference's pass and the policy's
+
+
+def test_trl_logs_the_dpo_loss_of_this_project(make_policy, architecture, tokenizer, tmp_path):
+    save_policy(make_policy(architecture), tokenizer, tmp_path / "sft")
+    after_one_step, _ = train_dpo(tmp_path / "sft", tokenizer, tmp_path, epochs=1)
+    _, rows = train_dpo(tmp_path / "sft", tokenizer, tmp_path, epochs=2)
+
+    sft = load_policy(tmp_path / "sft", CPU)
+    policy_logps, ref_logps = pair_logps(after_one_step, tokenizer), pair_logps(sft, tokenizer)
+    first, second = (
+        dpo_loss(*ref_logps, *ref_logps, beta=0.3).item(),
+        dpo_loss(*policy_logps, *ref_logps, beta=0.3).item(),
+    )
+    assert rows[0]["loss"] == pytest.approx(first, abs=1e-5)
+    assert rows[1]["loss"] == pytest.approx(second, abs=1e-4) and abs(second - first) > 0.02
+    assert rows[0]["logps/chosen"] == pytest.approx(ref_logps[0].mean().item(), abs=1e-3)
+    assert rows[0]["logps/rejected"] == pytest.approx(ref_logps[1].mean().item(), abs=1e-3)
+
+
+def test_packed_reward_training_equals_the_stock_one(
+    make_classifier, architecture, tokenizer, tmp_path, packed_calls, monkeypatch
+):
+    packed_model, stock_model = make_classifier(architecture), make_classifier(architecture)
+    packed = train_reward(packed_model, tokenizer, tmp_path)
+    assert packed_calls == [8] * 3 and "forward" not in vars(packed_model.base_model)
+    use_stock_trl(monkeypatch)
+    stock = train_reward(stock_model, tokenizer, tmp_path)
+    assert len(packed_calls) == 3 and len(packed) == len(stock) == 3
+    for found, expected in zip(packed, stock, strict=True):
+        assert found["loss"] == pytest.approx(expected["loss"], abs=1e-5)
+        assert found["grad_norm"] == pytest.approx(expected["grad_norm"], rel=1e-3)
+        assert found["accuracy"] == expected["accuracy"]
+    assert packed[2]["loss"] < packed[0]["loss"]
+
+
+def test_trl_logs_the_reward_loss_of_this_project(make_classifier, architecture, tokenizer, tmp_path):
+    model, scores = make_classifier(architecture), ([], [])
+    for pair in PAIRS:
+        for column, (prompt, completion) in zip(scores, tokens(tokenizer, pair), strict=True):
+            with torch.no_grad():
+                column.append(model(input_ids=torch.tensor([prompt + completion])).logits.item())
+    chosen, rejected = map(torch.tensor, scores)
+    rows = train_reward(model, tokenizer, tmp_path, epochs=1)
+    assert rows[0]["loss"] == pytest.approx(reward_loss(chosen, rejected).item(), abs=1e-4)
+    assert rows[0]["accuracy"] == pytest.approx((chosen > rejected).float().mean().item())

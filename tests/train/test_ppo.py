@@ -1,0 +1,414 @@
+"""PPO: its rewards by hand, its gradient against a slow plain one, and a bandit with a closed-form optimum."""
+
+import copy
+import math
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+from transformers import LlamaConfig, LlamaForCausalLM, PretrainedConfig, PreTrainedModel
+
+from bench.generation import SamplingConfig
+from bench.models.loading import RewardModel
+from bench.ops import last_token_scores, masked_mean
+from bench.train.config import PPOSettings
+from bench.train.ppo import Experience, PPOModels, PPOTrainer, PromptIds, token_rewards
+
+PAD, EOS = 0, 1
+TOKENS = SimpleNamespace(pad_token_id=PAD, eos_token_id=EOS)
+"""All that PPO asks of a tokenizer, unless a gold reward is to be logged."""
+PROMPTS = [
+    PromptIds("a", [5, 2, 3, 4]),
+    PromptIds("b", [6]),
+    PromptIds("c", [7, 3]),
+    PromptIds("d", [4, 4, 2]),
+]
+SETTINGS = dict(
+    learning_rate=1e-3, batch_size=4, micro_batch_size=4, ppo_epochs=1, schedule="constant", max_grad_norm=1e9
+)
+
+
+class OneHot(nn.Module):
+    """A backbone whose state at a token is that token and nothing before it."""
+
+    def __init__(self, vocabulary: int) -> None:
+        super().__init__()
+        self.vocabulary = vocabulary
+
+    def forward(self, input_ids: torch.Tensor, use_cache: bool) -> SimpleNamespace:
+        return SimpleNamespace(last_hidden_state=nn.functional.one_hot(input_ids, self.vocabulary).float())
+
+
+class ScoreByToken(PreTrainedModel):
+    """A reward (or value) network that has one number for each token it may stand on."""
+
+    config_class = PretrainedConfig
+    base_model_prefix = "backbone"
+
+    def __init__(self, scores: list[float]) -> None:
+        super().__init__(PretrainedConfig())
+        self.backbone = OneHot(len(scores))
+        self.score = nn.Linear(len(scores), 1, bias=False)
+        self.score.weight.data = torch.tensor([scores])
+
+
+def small_policy(vocabulary: int = 8, seed: int = 0) -> LlamaForCausalLM:
+    """A model of few tokens, whose EOS comes often."""
+    config = LlamaConfig(
+        vocab_size=vocabulary,
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        max_position_embeddings=32,
+        pad_token_id=PAD,
+        eos_token_id=EOS,
+        bos_token_id=None,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = LlamaForCausalLM(config)
+        for parameter in model.parameters():
+            parameter.data += 0.3 * torch.randn_like(parameter)
+    return model
+
+
+def make_trainer(
+    *,
+    models: PPOModels | None = None,
+    episodes: int = 4,
+    max_new_tokens: int = 6,
+    temperature: float = 0.7,
+    seed: int = 0,
+    **settings,
+) -> PPOTrainer:
+    if models is None:
+        reward = ScoreByToken([-1.0, 2.0, 0.5, -0.5, 1.0, 0.0, 0.3, -2.0])
+        models = PPOModels(
+            policy=small_policy(),
+            ref_policy=small_policy(seed=1),  # not the policy, so that the KL term is not 0
+            reward=RewardModel(reward, shift=0.25),
+            value=copy.deepcopy(reward),
+        )
+    return PPOTrainer(
+        models,
+        TOKENS,
+        PPOSettings(**{**SETTINGS, **settings}),
+        SamplingConfig(temperature=temperature),
+        episodes=episodes,
+        max_new_tokens=max_new_tokens,
+        seed=seed,
+        bf16=False,
+    )
+
+
+def full_logps(model, experience: Experience, temperature: float = 0.7) -> torch.Tensor:
+    """(B, C) log-probs of the sampled tokens from the full logits, row by row without padding."""
+    rollout = experience.rollout
+    table = torch.zeros(rollout.completion_mask.shape)
+    for row, (prompt, length) in enumerate(
+        zip(rollout.prompt_lengths.tolist(), rollout.completion_mask.sum(1).tolist(), strict=True)
+    ):
+        ids = rollout.input_ids[row : row + 1, : prompt + length]
+        logps = (model(input_ids=ids).logits[0] / temperature).log_softmax(-1)
+        for step in range(length):
+            table[row, step] = logps[prompt + step - 1, ids[0, prompt + step]]
+    return table
+
+
+def gradients(network: nn.Module) -> list[torch.Tensor]:
+    return [p.grad.clone() for p in network.parameters()]
+
+
+def test_token_rewards_by_hand():
+    rewards = token_rewards(
+        scores=torch.tensor([2.0, -1.0]),
+        logps=torch.tensor([[-1.0, -2.0, -0.5], [-3.0, 9.0, 9.0]]),
+        ref_logps=torch.tensor([[-1.5, -1.0, -0.5], [-1.0, 0.0, 0.0]]),
+        mask=torch.tensor([[True, True, True], [True, False, False]]),
+        beta=0.1,
+    )
+    # log-ratios 0.5, -1, 0 and -2: the score stands on each row's last token
+    torch.testing.assert_close(rewards, torch.tensor([[-0.05, 0.1, 0.0 + 2.0], [0.2 - 1.0, 0.0, 0.0]]))
+
+
+def test_a_missing_eos_replaces_the_score_of_unfinished_rows_alone():
+    replaced = make_trainer(missing_eos_score=-7.0, batch_size=8, episodes=8, max_new_tokens=3).collect(PROMPTS * 2)
+    finished = replaced.rollout.is_finished
+    assert finished.any() and not finished.all()
+    assert (replaced.scores[finished] == 2.0 - 0.25).all()  # the score of EOS less the shift
+    assert (replaced.scores[~finished] == -7.0).all()
+
+    kept = make_trainer(missing_eos_score=None, batch_size=8, episodes=8, max_new_tokens=3)
+    experience = kept.collect(PROMPTS * 2)
+    by_token = kept.models.reward.model.score.weight[0]
+    last = torch.stack(
+        [
+            ids[m][-1]
+            for ids, m in zip(experience.rollout.completion_ids, experience.rollout.completion_mask, strict=True)
+        ]
+    )
+    torch.testing.assert_close(experience.scores, by_token[last].detach() - 0.25)
+
+
+def test_values_start_as_the_reward_models_raw_scores_of_every_prefix(make_policy, make_classifier, architecture):
+    policy, classifier = make_policy(architecture), make_classifier(architecture, seed=1)
+    models = PPOModels(policy, copy.deepcopy(policy), RewardModel(classifier, 0.5), copy.deepcopy(classifier))
+    trainer = make_trainer(models=models, missing_eos_score=None)
+    experience = trainer.collect(PROMPTS)
+    rollout, mask = experience.rollout, experience.rollout.completion_mask
+    for step in range(mask.size(1)):
+        rows = mask[:, step]
+        with torch.no_grad():
+            raw = last_token_scores(classifier, rollout.input_ids, rollout.prompt_lengths + step)
+        torch.testing.assert_close(experience.old_values[rows, step], raw[rows], atol=1e-5, rtol=1e-5)
+    # one token further stands the score itself
+    with torch.no_grad():
+        raw = last_token_scores(classifier, rollout.input_ids, rollout.prompt_lengths + mask.sum(1))
+    torch.testing.assert_close(experience.scores, raw - 0.5, atol=1e-5, rtol=1e-5)
+
+
+def test_experience_is_what_the_equations_say():
+    trainer = make_trainer(beta=0.3, gamma=0.9, lam=0.8, whiten_advantages=False)
+    experience = trainer.collect(PROMPTS)
+    with torch.no_grad():
+        logps = full_logps(trainer.models.policy, experience)
+        ref_logps = full_logps(trainer.models.ref_policy, experience)
+    torch.testing.assert_close(experience.old_logps, logps, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(experience.ref_logps, ref_logps, atol=1e-5, rtol=1e-5)
+    assert (logps - ref_logps).abs().max() > 0.1
+    for row, length in enumerate(experience.rollout.completion_mask.sum(1).tolist()):
+        rewards = [-0.3 * (logps[row, t] - ref_logps[row, t]).item() for t in range(length)]
+        rewards[-1] += experience.scores[row].item()
+        values = [*experience.old_values[row, :length].tolist(), 0.0]
+        for t in range(length):
+            advantage = sum(
+                (0.9 * 0.8) ** (k - t) * (rewards[k] + 0.9 * values[k + 1] - values[k]) for k in range(t, length)
+            )
+            assert experience.advantages[row, t].item() == pytest.approx(advantage, abs=1e-4)
+            assert experience.returns[row, t].item() == pytest.approx(advantage + values[t], abs=1e-4)
+
+
+def test_whitened_advantages_have_mean_0_and_variance_1():
+    experience = make_trainer().collect(PROMPTS)
+    inside = experience.advantages[experience.rollout.completion_mask]
+    assert inside.mean().item() == pytest.approx(0, abs=1e-5)
+    assert inside.square().mean().item() == pytest.approx(1, abs=1e-4)
+
+
+def test_the_first_passes_ratio_is_1(make_policy, make_classifier, architecture):
+    policy, classifier = make_policy(architecture), make_classifier(architecture)
+    models = PPOModels(policy, copy.deepcopy(policy), RewardModel(classifier), copy.deepcopy(classifier))
+    trainer = make_trainer(models=models, micro_batch_size=2)
+    found = trainer.update(trainer.collect(PROMPTS))
+    assert found["ratio_max"] == pytest.approx(1, abs=1e-5)
+    assert found["approx_kl"] == pytest.approx(0, abs=1e-9)
+    assert found["clip_fraction"] == 0
+    later = trainer.update(trainer.collect(PROMPTS))
+    assert later["ratio_max"] == pytest.approx(1, abs=1e-5)  # old log-probs follow the policy
+
+
+def test_the_policys_gradient_is_the_reinforce_gradient_and_the_values_a_regression():
+    trainer = make_trainer(vf_coef=0.4, whiten_advantages=False)
+    experience = trainer.collect(PROMPTS)
+    mask = experience.rollout.completion_mask
+    trainer._backward(experience, torch.arange(4), weight=1.0)
+    found_policy, found_value = gradients(trainer.models.policy), gradients(trainer.models.value)
+
+    trainer.models.policy.zero_grad()
+    logps = full_logps(trainer.models.policy, experience)
+    (-(experience.advantages * logps)[mask].sum() / mask.sum()).backward()
+    for found, expected in zip(found_policy, gradients(trainer.models.policy), strict=True):
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-3)
+
+    # V(token) is the weight of the token that a completion token follows: 0.4 x 0.5 (V - R)^2, averaged over tokens
+    expected_value = torch.zeros(8)
+    rollout = experience.rollout
+    for row, step in mask.nonzero().tolist():
+        before = rollout.input_ids[row, rollout.prompt_lengths[row] + step - 1]
+        error = experience.old_values[row, step] - experience.returns[row, step]
+        expected_value[before] += 0.4 * error / mask.sum()
+    torch.testing.assert_close(found_value[0][0], expected_value, atol=1e-6, rtol=1e-4)
+
+
+@pytest.mark.parametrize("settings", [{}, {"num_mini_batches": 2}])
+def test_the_gradient_does_not_depend_on_the_micro_batch(settings):
+    """The rows' completions differ in length, so that a plain mean over micro-batches would show."""
+    steps = []
+    for micro_batch_size in (1, 2):
+        trainer = make_trainer(micro_batch_size=micro_batch_size, beta=0.3, **settings)
+        seen: list[list[torch.Tensor]] = []
+        for name, network in (("policy", trainer.models.policy), ("value", trainer.models.value)):
+            trainer.optimizers[name].register_step_pre_hook(
+                lambda optimizer, args, kwargs, network=network, seen=seen: seen.append(gradients(network))
+            )
+        experience = trainer.collect(PROMPTS)
+        assert len(set(experience.rollout.completion_mask.sum(1).tolist())) > 1
+        losses = trainer.update(experience)
+        steps.append((seen, losses))
+    (one, one_losses), (two, two_losses) = steps
+    assert len(one) == len(two) == 2 * settings.get("num_mini_batches", 1)  # a policy and a value step per minibatch
+    for found, expected in zip(one, two, strict=True):
+        assert any(g.abs().max() > 1e-3 for g in expected)
+        for a, b in zip(found, expected, strict=True):
+            torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-4)
+    for key, value in one_losses.items():
+        assert value == pytest.approx(two_losses[key], rel=1e-3, abs=1e-5), key
+
+
+def test_one_optimizer_step_per_minibatch_and_epoch():
+    trainer = make_trainer(ppo_epochs=3, num_mini_batches=2, micro_batch_size=1, schedule="linear", episodes=8)
+    counts = {"policy": 0, "value": 0}
+    for name, optimizer in trainer.optimizers.items():
+        optimizer.register_step_pre_hook(lambda *_, name=name: counts.update({name: counts[name] + 1}))
+    rows = trainer.train(PROMPTS)
+    assert [row["step"] for row in rows] == [1, 2]  # 8 episodes in batches of 4
+    assert counts == {"policy": 2 * 3 * 2, "value": 2 * 3 * 2}
+    # linear to 0 over the run's 12 steps: half way after the first update
+    assert [row["learning_rate"] for row in rows] == pytest.approx([0.5e-3, 0.0], abs=1e-12)
+
+
+@pytest.mark.parametrize(("value_rate", "expected"), [(5e-2, 5e-2), (None, 1e-3)])
+def test_the_value_model_may_learn_at_a_rate_of_its_own(value_rate, expected):
+    trainer = make_trainer(learning_rate=1e-3, value_learning_rate=value_rate)
+    assert trainer.optimizers["policy"].param_groups[0]["lr"] == 1e-3
+    assert trainer.optimizers["value"].param_groups[0]["lr"] == expected
+
+
+def test_the_eos_position_receives_gradient():
+    """With an advantage at the EOS alone, the gradient is that of -log pi(EOS), and a step makes the EOS likelier."""
+    trainer = make_trainer(learning_rate=1e-2)
+    experience = trainer.collect(PROMPTS)
+    rollout = experience.rollout
+    at_eos = (rollout.completion_ids == EOS) & rollout.completion_mask
+    assert at_eos.any() and torch.equal(at_eos.any(1), rollout.is_finished)
+    experience = Experience(**{**vars(experience), "advantages": at_eos.float()})
+
+    trainer._backward(experience, torch.arange(4), weight=1.0)
+    found = gradients(trainer.models.policy)
+    trainer.models.policy.zero_grad()
+    logps = full_logps(trainer.models.policy, experience)
+    (-logps[at_eos].sum() / rollout.completion_mask.sum()).backward()
+    for a, b in zip(found, gradients(trainer.models.policy), strict=True):
+        torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-3)
+    assert any(g.abs().max() > 1e-3 for g in found)
+
+    trainer.optimizers["policy"].step()
+    with torch.no_grad():
+        after = full_logps(trainer.models.policy, experience)
+    assert (after[at_eos] > logps[at_eos]).all()
+
+
+def test_only_policy_and_value_move():
+    trainer = make_trainer(episodes=8)
+    models = trainer.models
+    networks = {
+        "policy": models.policy,
+        "ref": models.ref_policy,
+        "reward": models.reward.model,
+        "value": models.value,
+    }
+    before = {name: [p.detach().clone() for p in network.parameters()] for name, network in networks.items()}
+    trainer.train(PROMPTS)
+    moved = {
+        name: [not torch.equal(p, q) for p, q in zip(network.parameters(), before[name], strict=True)]
+        for name, network in networks.items()
+    }
+    assert all(moved["policy"]) and all(moved["value"])
+    assert not any(moved["ref"]) and not any(moved["reward"])
+
+
+def test_the_same_seed_trains_the_same_parameters():
+    trained = []
+    for seed in (0, 0, 1):
+        torch.manual_seed(len(trained))  # the global generator plays no part
+        trainer = make_trainer(seed=seed, episodes=16, micro_batch_size=2, num_mini_batches=2)
+        trainer.train(PROMPTS)
+        trained.append([*trainer.models.policy.parameters(), *trainer.models.value.parameters()])
+    first, again, other = trained
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+    assert any(not torch.equal(a, b) for a, b in zip(first, other, strict=True))
+
+
+def test_every_prompt_comes_once_before_any_comes_again():
+    trainer = make_trainer(batch_size=3, micro_batch_size=3)
+    batches = trainer._prompt_batches(PROMPTS)
+    ids = [prompt.id for _ in range(4) for prompt in next(batches)]
+    assert [sorted(ids[i : i + 4]) for i in (0, 4, 8)] == [["a", "b", "c", "d"]] * 3
+    assert len({tuple(ids[i : i + 4]) for i in (0, 4, 8)}) > 1  # in an order of its own each time
+
+
+def test_the_logs_numbers_by_hand():
+    trainer = make_trainer(beta=0.3)
+    experience = trainer.collect(PROMPTS)
+    found = trainer._describe(experience)
+    mask = experience.rollout.completion_mask
+    kl = [(experience.old_logps - experience.ref_logps)[row][mask[row]].sum().item() for row in range(4)]
+    scores = experience.scores.tolist()
+    assert found["kl_ref"] == pytest.approx(sum(kl) / 4, rel=1e-4)
+    assert found["score"] == pytest.approx(sum(scores) / 4)
+    assert found["reward"] == pytest.approx(sum(s - 0.3 * k for s, k in zip(scores, kl, strict=True)) / 4, rel=1e-4)
+    assert found["length_tokens"] == mask.sum().item() / 4
+    assert found["finished"] == experience.rollout.is_finished.sum().item() / 4
+    assert found["entropy"] == pytest.approx(masked_mean(experience.entropy, mask).item())
+    returns, values = experience.returns[mask], experience.old_values[mask]
+    assert found["explained_variance"] == pytest.approx(1 - ((returns - values).var() / returns.var()).item(), rel=1e-4)
+
+
+def test_gold_is_logged_as_the_mean_over_the_batch(make_policy, tokenizer):
+    policy = make_policy()
+    reward = ScoreByToken([0.0] * 300)
+    trainer = PPOTrainer(
+        PPOModels(policy, copy.deepcopy(policy), RewardModel(reward), copy.deepcopy(reward)),
+        tokenizer,
+        PPOSettings(**SETTINGS),
+        SamplingConfig(),
+        episodes=4,
+        max_new_tokens=4,
+        seed=0,
+        bf16=False,
+    )
+    asked: list[tuple[str, str]] = []
+
+    def gold(prompt_id: str, summary: str) -> float:
+        asked.append((prompt_id, summary))
+        return float(len(asked))
+
+    rows = trainer.train(PROMPTS, gold)
+    assert rows[0]["gold"] == (1 + 2 + 3 + 4) / 4
+    assert sorted(prompt_id for prompt_id, _ in asked) == ["a", "b", "c", "d"]
+
+
+def test_a_bandit_reaches_the_closed_form_optimum():
+    """One token per completion and a known reward r: the optimum is pi_ref exp(r / beta) / Z."""
+    scores, beta, prompt = [0.0, 1.0, -0.5, 0.5, 0.2, -1.0], 0.5, [2]
+    policy, reward = small_policy(vocabulary=6), ScoreByToken(scores)
+    models = PPOModels(policy, copy.deepcopy(policy), RewardModel(reward), copy.deepcopy(reward))
+
+    def distribution(model) -> torch.Tensor:
+        with torch.no_grad():
+            return model(input_ids=torch.tensor([prompt])).logits[0, -1].softmax(-1)
+
+    start = distribution(policy)
+    unnormalised = [p * math.exp(r / beta) for p, r in zip(start.tolist(), scores, strict=True)]
+    optimum = torch.tensor([u / sum(unnormalised) for u in unnormalised])
+    assert 0.5 * (optimum - start).abs().sum() > 0.2  # a way to go
+
+    trainer = make_trainer(
+        models=models,
+        episodes=256 * 40,
+        max_new_tokens=1,
+        temperature=1.0,
+        beta=beta,
+        learning_rate=5e-3,
+        value_learning_rate=5e-2,
+        batch_size=256,
+        micro_batch_size=256,
+        ppo_epochs=2,
+        schedule="linear",
+        missing_eos_score=None,
+        whiten_advantages=False,
+    )
+    trainer.train([PromptIds("bandit", prompt)])
+    assert 0.5 * (optimum - distribution(policy)).abs().sum() < 0.02

@@ -1,0 +1,49 @@
+"""Supervised fine-tuning through TRL: what its loss counts, and that it falls."""
+
+import pytest
+import torch
+
+from bench.records import Demonstration
+from bench.train.config import SFTSettings
+from bench.train.sft import train_sft
+
+DEMONSTRATIONS = [
+    Demonstration("a", "POST: the cat sat on the warm mat. TL;DR:", "the cat slept."),
+    Demonstration("b", "POST: a dog ran after the ball. TL;DR:", "the dog lost the ball in the river"),
+    Demonstration("c", "TL;DR:", "cake"),
+    Demonstration("d", "POST: my friend forgot the sugar. TL;DR:", "no sugar"),
+]
+
+
+@torch.no_grad()
+def completion_cross_entropy(model, tokenizer) -> float:
+    """Nats per token over the completions and their EOS, each demonstration by itself, from the full logits."""
+    losses = []
+    for demonstration in DEMONSTRATIONS:
+        prompt = tokenizer(demonstration.prompt).input_ids
+        completion = [*tokenizer(f" {demonstration.completion}").input_ids, tokenizer.eos_token_id]
+        logps = model(input_ids=torch.tensor([prompt + completion])).logits[0].log_softmax(-1)
+        losses += [-logps[len(prompt) + i - 1, token].item() for i, token in enumerate(completion)]
+    return sum(losses) / len(losses)
+
+
+def test_the_loss_counts_completion_and_eos_alone_and_falls(make_policy, architecture, tokenizer, tmp_path):
+    model = make_policy(architecture)
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    expected = completion_cross_entropy(model, tokenizer)
+    rows = train_sft(
+        model,
+        tokenizer,
+        DEMONSTRATIONS,
+        SFTSettings(learning_rate=1e-2, batch_size=4, micro_batch_size=2, schedule="constant"),
+        epochs=6,
+        seed=0,
+        device=torch.device("cpu"),
+        bf16=False,
+        scratch=tmp_path,
+    )
+    assert [row["step"] for row in rows] == [1, 2, 3, 4, 5, 6]
+    assert rows[0]["loss"] == pytest.approx(expected, rel=1e-4)
+    assert rows[-1]["loss"] < 0.8 * rows[0]["loss"]
+    assert completion_cross_entropy(model, tokenizer) < rows[-1]["loss"]
+    assert all(not torch.equal(p, before[name]) for name, p in model.named_parameters())  # every one of them moved

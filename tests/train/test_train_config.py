@@ -1,0 +1,34 @@
+"""A trainer's value out of range is one line that names the key."""
+
+import pytest
+
+from bench.errors import ConfigError
+from bench.train.config import DPOSettings, PPOSettings, RewardSettings, SFTSettings
+
+
+@pytest.mark.parametrize(
+    ("settings", "key", "value"),
+    [
+        (SFTSettings, "sft.learning_rate", 0.0),
+        (SFTSettings, "sft.micro_batch_size", 48),  # does not divide 64
+        (RewardSettings, "reward.warmup_steps", -1),
+        (RewardSettings, "reward.schedule", "stepwise"),
+        (RewardSettings, "reward.optimizer", "sgd"),
+        (DPOSettings, "dpo.beta", 0.0),
+        (DPOSettings, "dpo.loss_type", "nonsense"),
+        (DPOSettings, "dpo.label_smoothing", 0.5),
+        (PPOSettings, "ppo.beta", -1.0),
+        (PPOSettings, "ppo.num_mini_batches", 3),
+        (PPOSettings, "ppo.gamma", 0.0),
+        (PPOSettings, "ppo.lam", 1.5),
+        (PPOSettings, "ppo.clip_range", 0.0),
+        (PPOSettings, "ppo.value_learning_rate", 0.0),
+    ],
+)
+def test_a_value_out_of_range_is_named(settings, key, value):
+    with pytest.raises(ConfigError, match=rf"^{key} must .*, got {value!r}$"):
+        settings(**{key.split(".")[1]: value})
+
+
+def test_beta_0_switches_the_kl_pull_of_ppo_off():
+    assert PPOSettings(beta=0.0).beta == 0

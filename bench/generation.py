@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
-from bench.models.special_tokens import eos_id, pad_id
+from bench.special_tokens import eos_id, pad_id
 from bench.ops import lm_head
 from bench.records import Rollout
 from bench.validation import require

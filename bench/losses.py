@@ -59,7 +59,7 @@ def ppo_policy_loss(
             loss,
             approx_kl=masked_mean(ratio - 1 - logratio, mask),
             clip_fraction=masked_mean(((ratio - 1).abs() > clip_range).float(), mask),
-            ratio_max=ratio.max(),
+            ratio_max=torch.where(mask, ratio, 0).max(),
         )
 
 

@@ -9,7 +9,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from bench.evaluate.kl import kl_exact_from_hidden
 from bench.models.loading import RewardModel
-from bench.models.special_tokens import eos_id, pad_id
+from bench.special_tokens import eos_id, pad_id
 from bench.ops import completion_hidden, last_token_scores, lm_head, logps_and_entropy, token_logps_and_entropy
 
 Tokens = tuple[list[int], list[int]]
@@ -27,7 +27,8 @@ class CompletionScore(NamedTuple):
 def encode(tokenizer: PreTrainedTokenizerBase, prompt: str, summary: str) -> Tokens:
     """Prompt ids, and the ids of " summary" and EOS as they stand behind it, encoded together as the trainers do."""
     prompt_ids = tokenizer(prompt).input_ids
-    whole = tokenizer(f"{prompt} {summary.strip()}").input_ids
+    text = summary.strip()
+    whole = tokenizer(f"{prompt} {text}" if text else prompt).input_ids  # an empty summary is EOS alone
     return prompt_ids, [*whole[len(prompt_ids) :], eos_id(tokenizer)]
 
 

@@ -20,7 +20,7 @@ from bench.errors import ConfigError, ResourceError
 from bench.files import read_json, write_json
 from bench.models import tiny, wheel
 from bench.models.config import ModelConfig
-from bench.models.special_tokens import pad_id
+from bench.special_tokens import pad_id
 
 _PAD = "<|pad|>"
 _SHIFT_FILE = "reward.json"

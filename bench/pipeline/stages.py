@@ -28,7 +28,7 @@ from bench.models.loading import (
     save_reward_model,
     use_bf16,
 )
-from bench.models.special_tokens import pad_id
+from bench.special_tokens import pad_id
 from bench.pipeline.cache import Stage, StageCache
 from bench.pipeline.config import RunConfig
 from bench.progress import StageBar

@@ -25,7 +25,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, get_scheduler
 from bench.generation import SamplingConfig, decode, sample
 from bench.losses import ppo_policy_loss, ppo_value_loss
 from bench.models.loading import RewardModel
-from bench.models.special_tokens import eos_id, pad_id
+from bench.special_tokens import eos_id, pad_id
 from bench.ops import (
     completion_values,
     generalized_advantages,
@@ -153,7 +153,7 @@ class PPOTrainer:
                 score = last_token_scores(models.reward.model, ids, lengths + mask.sum(1)) - models.reward.shift
                 old_logps, entropy = self._logps(models.policy, rollout, rows)
                 ref_logps, _ = self._logps(models.ref_policy, rollout, rows)
-                values = completion_values(models.value, ids, lengths, mask)
+                values = self._values(rollout, rows)
             parts.append((score, old_logps, entropy, ref_logps, values))
         scores, old_logps, entropy, ref_logps, values = (torch.cat(column) for column in zip(*parts, strict=True))
         if settings.missing_eos_score is not None:
@@ -198,7 +198,7 @@ class PPOTrainer:
         mask = rollout.completion_mask[rows]
         with self._autocast():
             logps, _ = self._logps(self.models.policy, rollout, rows)
-            values = completion_values(self.models.value, rollout.input_ids[rows], rollout.prompt_lengths[rows], mask)
+            values = self._values(rollout, rows)
         policy = ppo_policy_loss(
             logps, experience.old_logps[rows], experience.advantages[rows], mask, settings.clip_range
         )
@@ -223,6 +223,13 @@ class PPOTrainer:
             rollout.completion_mask[rows],
             self.sampling.temperature or 1.0,
         )
+
+    def _values(self, rollout: Rollout, rows: Tensor) -> Tensor:
+        """(B, C) values on the scale of the scores: the value head starts as the reward head, so it is shifted too."""
+        values = completion_values(
+            self.models.value, rollout.input_ids[rows], rollout.prompt_lengths[rows], rollout.completion_mask[rows]
+        )
+        return torch.where(rollout.completion_mask[rows], values - self.models.reward.shift, 0)
 
     def _autocast(self) -> contextlib.AbstractContextManager[object]:
         return torch.autocast(self.device.type, dtype=torch.bfloat16) if self.bf16 else contextlib.nullcontext()

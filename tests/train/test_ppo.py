@@ -152,7 +152,7 @@ def test_a_missing_eos_replaces_the_score_of_unfinished_rows_alone():
     torch.testing.assert_close(experience.scores, by_token[last].detach() - 0.25)
 
 
-def test_values_start_as_the_reward_models_raw_scores_of_every_prefix(make_policy, make_classifier, architecture):
+def test_values_start_as_the_reward_models_scores_of_every_prefix(make_policy, make_classifier, architecture):
     policy, classifier = make_policy(architecture), make_classifier(architecture, seed=1)
     models = PPOModels(policy, copy.deepcopy(policy), RewardModel(classifier, 0.5), copy.deepcopy(classifier))
     trainer = make_trainer(models=models, missing_eos_score=None)
@@ -162,8 +162,8 @@ def test_values_start_as_the_reward_models_raw_scores_of_every_prefix(make_polic
         rows = mask[:, step]
         with torch.no_grad():
             raw = last_token_scores(classifier, rollout.input_ids, rollout.prompt_lengths + step)
-        torch.testing.assert_close(experience.old_values[rows, step], raw[rows], atol=1e-5, rtol=1e-5)
-    # one token further stands the score itself
+        torch.testing.assert_close(experience.old_values[rows, step], raw[rows] - 0.5, atol=1e-5, rtol=1e-5)
+    # one token further stands the score itself, on the same scale: without the shift every value would be off by it
     with torch.no_grad():
         raw = last_token_scores(classifier, rollout.input_ids, rollout.prompt_lengths + mask.sum(1))
     torch.testing.assert_close(experience.scores, raw - 0.5, atol=1e-5, rtol=1e-5)

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import torch
 from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
-from bench.special_tokens import eos_id, pad_id
 from bench.ops import lm_head
 from bench.records import Rollout
+from bench.special_tokens import eos_id, pad_id
 from bench.validation import require
 
 _COMPACT_WHEN_FINISHED = 0.25  # drop finished rows from the cache once this share of the rows is finished

@@ -9,8 +9,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from bench.evaluate.kl import kl_exact_from_hidden
 from bench.models.loading import RewardModel
-from bench.special_tokens import eos_id, pad_id
 from bench.ops import completion_hidden, last_token_scores, lm_head, logps_and_entropy, token_logps_and_entropy
+from bench.special_tokens import eos_id, pad_id
 
 Tokens = tuple[list[int], list[int]]
 """(prompt ids, completion ids)."""

@@ -28,12 +28,12 @@ from bench.models.loading import (
     save_reward_model,
     use_bf16,
 )
-from bench.special_tokens import pad_id
 from bench.pipeline.cache import Stage, StageCache
 from bench.pipeline.config import RunConfig
 from bench.progress import StageBar
 from bench.provenance import stable_hash
 from bench.records import ComparisonData, Completion, PreferencePair
+from bench.special_tokens import pad_id
 from bench.train.dpo import train_dpo
 from bench.train.ppo import PPOModels, PPOTrainer, PromptIds
 from bench.train.reward import train_reward_model

@@ -25,7 +25,6 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, get_scheduler
 from bench.generation import SamplingConfig, decode, sample
 from bench.losses import ppo_policy_loss, ppo_value_loss
 from bench.models.loading import RewardModel
-from bench.special_tokens import eos_id, pad_id
 from bench.ops import (
     completion_values,
     generalized_advantages,
@@ -36,6 +35,7 @@ from bench.ops import (
 )
 from bench.progress import StageBar
 from bench.records import GoldReward, Rollout
+from bench.special_tokens import eos_id, pad_id
 from bench.train.config import PPOSettings
 from bench.train.trl_common import TrainingLog
 

@@ -17,9 +17,7 @@ from bench.errors import ConfigError
 CONF = Path(__file__).parents[2] / "conf" / "data"
 
 
-@pytest.mark.parametrize(
-    ("name", "config"), [("files", FilesConfig), ("tldr", TldrConfig), ("cnn_dm", CnnDmConfig)]
-)
+@pytest.mark.parametrize(("name", "config"), [("files", FilesConfig), ("tldr", TldrConfig), ("cnn_dm", CnnDmConfig)])
 def test_the_yaml_holds_the_dataclass_and_explains_every_key(name, config):
     text = (CONF / f"{name}.yaml").read_text()
     assert yaml.safe_load(text) == asdict(config())

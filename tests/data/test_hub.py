@@ -20,12 +20,8 @@ from bench.data.prompts import tldr_prompt
 from bench.data.splits import check_no_leak
 from bench.errors import DataError, ResourceError
 
-SUMMARY = pyarrow.struct(
-    [("text", pyarrow.string()), ("policy", pyarrow.string()), ("note", pyarrow.string())]
-)
-INFO = pyarrow.struct(
-    [(name, pyarrow.string()) for name in ("id", "post", "title", "subreddit", "site", "article")]
-)
+SUMMARY = pyarrow.struct([("text", pyarrow.string()), ("policy", pyarrow.string()), ("note", pyarrow.string())])
+INFO = pyarrow.struct([(name, pyarrow.string()) for name in ("id", "post", "title", "subreddit", "site", "article")])
 COMPARISONS_SCHEMA = pyarrow.schema(
     [
         ("info", INFO),
@@ -147,9 +143,7 @@ def test_identical_pairs_can_be_refused(tldr):
 
 def test_cnn_dm_is_for_scoring_only(hub_cache):
     config = CnnDmConfig()
-    rows = [
-        {"article": f"(CNN) Rain {i}.", "highlights": "Rain .\nSun .", "id": f"{i:040x}"} for i in range(3)
-    ]
+    rows = [{"article": f"(CNN) Rain {i}.", "highlights": "Rain .\nSun .", "id": f"{i:040x}"} for i in range(3)]
     hub_cache(config.repository, config.revision, "3.0.0/test-00000-of-00001.parquet", rows)
     data = load_cnn_dm(config)
     assert [t.id for t in data.eval_prompts] == [row["id"] for row in rows]

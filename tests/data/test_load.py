@@ -7,9 +7,7 @@ from bench import data
 from bench.data import FilesConfig, SyntheticConfig
 from bench.errors import DataError
 
-SMALL = SyntheticConfig(
-    demonstrations=8, preference_pairs=8, judge_pairs=4, validation_pairs=4, eval_prompts=4
-)
+SMALL = SyntheticConfig(demonstrations=8, preference_pairs=8, judge_pairs=4, validation_pairs=4, eval_prompts=4)
 
 
 def test_the_built_in_world_follows_the_seed():

@@ -133,9 +133,7 @@ def test_other_column_names_and_a_post_without_a_prompt(config, tmp_path):
 def test_unsplit_files_are_split_by_post(tmp_path):
     posts = [f"post {i}" for i in range(80)]
     write(tmp_path / "demos.jsonl", [demonstration(post) for post in posts])
-    write(
-        tmp_path / "pairs.parquet", [pair(post) | {"id": f"{post}/{k}"} for post in posts for k in range(2)]
-    )
+    write(tmp_path / "pairs.parquet", [pair(post) | {"id": f"{post}/{k}"} for post in posts for k in range(2)])
     config = FilesConfig(
         root=str(tmp_path),
         demonstrations=DemonstrationFilesConfig(unsplit="demos.jsonl"),
@@ -148,9 +146,7 @@ def test_unsplit_files_are_split_by_post(tmp_path):
         **{split: {post_key(p.prompt) for p in rows} for split, rows in data.preferences.items()},
         "test": {post_key(t.prompt) for t in data.eval_prompts},
     }
-    assert sorted(key for keys in splits.values() for key in keys) == sorted(
-        post_key(prompt(post)) for post in posts
-    )
+    assert sorted(key for keys in splits.values() for key in keys) == sorted(post_key(prompt(post)) for post in posts)
     assert all(len(rows) == 2 * len(splits[split]) for split, rows in data.preferences.items())
     assert {post_key(d.prompt) for d in data.demonstrations["train"]} == splits["train"]
     assert {post_key(d.prompt) for d in data.demonstrations["validation"]} == splits["validation"]
@@ -170,9 +166,7 @@ def test_rows_without_ids_are_numbered_over_all_files(config, tmp_path):
 
 def test_a_judge_file_takes_the_place_of_carving(config, tmp_path):
     write(tmp_path / "preferences/judge.jsonl", [pair("j0")])
-    data = load_files(
-        replace(config, preferences=replace(config.preferences, judge="preferences/judge.jsonl"))
-    )
+    data = load_files(replace(config, preferences=replace(config.preferences, judge="preferences/judge.jsonl")))
     assert [p.id for p in data.preferences["judge"]] == ["p-j0"]
     assert len(data.preferences["train"]) == 40
 
@@ -187,9 +181,7 @@ def test_identical_pairs_are_refused_or_dropped(config, tmp_path):
 
 
 def test_very_long_cells_and_exotic_line_separators_are_read(config, tmp_path):
-    long = (
-        "word\u2028 " * 50_000
-    )  # 350 kB: beyond csv's default limit; U+2028 is no end of line in JSONL or CSV
+    long = "word\u2028 " * 50_000  # 350 kB: beyond csv's default limit; U+2028 is no end of line in JSONL or CSV
     for suffix in (".jsonl", ".csv"):
         os.remove(next((tmp_path / "preferences").glob("validation.*")))
         write(tmp_path / f"preferences/validation{suffix}", [pair(long)])

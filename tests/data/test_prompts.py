@@ -125,9 +125,7 @@ def test_a_long_post_takes_few_tokenizations(count_bpe):
 
     prompt = tldr_prompt("pets", "my cat", " ".join(random.Random(0).choices(WORDS, k=4000)))
     cut, _ = truncate_post(prompt, 300, count)
-    assert (
-        len(prompt) - len(cut) > 20_000
-    )  # the plain rule takes one tokenization for each of these characters
+    assert len(prompt) - len(cut) > 20_000  # the plain rule takes one tokenization for each of these characters
     assert calls < 250
 
 

@@ -75,9 +75,7 @@ def test_rows_about_one_post_fall_into_one_split():
 
 
 def test_posts_shared_inside_one_split_are_no_leak(data):
-    check_no_leak(
-        data
-    )  # posts 30-59 are in both kinds of training data, 103 and 104 in both kinds of validation
+    check_no_leak(data)  # posts 30-59 are in both kinds of training data, 103 and 104 in both kinds of validation
 
 
 @pytest.mark.parametrize(
@@ -121,9 +119,7 @@ def test_the_judge_gets_posts_that_no_arm_sees(data):
     assert 8 <= len(judge) <= 28  # 60 posts, 18 expected, sd 3.5
     check_no_leak(carved)
     judge_posts = {pair.prompt for pair in judge}
-    assert [d for d in data.demonstrations["train"] if d.prompt not in judge_posts] == carved.demonstrations[
-        "train"
-    ]
+    assert [d for d in data.demonstrations["train"] if d.prompt not in judge_posts] == carved.demonstrations["train"]
     n_dropped = 60 - len(carved.demonstrations["train"])
     assert n_dropped > 0 and carved.dropped == {"demonstrations of the judge's posts": n_dropped}
     assert carve_judge(data, 0.0, seed=0).preferences["judge"] == []
@@ -175,9 +171,7 @@ def test_split_hash_sees_every_text_and_id_and_split(data):
         replace(data, preferences={**data.preferences, "train": [replace(pair, id="other")]}),
         replace(data, preferences={**data.preferences, "train": [pair]}),
         replace(data, preferences={**data.preferences, "judge": [pair]}),
-        replace(
-            data, demonstrations={**data.demonstrations, "train": [replace(demonstration, completion="x")]}
-        ),
+        replace(data, demonstrations={**data.demonstrations, "train": [replace(demonstration, completion="x")]}),
         replace(data, eval_prompts=[replace(test, reference="other")]),
         replace(data, eval_prompts=data.eval_prompts[::-1]),
     ]

@@ -87,9 +87,7 @@ def test_quality_is_asked_of_the_gold_judge_where_there_is_one():
         "judge": "gold",
         "kl_ref": {"dpo": 5.0, "ppo": 7.5},
     }
-    without_gold = changed(
-        {"reward_model": judged(0.3, 0.36, 0.42)}, "head_to_head", "dpo_vs_ppo", "win_rate"
-    )
+    without_gold = changed({"reward_model": judged(0.3, 0.36, 0.42)}, "head_to_head", "dpo_vs_ppo", "win_rate")
     assert claim(4, without_gold)["verdict"] == "contradicted"
     assert claim(4, without_gold)["estimate"]["judge"] == "reward_model"
 

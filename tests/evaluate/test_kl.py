@@ -94,9 +94,7 @@ def test_token_that_the_policy_rules_out_costs_nothing():
     policy = torch.tensor([[[0.0, 0.0, -inf]]])
     ref = torch.tensor([[[0.0, 0.0, 0.0]]])
     found = kl_exact(policy, ref, torch.tensor([[True]]))
-    assert found.item() == pytest.approx(
-        torch.log(torch.tensor(3 / 2)).item()
-    )  # (1/2) log((1/2)/(1/3)) twice
+    assert found.item() == pytest.approx(torch.log(torch.tensor(3 / 2)).item())  # (1/2) log((1/2)/(1/3)) twice
 
 
 def test_greedy_decoding_has_no_kl():

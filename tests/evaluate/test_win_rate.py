@@ -59,14 +59,10 @@ def test_one_order_is_drawn_from_a_stable_hash():
     # printf '0:p0' | sha256sum, and so on: the first byte is even for "ab".
     assert [drawn_order(0, f"p{i}") for i in range(6)] == orders_of_seed_0
     assert [drawn_order(1, f"p{i}") for i in range(6)] == ["ab", "ab", "ab", "ab", "ba", "ba"]
-    assert (
-        440 < sum(drawn_order(7, f"prompt {i}") == "ab" for i in range(1000)) < 560
-    )  # 4 standard deviations
+    assert 440 < sum(drawn_order(7, f"prompt {i}") == "ab" for i in range(1000)) < 560  # 4 standard deviations
 
     judge = FakeJudge(longer)
-    verdicts = compare(
-        "dpo", "ppo", completions("longer"), completions("short"), PROMPTS, judge, seed=0, orders="one"
-    )
+    verdicts = compare("dpo", "ppo", completions("longer"), completions("short"), PROMPTS, judge, seed=0, orders="one")
     assert [v.order for v in verdicts] == orders_of_seed_0
     assert {v.verdict for v in verdicts} == {"a"}
     assert [item.first.split()[0] == "longer" for item in judge.items] == [v.order == "ab" for v in verdicts]

@@ -81,9 +81,7 @@ class Fixture:
     def arm_cost(self, arm: str) -> dict[str, Any]:
         needs = {"ppo": ("reward", "ppo"), "dpo": ("dpo",)}.get(arm, ())
         stages = {stage: self.stages[stage] for stage in needs}
-        sums = {
-            field: sum(cost[field] for cost in stages.values()) for field in ("device_hours", "gpu_hours")
-        }
+        sums = {field: sum(cost[field] for cost in stages.values()) for field in ("device_hours", "gpu_hours")}
         peaks = {
             field: max((cost[field] for cost in stages.values()), default=0)
             for field in ("peak_memory_gib", "models_resident")
@@ -96,8 +94,7 @@ class Fixture:
         kl = _KL.get(arm, 0.0) / (20 * self.beta[arm]) ** 0.5 if arm in self.beta else _KL.get(arm, 0.0)
         measured: dict[str, Any] = {
             "rouge": {
-                name: self.estimate(0.3, 0.03, key, name)
-                for name in ("rouge1", "rouge2", "rougeL", "rougeLsum")
+                name: self.estimate(0.3, 0.03, key, name) for name in ("rouge1", "rouge2", "rougeL", "rougeLsum")
             },
             "reward": {"proxy": self.estimate(2 * skill - 1, 0.2, key, "proxy")},
             "length_tokens": self.estimate(_TOKENS[arm], 1.5, key, "length"),
@@ -108,16 +105,13 @@ class Fixture:
             measured["reward"]["gold"] = self.estimate(3 * skill, 0.2, key, "gold")
         if arm != "reference":
             measured["win_rate"] = {
-                judge: self.judged(min(0.95, skill + self.rng(key, judge).uniform(0, 0.05)))
-                for judge in self.judges
+                judge: self.judged(min(0.95, skill + self.rng(key, judge).uniform(0, 0.05))) for judge in self.judges
             }
             measured["kl_ref"] = self.estimate(kl, 0.1 * kl, key, "kl") | {"estimator": "exact"}
         return measured
 
     def metrics(self) -> dict[str, Any]:
-        pairs = [
-            (a, b) for a, b in (("dpo", "ppo"), ("dpo", "sft"), ("ppo", "sft")) if {a, b} <= set(self.arms)
-        ]
+        pairs = [(a, b) for a, b in (("dpo", "ppo"), ("dpo", "sft"), ("ppo", "sft")) if {a, b} <= set(self.arms)]
         share = {("dpo", "ppo"): 0.52, ("dpo", "sft"): 0.7, ("ppo", "sft"): 0.68}
         head_to_head = {
             f"{a}_vs_{b}": {
@@ -206,9 +200,7 @@ class Fixture:
             "versions": {"torch": "0.0.0"},
             "device": {"name": "made-up device", "type": "cpu", "count": 1},
             "data": {"source": {"name": "made_up"}, "hash": f"data-{self.seed}"},
-            "stages": {
-                stage: {"key": keys.get(stage, stage), "reused": stage == "sft"} for stage in self.stages
-            },
+            "stages": {stage: {"key": keys.get(stage, stage), "reused": stage == "sft"} for stage in self.stages},
             "started": "2026-01-01T00:00:00Z",
             "finished": "2026-01-01T00:05:00Z",
         }
@@ -220,9 +212,7 @@ class Fixture:
             return [
                 {"step": step, "wall_s": step * 1.5}
                 | {
-                    name.replace("__", "/"): start
-                    + (end - start) * step / 40
-                    + rng.gauss(0, abs(end - start) / 25)
+                    name.replace("__", "/"): start + (end - start) * step / 40 + rng.gauss(0, abs(end - start) / 25)
                     for name, (start, end) in curves.items()
                 }
                 for step in range(1, 41)

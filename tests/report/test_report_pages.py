@@ -15,9 +15,7 @@ from bench.report.render import answer, run_page
 from bench.report.words import plain
 
 VOID = {"meta", "link", "br", "img", "input", "hr"}
-CHROMIUM = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None
-)
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 
 
 class Outline(html.parser.HTMLParser):

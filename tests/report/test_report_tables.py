@@ -189,7 +189,5 @@ def test_newest_run_is_the_one_that_finished_last(make_run, tmp_path):
 
 
 def test_the_report_needs_no_model_library():
-    code = (
-        "import sys, bench.report.__main__; assert not {'torch', 'transformers'} & set(sys.modules), 'loaded'"
-    )
+    code = "import sys, bench.report.__main__; assert not {'torch', 'transformers'} & set(sys.modules), 'loaded'"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,220 @@
+"""One small run, from config to run folder, as results/README.md describes it."""
+
+import copy
+import errno
+import math
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.data import FilesConfig, load
+from bench.data.config import PreferenceFilesConfig
+from bench.errors import ConfigError, DataError, ResourceError
+from bench.evaluate.config import JudgeConfig
+from bench.files import read_json, read_jsonl, write_jsonl
+from bench.models import tiny
+from bench.models.config import ModelConfig
+from bench.pipeline import runner, stages
+from bench.pipeline.config import BudgetConfig, RunConfig
+from bench.pipeline.runner import prepare_data, run
+
+Finished = tuple[RunConfig, Path]
+ARMS = ["base", "sft", "ppo", "dpo"]
+
+
+def without_costs(metrics: dict[str, Any]) -> dict[str, Any]:
+    """The metrics without what times and memory feed."""
+    metrics = copy.deepcopy(metrics)
+    del metrics["cost"]
+    for arm in metrics["arms"].values():
+        arm.pop("cost", None)
+    metrics["verdicts_on_claims"] = [row for row in metrics["verdicts_on_claims"] if row["claim"] not in (1, 2)]
+    return metrics
+
+
+def test_same_seed_same_metrics(finished: Finished, make_config: Callable[..., RunConfig]):
+    """In fresh results folders, so that nothing is taken from the cache."""
+    config, first = finished
+    second = run(make_config(), "the command")
+
+    assert Path(config.results_dir) != second.parents[1]
+    first_metrics, second_metrics = (without_costs(read_json(folder / "metrics.json")) for folder in (first, second))
+    assert first_metrics == second_metrics
+    for name in (f"completions/{arm}.jsonl" for arm in ARMS):
+        assert (first / name).read_bytes() == (second / name).read_bytes()
+    record = read_json(second / "run.json")
+    assert not any(stage["reused"] for stage in record["stages"].values())
+    assert record["data"] == read_json(first / "run.json")["data"]
+
+
+def test_a_finished_run_is_not_repeated(
+    finished: Finished, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    config, folder = finished
+    before = (folder / "metrics.json").stat().st_mtime_ns
+    monkeypatch.setattr(runner, "prepare_data", lambda *_: pytest.fail("it was run again"))
+
+    assert run(config, "the command") == folder
+    assert (folder / "metrics.json").stat().st_mtime_ns == before
+    assert "nothing to do" in capsys.readouterr().err
+
+
+def test_completions(finished: Finished):
+    _, folder = finished
+    prompt_ids = [row["prompt_id"] for row in read_jsonl(folder / "prompts.jsonl")]
+    assert len(prompt_ids) == 4
+
+    for arm in ARMS:
+        rows = read_jsonl(folder / "completions" / f"{arm}.jsonl")
+        assert [row["prompt_id"] for row in rows] == prompt_ids
+        for row in rows:
+            assert set(row) == set("arm temperature prompt_id completion n_tokens finished logp ref_logp kl".split())
+            assert row["arm"] == arm and row["temperature"] == 0.7
+            assert isinstance(row["completion"], str) and isinstance(row["finished"], bool)
+            assert 1 <= row["n_tokens"] <= 8
+            assert row["logp"] < 0 and row["ref_logp"] < 0
+            assert row["kl"] >= -1e-4  # exact KL is not negative, but for rounding
+    sft = read_jsonl(folder / "completions" / "sft.jsonl")
+    assert all(row["logp"] == row["ref_logp"] and row["kl"] == 0 for row in sft)
+
+
+def test_verdicts(finished: Finished):
+    _, folder = finished
+    duels = 4 + math.comb(4, 2)  # each arm against the reference, and each pair of arms
+
+    for judge in ("gold", "reward_model"):
+        rows = read_jsonl(folder / "verdicts" / f"{judge}.jsonl")
+        assert len(rows) == duels * 4 * 2  # prompts, orders
+        keys = {(row["prompt_id"], row["arm_a"], row["arm_b"], row["order"]) for row in rows}
+        assert len(keys) == len(rows)
+        for row in rows:
+            assert set(row) == set("prompt_id arm_a arm_b order verdict judge prompt_hash".split())
+            assert row["verdict"] in ("a", "b", "tie", "unparsed") and row["order"] in ("ab", "ba")
+
+
+def test_win_rates_are_those_of_the_stored_verdicts(finished: Finished):
+    """Neither judge looks at the order, so each prompt's two verdicts agree and one of them counts."""
+    _, folder = finished
+    points = {"a": 1.0, "tie": 0.5, "b": 0.0}
+    metrics = read_json(folder / "metrics.json")
+
+    for judge in ("gold", "reward_model"):
+        rows = [row for row in read_jsonl(folder / "verdicts" / f"{judge}.jsonl") if row["order"] == "ab"]
+        for arm in ARMS:
+            won = [points[r["verdict"]] for r in rows if (r["arm_a"], r["arm_b"]) == (arm, "reference")]
+            assert metrics["arms"][arm]["win_rate"][judge]["value"] == pytest.approx(sum(won) / 4)
+        won = [points[r["verdict"]] for r in rows if (r["arm_a"], r["arm_b"]) == ("dpo", "ppo")]
+        assert metrics["head_to_head"]["dpo_vs_ppo"]["win_rate"][judge]["value"] == pytest.approx(sum(won) / 4)
+
+
+def test_rlhf_pays_for_its_reward_model(finished: Finished):
+    metrics = read_json(finished[1] / "metrics.json")
+    stage = metrics["cost"]["stages"]
+    cost = {arm: metrics["arms"][arm]["cost"] for arm in ARMS}
+
+    assert {arm: set(cost[arm]["stages"]) for arm in ARMS} == {
+        "base": set(), "sft": {"sft"}, "ppo": {"reward", "ppo"}, "dpo": {"dpo"},
+    }  # fmt: skip
+    for field in ("wall_s", "device_hours"):
+        assert cost["ppo"][field] == pytest.approx(stage["reward"][field] + stage["ppo"][field])
+        assert cost["dpo"][field] == stage["dpo"][field] > 0
+        assert metrics["cost"][field] == pytest.approx(sum(entry[field] for entry in stage.values()))
+    assert cost["ppo"]["peak_memory_gib"] == max(stage[name]["peak_memory_gib"] for name in ("reward", "ppo"))
+    assert cost["ppo"]["models_resident"] == 4
+    assert "reference" in metrics["arms"] and "cost" not in metrics["arms"]["reference"]
+    assert set(stage) == {"base", "sft", "reward", "judge_reward", "ppo", "dpo"} | {f"generate_{arm}" for arm in ARMS}
+
+
+def test_sft_differs_not_from_itself(finished: Finished):
+    metrics = read_json(finished[1] / "metrics.json")
+
+    assert metrics["arms"]["sft"]["kl_ref"]["value"] == metrics["arms"]["sft"]["kl_ref_k1"]["value"] == 0
+    assert metrics["arms"]["base"]["kl_ref"]["value"] > 0
+    assert metrics["arms"]["ppo"]["kl_ref"]["value"] > 0
+
+
+def test_disk_full_in_the_run_folder(
+    finished: Finished, make_config: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch
+):
+    """Nothing half-written is left, and the same command goes on where it stopped."""
+    config = replace(finished[0], name="full")  # its stages are in the cache
+    real, calls = os.fsync, iter(range(1000))
+
+    def full_from_the_third(fd: int) -> None:
+        if next(calls) >= 2:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(fd)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full_from_the_third)
+        with pytest.raises(ResourceError, match="No space left on device"):
+            run(config, "the command")
+    folder = next((Path(config.results_dir) / "full").iterdir())
+    left = [path.name for path in folder.rglob("*") if path.is_file()]
+    assert len(left) == 2 and not any(name.startswith(".") for name in left)
+    assert "metrics.json" not in left
+
+    assert run(config, "the command") == folder
+    assert (
+        without_costs(read_json(folder / "metrics.json"))["arms"]
+        == (without_costs(read_json(finished[1] / "metrics.json"))["arms"])
+    )
+    assert all(stage["reused"] for stage in read_json(folder / "run.json")["stages"].values())
+
+
+@pytest.mark.parametrize("limit", [200, 230, 400])
+def test_cut_prompts_are_counted(limit: int, make_config: Callable[..., RunConfig], tmp_path: Path):
+    config = make_config(budget=BudgetConfig(max_prompt_tokens=limit, max_completion_tokens=8))
+    data, tokenizer, statistics = prepare_data(config, tmp_path)
+
+    def prompts(data) -> list[str]:
+        rows = [
+            *data.eval_prompts,
+            *(row for part in (data.demonstrations, data.preferences) for s in part.values() for row in s),
+        ]
+        return [row.prompt for row in rows]
+
+    def n_tokens(prompt: str) -> int:
+        return len(tokenizer(prompt).input_ids)
+
+    too_long = {prompt for prompt in prompts(load(config.data, config.seed)) if n_tokens(prompt) > limit}
+    assert statistics["truncated_prompts"] == len(too_long)
+    assert (limit < 400) == bool(too_long)
+    assert statistics["prompt_tokens"]["max"] == max(n_tokens(prompt) for prompt in prompts(data)) <= limit
+    assert all(prompt.endswith("TL;DR:") for prompt in prompts(data))
+
+
+def test_a_budget_longer_than_the_models_context(make_config: Callable[..., RunConfig], tmp_path: Path):
+    """Found from the model's config alone; its weights are not there."""
+    model = ModelConfig(hidden_size=32, layers=1, heads=2, vocabulary=300, max_positions=64)
+    tokenizer = tiny.train_tokenizer(["a post"], 300, 64)
+    tokenizer.save_pretrained(tmp_path / "model")
+    tiny.build(model, tokenizer, seed=0).config.save_pretrained(tmp_path / "model")
+    name = str(tmp_path / "model")
+
+    with pytest.raises(ConfigError, match=r"budget.max_prompt_tokens \+ .* is 264, but .*model has 64 positions"):
+        prepare_data(make_config(model=ModelConfig(kind="hub", name=name)), tmp_path)
+
+
+def test_a_split_that_is_missing_is_named(make_config: Callable[..., RunConfig], tmp_path: Path):
+    for split in ("train", "validation", "test"):
+        rows = [{"prompt": f"{split} post", "completion": "a", "chosen": "good", "rejected": "bad", "reference": "a"}]
+        write_jsonl(tmp_path / "demonstrations" / f"{split}.jsonl", rows)
+        write_jsonl(tmp_path / "preferences" / f"{split}.jsonl", rows)
+    files = FilesConfig(root=str(tmp_path), judge_fraction=0.0, preferences=PreferenceFilesConfig(test=None))
+
+    with pytest.raises(DataError, match="the data has no preferences/judge"):
+        prepare_data(make_config(data=files, judge=JudgeConfig(names=("reward_model",))), tmp_path)
+
+
+def test_an_error_that_the_user_cannot_mend_is_not_hidden(
+    make_config: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(stages, "train_sft", lambda *_, **__: [][0])
+
+    with pytest.raises(IndexError):
+        run(make_config(), "the command")

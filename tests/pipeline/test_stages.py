@@ -1,0 +1,86 @@
+"""What each stage depends on: a change of the config makes anew what it can change, and nothing else."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.cost import StageCost
+from bench.data import load
+from bench.pipeline.cache import Build, Stage, StageCache
+from bench.pipeline.config import ARMS, RunConfig
+from bench.pipeline.runner import prepare_data
+from bench.pipeline.stages import Stages
+from bench.provenance import stable_hash
+
+EVERYTHING = {
+    "base", "sft", "reward", "judge_reward", "dpo", "ppo",
+    "generate_base", "generate_sft", "generate_dpo", "generate_ppo",
+}  # fmt: skip
+AFTER_SFT = EVERYTHING - {"base"}  # generate_base too: its KL is measured against the SFT model
+GENERATED = {f"generate_{arm}" for arm in ARMS}
+
+
+class KeysOnly(StageCache):
+    """Names stages by their inputs and builds none."""
+
+    def run(self, name: str, inputs: Mapping[str, Any], build: Build) -> Stage:
+        return Stage(name, stable_hash([name, inputs]), Path(), StageCost(), [], reused=False)
+
+
+def keys(config: RunConfig, tmp_path: Path) -> dict[str, str]:
+    data, tokenizer, _ = prepare_data(config, tmp_path)
+    stages = Stages(config, data, tokenizer, KeysOnly(tmp_path), tmp_path)
+    for arm in ARMS:
+        stages.generate(arm)
+    stages.judge_reward()
+    return {name: stage.key for name, stage in stages.done.items()}
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "remade"),
+    [
+        ("seed", 1, EVERYTHING),
+        ("name", "other", set()),
+        ("arms", ("sft", "dpo"), set()),
+        ("results_dir", "elsewhere", set()),
+        ("model.hidden_size", 64, EVERYTHING),
+        ("model.precision", "bf16", EVERYTHING),
+        ("sft.learning_rate", 2e-2, AFTER_SFT),
+        ("budget.sft_epochs", 2.0, AFTER_SFT),
+        ("budget.demonstrations", 8, EVERYTHING),  # the tiny model's tokenizer is trained on them
+        ("reward.learning_rate", 2e-2, {"reward", "judge_reward", "ppo", "generate_ppo"}),
+        ("budget.reward_epochs", 2.0, {"reward", "judge_reward", "ppo", "generate_ppo"}),
+        ("budget.judge_pairs", 4, {"judge_reward"}),
+        ("budget.pairs", 4, {"reward", "ppo", "generate_ppo", "dpo", "generate_dpo"}),
+        ("dpo.beta", 0.5, {"dpo", "generate_dpo"}),
+        ("budget.dpo_epochs", 2.0, {"dpo", "generate_dpo"}),
+        ("ppo.beta", 0.5, {"ppo", "generate_ppo"}),
+        ("budget.ppo_episodes", 8, {"ppo", "generate_ppo"}),
+        ("budget.max_completion_tokens", 4, {"ppo"} | GENERATED),
+        ("sampling.temperature", 1.0, {"ppo"} | GENERATED),
+        ("budget.eval_prompts", 2, GENERATED),
+        ("budget.validation_pairs", 4, set()),
+        ("evaluation.bootstrap_resamples", 200, set()),
+    ],
+)
+def test_a_change_remakes_what_it_can_change(
+    key: str, value: object, remade: set[str], make_config: Callable[..., RunConfig], tmp_path: Path
+):
+    config = make_config()
+    group, _, field = key.rpartition(".")
+    changed = replace(config, **{group: replace(getattr(config, group), **{field: value})} if group else {key: value})
+
+    before, after = keys(config, tmp_path), keys(changed, tmp_path)
+
+    assert before.keys() == after.keys() == EVERYTHING
+    assert {name for name in EVERYTHING if before[name] != after[name]} == remade
+
+
+def test_both_arms_see_the_same_posts_and_the_judge_sees_others(make_config: Callable[..., RunConfig]):
+    data = load(make_config().data, seed=0)
+
+    arms, judge = ({pair.prompt for pair in data.preferences[split]} for split in ("train", "judge"))
+    assert arms and judge and not arms & judge

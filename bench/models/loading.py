@@ -42,9 +42,15 @@ def pick_device(name: str) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        return torch.device(name)
+        device = torch.device(name)
     except RuntimeError as error:
         raise ConfigError(f"model.device must be auto, cpu, cuda or cuda:N, got {name!r}") from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ResourceError(
+            f"model.device is {name}, but torch {torch.__version__} sees {torch.cuda.device_count()} GPUs here;"
+            " use model.device=auto"
+        )
+    return device
 
 
 def use_bf16(precision: str, device: torch.device) -> bool:

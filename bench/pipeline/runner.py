@@ -9,9 +9,18 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase, set_seed
 
-from bench.data import SplitLimits, data_statistics, format_statistics, load, split_hash, subsample, truncate_prompts
-from bench.errors import ConfigError, DataError
-from bench.files import read_jsonl, write_json, write_jsonl
+from bench.data import (
+    FilesConfig,
+    SplitLimits,
+    data_statistics,
+    format_statistics,
+    load,
+    split_hash,
+    subsample,
+    truncate_prompts,
+)
+from bench.errors import ConfigError, DataError, RunFolderError
+from bench.files import read_json, read_jsonl, write_json, write_jsonl
 from bench.models.loading import base_context_length, base_tokenizer, pick_device
 from bench.pipeline.cache import StageCache
 from bench.pipeline.config import RunConfig
@@ -32,6 +41,7 @@ def run(config: RunConfig, command: str) -> Path:
     """
     folder, finished = claim(config)
     if finished:
+        _require_same_files(config, folder)
         print(f"{folder} holds this run, finished: nothing to do (remove the folder to run it again)", file=sys.stderr)
         return folder
     started = _now()
@@ -75,6 +85,18 @@ def run(config: RunConfig, command: str) -> Path:
     }
     _write(folder, record, metrics, completions, evaluation, stages, data)
     return folder
+
+
+def _require_same_files(config: RunConfig, folder: Path) -> None:
+    """The config names the user's files but not what is in them: a finished run of other content is another run."""
+    if not isinstance(config.data, FilesConfig):
+        return
+    there, here = read_json(folder / "run.json")["data"]["source"], load(config.data, config.seed).source
+    changed = sorted(name for name in {*there, *here} if there.get(name) != here.get(name))
+    if changed:
+        raise RunFolderError(
+            f"{folder} was made from other data ({changed[0]} has changed since); choose another run_id or remove it"
+        )
 
 
 def prepare_data(config: RunConfig, cache_dir: Path) -> tuple[ComparisonData, PreTrainedTokenizerBase, dict[str, Any]]:

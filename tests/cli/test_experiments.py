@@ -128,6 +128,15 @@ def test_own_files_with_other_column_names(command: Callable, smallest: list[str
     sources = read_json(folder / "run.json")["data"]["source"]
     assert sources["demonstrations/test.jsonl"].startswith("sha256:")
 
+    again = command("experiment=tldr_smollm2", *smallest, *files, *columns)
+    assert again.exit_code == 0 and "finished: nothing to do" in again.stderr
+
+    test = own_files / "demonstrations" / "test.jsonl"
+    write_jsonl(test, [{**row, "summary": row["summary"] + " indeed"} for row in read_jsonl(test)])
+    edited = command("experiment=tldr_smollm2", *smallest, *files, *columns)
+    assert edited.exit_code == 2
+    assert "was made from other data (demonstrations/test.jsonl has changed since)" in edited.stderr
+
 
 def test_a_sweep_trains_sft_once_and_its_runs_compare(
     command: Callable,

@@ -122,3 +122,6 @@ def test_device_names():
     assert pick_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
     with pytest.raises(ConfigError, match=r"^model\.device must be .*, got 'gpu please'$"):
         pick_device("gpu please")
+    absent = f"cuda:{torch.cuda.device_count()}"
+    with pytest.raises(ResourceError, match=rf"^model\.device is {absent}, but torch .* sees .* GPUs here"):
+        pick_device(absent)

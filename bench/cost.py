@@ -63,7 +63,7 @@ def metered(device: torch.device, models_resident: int = 0) -> Iterator[StageCos
 
 
 class _PeakRSS(threading.Thread):
-    """Samples the resident memory of this process and its children."""
+    """Samples the resident memory of this process and what its children hold beyond it."""
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
@@ -87,7 +87,7 @@ class _PeakRSS(threading.Thread):
         total = self._process.memory_info().rss
         for child in self._process.children(recursive=True):
             try:
-                total += child.memory_info().rss
+                total += child.memory_full_info().uss  # a fork's RSS counts its parent's pages a second time
             except psutil.NoSuchProcess:
                 continue  # it ended between the listing and the reading
         return total

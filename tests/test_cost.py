@@ -1,5 +1,6 @@
 """What the meter says of blocks whose cost is known."""
 
+import os
 import subprocess
 import sys
 import time
@@ -49,6 +50,7 @@ def test_peak_memory_is_that_of_a_block_freed_again():
 
 
 def test_memory_of_child_processes_counts():
+    """Their own: a child between fork and exec shows all of its parent's pages as resident too."""
     before = resident()
     with metered(CPU) as cost:
         code = f"block = b'1' * {SIZE}; print(flush=True); input()"
@@ -67,3 +69,18 @@ def test_a_block_that_fails_is_metered_too():
 
     assert cost.wall_s > 0
     assert cost.peak_rss_gib > 0
+
+
+def test_a_fork_does_not_count_its_parents_pages_again():
+    block = np.ones(SIZE, dtype=np.uint8)
+    before = resident()
+    with metered(CPU) as cost:
+        child = os.fork()
+        if child == 0:
+            time.sleep(0.3)
+            os._exit(0)
+        time.sleep(0.2)
+        os.waitpid(child, 0)
+
+    assert block.nbytes == SIZE
+    assert cost.peak_rss_gib * 2**30 - before < SLACK

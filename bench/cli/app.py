@@ -69,7 +69,7 @@ def _run(config: DictConfig) -> None:
     from bench.report import render_run
     from bench.report.summary import summary
 
-    folder = run(run_config, "python -m bench " + shlex.join(_overrides()))
+    folder = run(run_config, shlex.join(["python", "-m", "bench", *_overrides()]))
     report = render_run(folder)
     print(summary(folder))
     print(report)

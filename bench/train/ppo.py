@@ -89,7 +89,7 @@ class PPOTrainer:
     ) -> None:
         self.models, self.tokenizer, self.settings, self.sampling = models, tokenizer, settings, sampling
         self.max_new_tokens, self.bf16 = max_new_tokens, bf16
-        self.updates = max(1, episodes // settings.batch_size)
+        self.updates = episodes // settings.batch_size
         self.device = models.policy.device
         self.sampler_generator = torch.Generator(self.device).manual_seed(seed)
         self.order_generator = torch.Generator().manual_seed(seed + 1)

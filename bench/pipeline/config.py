@@ -76,9 +76,6 @@ class RunConfig:
             list(self.judge.names),
             "has gold, which needs data=synthetic; use judge=reward_model",
         )
-        enough = "ppo" not in self.arms or self.budget.ppo_episodes >= self.ppo.batch_size
-        rule = f"must be at least ppo.batch_size ({self.ppo.batch_size}), the episodes of one update"
-        require(enough, "budget.ppo_episodes", self.budget.ppo_episodes, rule)
         tokens = self.budget.max_prompt_tokens + self.budget.max_completion_tokens
         fits = self.model.kind != "tiny" or tokens <= self.model.max_positions
         require(

@@ -193,7 +193,7 @@ class Stages:
                 token_ids = [PromptIds(name, self.tokenizer(text).input_ids) for text, name in prompts.items()]
                 log = trainer.train(token_ids, self.data.gold)
                 save_policy(trainer.models.policy, self.tokenizer, folder)
-            sampled = sum(row["length_tokens"] or 0.0 for row in log) * config.ppo.batch_size
+            sampled = sum(row["length_tokens"] or 0.0 for row in log) * trainer.batch_size
             cost.tokens_generated = round(sampled)
             cost.tokens_trained = round(sampled * config.ppo.ppo_epochs)
             return cost, log

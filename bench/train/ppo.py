@@ -89,7 +89,8 @@ class PPOTrainer:
     ) -> None:
         self.models, self.tokenizer, self.settings, self.sampling = models, tokenizer, settings, sampling
         self.max_new_tokens, self.bf16 = max_new_tokens, bf16
-        self.updates = episodes // settings.batch_size
+        self.batch_size = min(settings.batch_size, episodes)  # the budget is never overspent
+        self.updates = episodes // self.batch_size
         self.device = models.policy.device
         self.sampler_generator = torch.Generator(self.device).manual_seed(seed)
         self.order_generator = torch.Generator().manual_seed(seed + 1)
@@ -238,11 +239,11 @@ class PPOTrainer:
         """Batches without end; every prompt comes once before any comes again."""
         pending: list[PromptIds] = []
         while True:
-            while len(pending) < self.settings.batch_size:
+            while len(pending) < self.batch_size:
                 order = torch.randperm(len(prompts), generator=self.order_generator).tolist()
                 pending += [prompts[i] for i in order]
-            yield pending[: self.settings.batch_size]
-            pending = pending[self.settings.batch_size :]
+            yield pending[: self.batch_size]
+            pending = pending[self.batch_size :]
 
     def _describe(self, experience: Experience) -> dict[str, float | None]:
         """The batch in numbers, before the update."""

@@ -69,7 +69,6 @@ def refused(command: Callable, results_dir: Path) -> Callable[..., str]:
         ("model=local", "model.name must be given: model.name=VALUE"),
         # what does not go together
         ("budget.max_completion_tokens=500", "must fit model.max_positions (512), got 660"),
-        ("budget.ppo_episodes=100", "must be at least ppo.batch_size (128), the episodes of one update, got 100"),
         ("data=files", "judge.names has gold, which needs data=synthetic; use judge=reward_model"),
     ],
 )

@@ -412,3 +412,13 @@ def test_a_bandit_reaches_the_closed_form_optimum():
     )
     trainer.train([PromptIds("bandit", prompt)])
     assert 0.5 * (optimum - distribution(policy)).abs().sum() < 0.02
+
+
+def test_a_budget_below_one_batch_is_one_update_of_that_many_episodes():
+    trainer = make_trainer(episodes=3, batch_size=8, micro_batch_size=2, num_mini_batches=2)
+    seen = []
+    collect = trainer.collect
+    trainer.collect = lambda prompts: seen.append(len(prompts)) or collect(prompts)
+
+    assert len(trainer.train(PROMPTS)) == 1
+    assert seen == [3]

@@ -4,8 +4,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from bench.models.kv_cache import prefill
 from bench.ops import lm_head
 from bench.records import Rollout
 from bench.special_tokens import eos_id, pad_id
@@ -36,38 +37,37 @@ def sample(
     pad_token_id: int,
     temperature: float,
     generator: torch.Generator,
+    samples_per_prompt: int = 1,
 ) -> Rollout:
-    """One completion per prompt, with the log-probs of its tokens at the sampling temperature.
+    """`samples_per_prompt` completions per prompt, with the log-probs of their tokens at the sampling temperature.
 
-    Prompts run left-padded through a KV cache; finished rows leave it as they pile up. Temperature 0 is greedy, and its
-    log-probs are those of the unscaled distribution. The EOS, where it comes, is part of the completion.
+    Each prompt runs once, whatever the number of its samples; finished rows leave the KV cache as they pile up.
+    Temperature 0 is greedy, and its log-probs are those of the unscaled distribution. The EOS, where it comes, is part
+    of the completion.
 
     Args:
-        prompts: token ids, B rows of at least one token each.
+        prompts: token ids, at least one token each. The rollout's rows are the first prompt's samples, then the
+            second's, and so on: B = len(prompts) * samples_per_prompt.
         generator: the only source of randomness; draws are made on its device, so a seed gives one sequence of
             uniform numbers per row whichever rows have finished.
     """
     device = model.device
-    batch, width = len(prompts), max(map(len, prompts))
-    tokens = torch.full((batch, width), pad_token_id, device=device)
-    attention = torch.zeros((batch, width), dtype=torch.long, device=device)
-    for i, prompt in enumerate(prompts):
-        tokens[i, width - len(prompt) :] = torch.tensor(prompt, device=device)
-        attention[i, width - len(prompt) :] = 1
-    positions = (attention.cumsum(1) - 1).clamp(min=0)
+    rows = torch.arange(len(prompts), device=device).repeat_interleave(samples_per_prompt)
+    batch = len(rows)
+    cache, bias, hidden = prefill(model, prompts, pad_token_id, max_new_tokens)
+    if samples_per_prompt > 1:
+        cache.batch_select_indices(rows)
+    bias, hidden = bias[rows], hidden[rows]
+    positions = torch.tensor([len(p) for p in prompts], device=device)[rows, None]
 
     completion = torch.full((batch, max_new_tokens), pad_token_id, device=device)
     logps = torch.zeros((batch, max_new_tokens), device=device)
     mask = torch.zeros((batch, max_new_tokens), dtype=torch.bool, device=device)
     finished = torch.zeros(batch, dtype=torch.bool, device=device)
     rows = torch.arange(batch, device=device)  # original row of each row still in the cache
-    cache = DynamicCache(config=model.config)
     head = lm_head(model)
 
     for step in range(max_new_tokens):
-        hidden = model.base_model(
-            input_ids=tokens, attention_mask=attention, position_ids=positions, past_key_values=cache, use_cache=True
-        ).last_hidden_state[:, -1]
         distribution = (head(hidden).float() / (temperature or 1.0)).log_softmax(-1)
         if temperature == 0:
             chosen = distribution.argmax(-1)
@@ -84,17 +84,24 @@ def sample(
         mask[out, step] = True
         finished[rows] |= chosen == eos_token_id
         live = ~finished[rows]
-        if not live.any():
+        if not live.any() or step + 1 == max_new_tokens:
             break
-        tokens = chosen[:, None]
-        attention = torch.cat([attention, attention.new_ones(len(rows), 1)], dim=1)
-        positions = positions[:, -1:] + 1
         if (~live).float().mean() >= _COMPACT_WHEN_FINISHED:
             keep = live.nonzero()[:, 0]
             cache.batch_select_indices(keep)
-            tokens, attention, positions, rows = tokens[keep], attention[keep], positions[keep], rows[keep]
+            chosen, bias, positions, rows = chosen[keep], bias[keep], positions[keep], rows[keep]
+        hidden = model.base_model(
+            input_ids=chosen[:, None],
+            attention_mask=torch.cat([bias, bias.new_zeros(len(rows), 1, 1, step + 1)], dim=-1),
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=True,
+        ).last_hidden_state[:, -1]
+        positions = positions + 1
 
-    return _rollout(prompts, completion, mask, logps, finished, pad_token_id)
+    return _rollout(
+        [p for p in prompts for _ in range(samples_per_prompt)], completion, mask, logps, finished, pad_token_id
+    )
 
 
 def _rollout(
@@ -126,33 +133,37 @@ def sample_all(
     max_new_tokens: int,
     generator: torch.Generator,
     on_batch: Callable[[int], None] = lambda done: None,
+    samples_per_prompt: int = 1,
 ) -> list[tuple[list[int], bool]]:
-    """(token ids without padding, finished) for each prompt, in the prompts' order.
+    """(token ids without padding, finished) for each prompt, in the prompts' order: the first prompt's samples first.
 
-    Prompts are batched by length, so that a batch carries little padding. `on_batch` is told how many prompts a batch
-    has completed.
+    Prompts are batched by length, so that a batch carries little padding; a prompt whose samples fit into one batch
+    runs once. `on_batch` is told how many completions a batch has brought.
     """
     was_training = model.training
     model.eval()
-    results: dict[int, tuple[list[int], bool]] = {}
+    results: list[list[tuple[list[int], bool]]] = [[] for _ in prompts]
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
-    for start in range(0, len(order), sampling.batch_size):
-        chunk = order[start : start + sampling.batch_size]
-        rollout = sample(
-            model,
-            [prompts[i] for i in chunk],
-            max_new_tokens=max_new_tokens,
-            eos_token_id=eos_id(tokenizer),
-            pad_token_id=pad_id(tokenizer),
-            temperature=sampling.temperature,
-            generator=generator,
-        )
-        for row, i in enumerate(chunk):
-            ids = rollout.completion_ids[row][rollout.completion_mask[row]].tolist()
-            results[i] = (ids, bool(rollout.is_finished[row]))
-        on_batch(len(chunk))
+    together = max(1, sampling.batch_size // samples_per_prompt)
+    for start in range(0, len(order), together):
+        chunk = order[start : start + together]
+        for done in range(0, samples_per_prompt, sampling.batch_size):
+            samples = min(sampling.batch_size, samples_per_prompt - done)
+            rollout = sample(
+                model,
+                [prompts[i] for i in chunk],
+                max_new_tokens=max_new_tokens,
+                eos_token_id=eos_id(tokenizer),
+                pad_token_id=pad_id(tokenizer),
+                temperature=sampling.temperature,
+                generator=generator,
+                samples_per_prompt=samples,
+            )
+            for row, (ids, mask) in enumerate(zip(rollout.completion_ids, rollout.completion_mask, strict=True)):
+                results[chunk[row // samples]].append((ids[mask].tolist(), bool(rollout.is_finished[row])))
+            on_batch(len(chunk) * samples)
     model.train(was_training)
-    return [results[i] for i in range(len(prompts))]
+    return [result for per_prompt in results for result in per_prompt]
 
 
 def decode(tokenizer: PreTrainedTokenizerBase, token_ids: Sequence[int]) -> str:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from scipy.stats import chisquare
-from transformers import DynamicCache
+from transformers import Cache
 
 from bench import generation
 from bench.errors import ConfigError
@@ -107,13 +107,13 @@ def test_dropping_finished_rows_changes_nothing(make_policy, architecture, monke
     model = make_policy(architecture)
     eos = common_token(draw(model, temperature=temperature))
     kept: list[int] = []
-    select = DynamicCache.batch_select_indices
+    select = Cache.batch_select_indices
 
     def watched(cache, indices):
         kept.append(len(indices))
         return select(cache, indices)
 
-    monkeypatch.setattr(DynamicCache, "batch_select_indices", watched)
+    monkeypatch.setattr(Cache, "batch_select_indices", watched)
     compacted = draw(model, eos=eos, temperature=temperature)
     assert kept and min(kept) < len(PROMPTS)  # rows did leave
     kept.clear()
@@ -189,3 +189,45 @@ def test_decode_drops_special_tokens_and_the_leading_space(tokenizer):
 def test_a_sampling_value_out_of_range_is_named(field, value):
     with pytest.raises(ConfigError, match=rf"^sampling\.{field} must be .*got {value}$"):
         SamplingConfig(**{field: value})
+
+
+@pytest.mark.parametrize("temperature", [0.7, 0.0])
+def test_samples_of_one_prompt_equal_those_of_the_prompt_repeated(make_policy, architecture, temperature):
+    model = make_policy(architecture)
+    eos = common_token(draw(model))
+    shared = sample(
+        model,
+        PROMPTS[:3],
+        max_new_tokens=12,
+        eos_token_id=eos,
+        pad_token_id=PAD,
+        temperature=temperature,
+        generator=torch.Generator().manual_seed(0),
+        samples_per_prompt=3,
+    )
+    repeated = draw(model, [p for p in PROMPTS[:3] for _ in range(3)], eos=eos, temperature=temperature)
+
+    assert torch.equal(shared.input_ids, repeated.input_ids)
+    assert torch.equal(shared.is_finished, repeated.is_finished)
+    torch.testing.assert_close(shared.logps, repeated.logps, atol=1e-5, rtol=1e-5)
+    if temperature:
+        assert len({tuple(row) for row in rows_of(shared)[:3]}) > 1  # each sample has a draw of its own
+
+
+@pytest.mark.parametrize("batch_size", [2, 4, 16])  # samples in two calls, one prompt a call, several prompts a call
+def test_sample_all_gives_each_prompt_its_samples_in_order(make_policy, tokenizer, batch_size):
+    model, done = make_policy(), []
+    results = sample_all(
+        model,
+        tokenizer,
+        PROMPTS,
+        sampling=SamplingConfig(temperature=0.0, batch_size=batch_size),
+        max_new_tokens=6,
+        generator=torch.Generator().manual_seed(0),
+        on_batch=done.append,
+        samples_per_prompt=3,
+    )
+    alone = [draw(model, [p], eos=tokenizer.eos_token_id, temperature=0, max_new_tokens=6) for p in PROMPTS]
+    expected = [(rows_of(rollout)[0], bool(rollout.is_finished[0])) for rollout in alone for _ in range(3)]
+    assert results == expected
+    assert sum(done) == 3 * len(PROMPTS)

@@ -1,0 +1,110 @@
+"""The sampler's KV cache: prompts run without padding to speak of, and tokens are written in place.
+
+transformers' own cache is copied whole at every token (`torch.cat`), which on a CPU takes longer than the attention.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from transformers import Cache, DynamicCache, PreTrainedModel
+from transformers.cache_utils import DynamicLayer
+
+from bench.errors import ConfigError
+
+PREFILL_TOKENS = 4096
+"""Prompts of similar length that run through the model at once, in tokens with padding."""
+
+
+class _Block(DynamicLayer):
+    """One layer's keys and values in blocks (B, heads, capacity, D) of which `filled` columns are in use."""
+
+    def __init__(self, keys: Tensor, values: Tensor) -> None:
+        super().__init__()
+        self._keys, self._values, self.filled = keys, values, 0
+        self.is_initialized = True
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
+    ) -> tuple[Tensor, Tensor]:
+        end = self.filled + key_states.size(2)
+        self._keys[:, :, self.filled : end] = key_states
+        self._values[:, :, self.filled : end] = value_states
+        self.filled = end
+        return self._keys[:, :, :end], self._values[:, :, :end]
+
+    def get_seq_length(self) -> int:
+        return self.filled
+
+    def batch_select_indices(self, indices: Tensor) -> None:
+        self._keys, self._values = self._keys[indices], self._values[indices]
+
+    def write_prompts(self, rows: Tensor, keys: Tensor, values: Tensor) -> None:
+        self._keys[rows, :, : keys.size(2)] = keys
+        self._values[rows, :, : values.size(2)] = values
+
+
+@torch.no_grad()
+def prefill(
+    model: PreTrainedModel, prompts: Sequence[Sequence[int]], pad_token_id: int, new_tokens: int
+) -> tuple[Cache, Tensor, Tensor]:
+    """Run the prompts, similar lengths together.
+
+    Each row of the cache is [prompt | gap up to the longest prompt | room for `new_tokens` tokens].
+
+    Returns:
+        The cache; the additive attention bias (B, 1, 1, W) over its prompt part, which hides the gaps (additive,
+        because eager attention takes a bool mask for numbers); and the last hidden state (B, H) of each prompt.
+
+    Raises:
+        ConfigError: the model has layers that are not full attention, which this cache does not know.
+    """
+    kinds = set(getattr(model.config, "layer_types", None) or ()) - {"full_attention"}
+    if kinds:
+        raise ConfigError(
+            f"{model.config.model_type} has {', '.join(sorted(kinds))} layers; only models with full attention can be"
+            " sampled: choose another model"
+        )
+    device, width = model.device, max(map(len, prompts))
+    lengths = torch.tensor([len(p) for p in prompts], device=device)
+    layers: list[_Block] = []
+    last = torch.empty(0)
+    for rows in _similar_lengths([len(p) for p in prompts]):
+        longest = len(prompts[rows[-1]])
+        tokens = torch.full((len(rows), longest), pad_token_id, device=device)
+        for i, row in enumerate(rows):
+            tokens[i, : len(prompts[row])] = torch.tensor(prompts[row], device=device)
+        index = torch.tensor(rows, device=device)
+        part = DynamicCache(config=model.config)
+        # Right-padded and causal: no token sees a pad behind it, so neither mask nor position ids are needed.
+        hidden = model.base_model(input_ids=tokens, past_key_values=part, use_cache=True).last_hidden_state
+        if not layers:
+            last = hidden.new_empty(len(prompts), hidden.size(-1))
+            layers = [_empty(layer, len(prompts), width, width + new_tokens) for layer in part.layers]
+        last[index] = hidden[torch.arange(len(rows), device=device), lengths[index] - 1]
+        for block, layer in zip(layers, part.layers, strict=True):
+            assert layer.keys is not None and layer.values is not None
+            block.write_prompts(index, layer.keys, layer.values)
+    gap = torch.arange(width, device=device) >= lengths[:, None]
+    bias = torch.zeros(gap.shape, dtype=model.dtype, device=device).masked_fill(gap, torch.finfo(model.dtype).min)
+    return Cache(layers=list(layers)), bias[:, None, None], last
+
+
+def _similar_lengths(lengths: Sequence[int]) -> list[list[int]]:
+    """Row numbers sorted by length, in groups of at most `PREFILL_TOKENS` padded tokens."""
+    groups: list[list[int]] = []
+    for row in sorted(range(len(lengths)), key=lengths.__getitem__):
+        if not groups or (len(groups[-1]) + 1) * lengths[row] > PREFILL_TOKENS:
+            groups.append([])
+        groups[-1].append(row)
+    return groups
+
+
+def _empty(like: object, rows: int, width: int, capacity: int) -> _Block:
+    """A block for `rows` prompts; its gaps hold zeros, which the bias hides (whatever was there could be a NaN)."""
+    keys, values = like.keys, like.values  # pyright: ignore[reportAttributeAccessIssue]
+    block = _Block(
+        *(t.new_zeros(rows, t.size(1), capacity, t.size(3)) for t in (keys, values)),
+    )
+    block.filled = width
+    return block

@@ -1,0 +1,52 @@
+"""The sampler's cache against a forward pass that knows no cache."""
+
+import pytest
+import torch
+
+from bench.errors import ConfigError
+from bench.models import kv_cache
+from bench.models.kv_cache import prefill
+
+PROMPTS = [[5, 9, 12, 40, 7, 88], [33], [60, 61, 150], [200, 5, 9]]
+NEW = [[70, 3], [12, 12], [9, 250], [44, 1]]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("group_tokens", [4096, 6, 1])
+def test_states_equal_those_of_the_whole_text(make_policy, architecture, monkeypatch, group_tokens):
+    """Whatever prompts run together: the last prompt state, and the states of tokens written behind the gaps."""
+    monkeypatch.setattr(kv_cache, "PREFILL_TOKENS", group_tokens)
+    model = make_policy(architecture)
+    cache, bias, last = prefill(model, PROMPTS, pad_token_id=0, new_tokens=2)
+    tokens, lengths = torch.tensor(NEW), torch.tensor([len(p) for p in PROMPTS])
+    states = []
+    for step in range(2):
+        states.append(
+            model.base_model(
+                input_ids=tokens[:, step, None],
+                attention_mask=torch.cat([bias, bias.new_zeros(4, 1, 1, step + 1)], dim=-1),
+                position_ids=(lengths + step)[:, None],
+                past_key_values=cache,
+                use_cache=True,
+            ).last_hidden_state[:, -1]
+        )
+
+    for row, (prompt, new) in enumerate(zip(PROMPTS, NEW, strict=True)):
+        whole = model.base_model(input_ids=torch.tensor([prompt + new]), use_cache=False).last_hidden_state[0]
+        got = torch.stack([last[row], states[0][row], states[1][row]])
+        torch.testing.assert_close(got, whole[len(prompt) - 1 :], atol=1e-5, rtol=1e-5)
+
+
+def test_prompts_run_with_their_like(monkeypatch):
+    monkeypatch.setattr(kv_cache, "PREFILL_TOKENS", 8)
+
+    # 1 + 2 + 4 tokens: three rows padded to 4 would be 12 tokens, so the third begins a group; so does the fourth.
+    assert kv_cache._similar_lengths([9, 1, 4, 2]) == [[1, 3], [2], [0]]
+
+
+def test_sliding_windows_are_refused(make_policy):
+    model = make_policy()
+    model.config.layer_types = ["full_attention", "sliding_attention"]
+
+    with pytest.raises(ConfigError, match="sliding_attention layers; only models with full attention"):
+        prefill(model, PROMPTS, pad_token_id=0, new_tokens=2)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from bench.models.kv_cache import prefill
+from bench.kv_cache import prefill
 from bench.ops import lm_head
 from bench.records import Rollout
 from bench.special_tokens import eos_id, pad_id

@@ -19,9 +19,16 @@ PREFILL_TOKENS = 4096
 class _Block(DynamicLayer):
     """One layer's keys and values in blocks (B, heads, capacity, D) of which `filled` columns are in use."""
 
-    def __init__(self, keys: Tensor, values: Tensor) -> None:
+    def __init__(self, keys: Tensor, values: Tensor, rows: int, width: int, room: int) -> None:
+        """Room for `rows` prompts of up to `width` tokens and `room` tokens more, in the like of `keys` and `values`.
+
+        What no prompt fills holds zeros: the attention bias hides it, but a NaN would come through.
+        """
         super().__init__()
-        self._keys, self._values, self.filled = keys, values, 0
+        self._keys, self._values = (
+            like.new_zeros(rows, like.size(1), width + room, like.size(3)) for like in (keys, values)
+        )
+        self.filled = width
         self.is_initialized = True
 
     def update(
@@ -78,13 +85,13 @@ def prefill(
         part = DynamicCache(config=model.config)
         # Right-padded and causal: no token sees a pad behind it, so neither mask nor position ids are needed.
         hidden = model.base_model(input_ids=tokens, past_key_values=part, use_cache=True).last_hidden_state
+        states = [_written(layer) for layer in part.layers]
         if not layers:
             last = hidden.new_empty(len(prompts), hidden.size(-1))
-            layers = [_empty(layer, len(prompts), width, width + new_tokens) for layer in part.layers]
+            layers = [_Block(k, v, len(prompts), width, new_tokens) for k, v in states]
         last[index] = hidden[torch.arange(len(rows), device=device), lengths[index] - 1]
-        for block, layer in zip(layers, part.layers, strict=True):
-            assert layer.keys is not None and layer.values is not None
-            block.write_prompts(index, layer.keys, layer.values)
+        for block, (keys, values) in zip(layers, states, strict=True):
+            block.write_prompts(index, keys, values)
     gap = torch.arange(width, device=device) >= lengths[:, None]
     bias = torch.zeros(gap.shape, dtype=model.dtype, device=device).masked_fill(gap, torch.finfo(model.dtype).min)
     return Cache(layers=list(layers)), bias[:, None, None], last
@@ -100,11 +107,6 @@ def _similar_lengths(lengths: Sequence[int]) -> list[list[int]]:
     return groups
 
 
-def _empty(like: object, rows: int, width: int, capacity: int) -> _Block:
-    """A block for `rows` prompts; its gaps hold zeros, which the bias hides (whatever was there could be a NaN)."""
-    keys, values = like.keys, like.values  # pyright: ignore[reportAttributeAccessIssue]
-    block = _Block(
-        *(t.new_zeros(rows, t.size(1), capacity, t.size(3)) for t in (keys, values)),
-    )
-    block.filled = width
-    return block
+def _written(layer: object) -> tuple[Tensor, Tensor]:
+    assert isinstance(layer, DynamicLayer) and layer.keys is not None and layer.values is not None
+    return layer.keys, layer.values

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
+from bench import kv_cache
 from bench.errors import ConfigError
-from bench.models import kv_cache
-from bench.models.kv_cache import prefill
+from bench.kv_cache import prefill
 
 PROMPTS = [[5, 9, 12, 40, 7, 88], [33], [60, 61, 150], [200, 5, 9]]
 NEW = [[70, 3], [12, 12], [9, 250], [44, 1]]

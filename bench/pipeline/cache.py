@@ -1,16 +1,23 @@
-"""Finished stages, kept by the hash of everything that went into them, so that a sweep trains its SFT model once."""
+"""Finished stages, kept by the hash of everything that went into them, so that a sweep trains its SFT model once.
+
+A stage is built in a `.partial` folder beside its place. Of what a killed process left there, `checkpoint/` is kept:
+the next process that wants the stage goes on from it, and its cost contains the time up to the last file written there.
+"""
 
 import errno
 import os
 import re
 import shutil
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
 
+from bench import processes
 from bench.cost import StageCost
 from bench.errors import ResourceError
 from bench.files import read_json, read_jsonl, write_json, write_jsonl
@@ -20,7 +27,11 @@ from bench.train.trl_common import TrainingLog
 _DISK_TROUBLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
 _DISK_TROUBLE |= {errno.EEXIST, errno.ENOTDIR}  # results_dir is a file, or lies below one
 
+CHECKPOINT = "checkpoint"
+_ATTEMPT = "attempt.json"
+
 Build = Callable[[Path], tuple[StageCost, TrainingLog]]
+"""build(folder) fills the folder; what it keeps in `folder/checkpoint` is there again after a kill."""
 
 
 @dataclass(frozen=True)
@@ -41,11 +52,12 @@ class StageCache:
     def __init__(self, root: Path) -> None:
         self.root = root
 
-    def run(self, name: str, inputs: Mapping[str, Any], build: Build) -> Stage:
+    def run(self, name: str, inputs: Mapping[str, Any], build: Build, *, by_all: bool = False) -> Stage:
         """The stage made from `inputs`, from the cache or by `build(folder)`.
 
-        `inputs` is everything that can change the result, as JSON; the package's source counts too. Processes that
-        want the same stage at once wait for the first.
+        `inputs` is everything that can change the result, as JSON; the package's source counts too. Runs that want the
+        same stage at once wait for the first. Of several processes of one run, rank 0 builds while the others wait, or,
+        `by_all`, all of them build together; rank 0 alone may write then.
 
         Raises:
             ResourceError: the cache folder cannot be written.
@@ -53,11 +65,10 @@ class StageCache:
         key = stable_hash({"stage": name, "code": code_hash(), **inputs})[:16]
         folder = self.root / f"{name}-{key}"
         try:
-            self.root.mkdir(parents=True, exist_ok=True)
-            with FileLock(self.root / f".{name}-{key}.lock"):
-                reused = (folder / "stage.json").exists()
+            with self._locked(folder.name):
+                reused = processes.from_main((folder / "stage.json").exists())
                 if not reused:
-                    self._build(name, inputs, folder, build)
+                    self._build(name, inputs, folder, build, by_all)
         except Exception as error:
             reason = _disk_trouble(error)
             if reason is None:
@@ -68,18 +79,72 @@ class StageCache:
         stage = read_json(folder / "stage.json")
         return Stage(name, key, folder, StageCost(**stage["cost"]), read_jsonl(folder / "training.jsonl"), reused)
 
-    def _build(self, name: str, inputs: Mapping[str, Any], folder: Path, build: Build) -> None:
+    @contextmanager
+    def _locked(self, name: str) -> Iterator[None]:
+        """Rank 0 holds the stage's lock for all processes of its run."""
+        if not processes.is_main():
+            yield
+            return
+        self.root.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.root / f".{name}.lock"):
+            yield
+
+    def _build(self, name: str, inputs: Mapping[str, Any], folder: Path, build: Build, by_all: bool) -> None:
+        work = folder.with_name(f".{folder.name}.partial")
+        if not processes.is_main():
+            processes.wait()  # for the work folder
+            if by_all:
+                build(work)
+            processes.wait()  # for the finished one
+            return
         shutil.rmtree(folder, ignore_errors=True)
-        scratch = folder.with_name(f".{folder.name}.partial")
-        shutil.rmtree(scratch, ignore_errors=True)
         try:
-            scratch.mkdir()
-            cost, log = build(scratch)
-            write_jsonl(scratch / "training.jsonl", log)
-            write_json(scratch / "stage.json", {"stage": name, "inputs": inputs, "cost": cost.to_dict()})
-            os.replace(scratch, folder)
+            earlier_s = _begin(work)
+            processes.wait()
+            cost, log = build(work)
+            write_jsonl(work / "training.jsonl", log)
+            cost = _with_earlier(cost, earlier_s)
+            write_json(work / "stage.json", {"stage": name, "inputs": inputs, "cost": cost.to_dict()})
+            shutil.rmtree(work / CHECKPOINT, ignore_errors=True)
+            (work / _ATTEMPT).unlink()
+            os.replace(work, folder)
+            processes.wait()
         finally:
-            shutil.rmtree(scratch, ignore_errors=True)
+            _keep_checkpoint(work)
+
+
+def _begin(work: Path) -> float:
+    """Make the work folder ready for an attempt; the seconds that earlier attempts spent up to their checkpoint."""
+    earlier_s = 0.0
+    written = [path.stat().st_mtime for path in (work / CHECKPOINT).rglob("*") if path.is_file()]
+    if written and (work / _ATTEMPT).exists():
+        attempt = read_json(work / _ATTEMPT)
+        earlier_s = attempt["earlier_s"] + max(0.0, max(written) - attempt["started"])
+    _keep_checkpoint(work)
+    work.mkdir(exist_ok=True)
+    write_json(work / _ATTEMPT, {"started": time.time(), "earlier_s": earlier_s})
+    return earlier_s
+
+
+def _keep_checkpoint(work: Path) -> None:
+    """Leave of the work folder what the next attempt can go on from; nothing if there is nothing."""
+    if not any(path.is_file() for path in (work / CHECKPOINT).rglob("*")):
+        shutil.rmtree(work, ignore_errors=True)
+        return
+    for path in work.iterdir():
+        if path.name not in (CHECKPOINT, _ATTEMPT):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _with_earlier(cost: StageCost, earlier_s: float) -> StageCost:
+    """The cost of all attempts: what a killed one spent was spent on this stage too."""
+    hours = earlier_s * cost.devices / 3600
+    return replace(
+        cost,
+        wall_s=cost.wall_s + earlier_s,
+        device_hours=cost.device_hours + hours,
+        gpu_hours=cost.gpu_hours + (hours if cost.gpu_hours else 0.0),
+    )
 
 
 def _disk_trouble(error: Exception) -> str | None:

@@ -7,7 +7,7 @@ from bench.data import DataConfig, SyntheticConfig
 from bench.evaluate.config import EvaluationConfig, JudgeConfig
 from bench.generation import SamplingConfig
 from bench.models.config import ModelConfig
-from bench.train.config import DPOSettings, PPOSettings, RewardSettings, SFTSettings
+from bench.train.config import CHECKPOINT_EVERY_S, DPOSettings, PPOSettings, RewardSettings, SFTSettings
 from bench.validation import require
 
 ARMS = ("base", "sft", "ppo", "dpo")
@@ -48,6 +48,7 @@ class RunConfig:
     arms: tuple[str, ...] = ARMS
     results_dir: str = "results"
     run_id: str | None = None
+    checkpoint_every_s: float = CHECKPOINT_EVERY_S
     data: DataConfig = field(default_factory=SyntheticConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     sft: SFTSettings = field(default_factory=SFTSettings)
@@ -62,6 +63,7 @@ class RunConfig:
     def __post_init__(self) -> None:
         # NumPy takes seeds below 2**32, and the judge's reward model takes seed + 1.
         require(0 <= self.seed < 2**32 - 1, "seed", self.seed, f"must be at least 0 and below {2**32 - 1}")
+        require(self.checkpoint_every_s >= 0, "checkpoint_every_s", self.checkpoint_every_s, "must be 0 or above")
         unknown = [arm for arm in self.arms if arm not in ARMS]
         require(not unknown, "arms", list(self.arms), f"must be among {', '.join(ARMS)}")
         require(len(set(self.arms)) == len(self.arms), "arms", list(self.arms), "must not repeat an arm")

@@ -2,17 +2,20 @@
 
 from collections.abc import Mapping, Sequence
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 from bench.evaluate.claims import verdicts_on_claims
-from bench.evaluate.judges.base import Judge
+from bench.evaluate.comparisons import against_reference, head_to_heads, strengths
+from bench.evaluate.degeneration import Sampled, degeneration
+from bench.evaluate.judges.factory import ask_ahead, build_judges
 from bench.evaluate.judges.gold import GoldJudge
-from bench.evaluate.judges.reward_model import RewardModelJudge
+from bench.evaluate.power import power_summary
 from bench.evaluate.rouge import rouge_estimates
 from bench.evaluate.rules import accuracy, agreement, longer_wins, pair_scores, title_overlap_wins
 from bench.evaluate.score import reward_scores, summed_logps
 from bench.evaluate.statistics import bootstrap_mean, decide, estimate, paired_difference, proportion_interval
-from bench.evaluate.win_rate import compare, head_to_head, win_rate
+from bench.evaluate.win_rate import compare, questions, win_rate
 from bench.models.loading import RewardModel, load_policy, load_reward_model
 from bench.pipeline.config import RunConfig
 from bench.pipeline.stages import Stages
@@ -20,7 +23,7 @@ from bench.progress import StageBar
 from bench.records import ComparisonData, Completion, Verdict
 
 REFERENCE = "reference"
-_COST_STAGES = {"base": (), "sft": ("sft",), "ppo": ("reward", "ppo"), "dpo": ("dpo",)}
+_COST_STAGES = {"base": (), "sft": ("sft",), "ppo": ("reward", "ppo"), "dpo": ("reference_logps", "dpo")}
 """What an arm costs. The SFT model is shared, so it counts only for the arm that is nothing else."""
 
 
@@ -32,44 +35,69 @@ class Evaluation:
         self.seed, self.resamples = config.seed, config.evaluation.bootstrap_resamples
         self.proxy = self._reward_model("reward") if "ppo" in config.arms else None
         self.judge_reward = self._reward_model("judge_reward") if "reward_model" in config.judge.names else None
-        self.judges = [self._judge(name) for name in config.judge.names]
+        reward = self.judge_reward
+        self.judges = build_judges(
+            config.judge,
+            gold=data.gold,
+            reward_score=None if reward is None else lambda rows: self._score(reward, rows),
+            cache_dir=Path(config.results_dir) / ".cache",
+            seed=self.seed,
+        )
         self.verdicts: dict[str, list[Verdict]] = {judge.name: [] for judge in self.judges}
 
     def metrics(self, completions: Mapping[str, Sequence[Completion]]) -> dict[str, Any]:
         """All of metrics.json but the costs and the claims. Fills `verdicts` on the way."""
         arms = {**completions, REFERENCE: self._reference()}
         texts = {arm: {c.prompt_id: c.completion for c in rows} for arm, rows in arms.items()}
+        lengths = {arm: {c.prompt_id: float(c.n_tokens) for c in rows} for arm, rows in arms.items()}
         pairs = list(combinations(sorted(completions), 2))
         trivial = self.data.trivial_policies if self.data.gold is not None else {}
+        self._ask_ahead([*((arm, REFERENCE) for arm in completions), *pairs], texts)
         with StageBar("evaluate", 2 * len(arms) + len(pairs) + len(trivial) - 1, "steps") as bar:
-            metrics: dict[str, Any] = {"arms": {}, "head_to_head": {}}
+            metrics: dict[str, Any] = {"arms": {}}
+            judged: dict[tuple[str, str], dict[str, list[Verdict]]] = {}
             for arm, rows in arms.items():
-                metrics["arms"][arm] = self._arm(rows, with_rouge=arm != REFERENCE)
+                metrics["arms"][arm] = self._arm(rows, is_sampled=arm != REFERENCE)
                 bar.update(1)
                 if arm != REFERENCE:
-                    judged = self._judged(arm, REFERENCE, texts)
-                    metrics["arms"][arm]["win_rate"] = {
-                        judge: win_rate(verdicts, self.seed, self.resamples) for judge, verdicts in judged.items()
-                    }
+                    duel = (arm, REFERENCE)
+                    judged[duel] = self._judged(*duel, texts)
+                    metrics["arms"][arm] |= against_reference(duel, judged[duel], lengths, self.seed, self.resamples)
                     bar.update(1)
-            for a, b in pairs:
-                judged = self._judged(a, b, texts)
-                metrics["head_to_head"][f"{a}_vs_{b}"] = head_to_head(judged, self.seed, self.resamples)
+            for duel in pairs:
+                judged[duel] = self._judged(*duel, texts)
                 bar.update(1)
+            metrics["head_to_head"] = head_to_heads(
+                {duel: judged[duel] for duel in pairs},
+                {arm: judged[arm, REFERENCE] for arm in completions},
+                lengths,
+                self.seed,
+                self.resamples,
+            )
+            metrics["bradley_terry"] = strengths(judged, REFERENCE, self.seed, self.resamples)
+            metrics["power"] = power_summary(len(self.data.eval_prompts))
             metrics |= self._reward_models()
             if trivial:
                 metrics["world"] = self._world(texts["sft"], bar)
         return metrics
 
-    def _arm(self, rows: Sequence[Completion], with_rouge: bool) -> dict[str, Any]:
+    def _arm(self, rows: Sequence[Completion], is_sampled: bool) -> dict[str, Any]:
         """One arm's numbers that need no other arm."""
         summaries = [(prompt.prompt, row.completion) for prompt, row in zip(self.data.eval_prompts, rows, strict=True)]
-        numbers: dict[str, Any] = {"length_tokens": self._mean([float(row.n_tokens) for row in rows]), "reward": {}}
+        sampled = [
+            Sampled(prompt, text, row.finished if is_sampled else None)
+            for (prompt, text), row in zip(summaries, rows, strict=True)
+        ]
+        numbers: dict[str, Any] = {
+            "degeneration": degeneration(sampled, self.seed),
+            "length_tokens": self._mean([float(row.n_tokens) for row in rows]),
+            "reward": {},
+        }
         if self.proxy is not None:
             numbers["reward"]["proxy"] = self._mean(self._score(self.proxy, summaries))
         if self.data.gold is not None:
             numbers["reward"]["gold"] = self._mean([self.data.gold(row.prompt_id, row.completion) for row in rows])
-        if with_rouge:
+        if is_sampled:
             references = [prompt.reference for prompt in self.data.eval_prompts]
             numbers["rouge"] = rouge_estimates(
                 [row.completion for row in rows],
@@ -84,7 +112,15 @@ class Evaluation:
             numbers["kl_ref_k1"] = {**self._mean(k1), "estimator": "k1"}
             exact = [row.kl for row in rows if row.kl is not None]
             numbers["kl_ref"] = {**self._mean(exact), "estimator": "exact"} if exact else numbers["kl_ref_k1"]
+            if exact:  # both estimate one quantity from the same samples: 0 but for chance
+                difference = paired_difference(k1, exact, self.seed, self.resamples)
+                numbers["kl_ref_k1"] = numbers["kl_ref_k1"] | {"minus_exact": estimate(difference)}
         return numbers
+
+    def _ask_ahead(self, duels: Sequence[tuple[str, str]], texts: Mapping[str, Mapping[str, str]]) -> None:
+        prompts, orders = self.data.eval_prompts, self.config.judge.orders
+        shown = [pair for a, b in duels for pair in questions(texts[a], texts[b], prompts, self.seed, orders)]
+        ask_ahead(self.judges, [item for _, item in shown])
 
     def _judged(self, a: str, b: str, texts: Mapping[str, Mapping[str, str]]) -> dict[str, list[Verdict]]:
         judged = {}
@@ -175,14 +211,6 @@ class Evaluation:
             )
             for p in self.data.eval_prompts
         ]
-
-    def _judge(self, name: str) -> Judge:
-        if name == "gold":
-            assert self.data.gold is not None  # RunConfig refuses the gold judge without the synthetic world
-            return GoldJudge(self.data.gold)
-        assert self.judge_reward is not None
-        model = self.judge_reward
-        return RewardModelJudge(lambda rows: self._score(model, rows))
 
     def _reward_model(self, stage: str) -> RewardModel:
         folder = getattr(self.stages, stage)().folder

@@ -11,7 +11,7 @@ from bench.files import read_json
 from bench.pipeline.config import RunConfig
 from bench.provenance import stable_hash
 
-_WHERE_ONLY = ("results_dir", "run_id")  # say where results go, not what they are
+_NO_RESULT = ("results_dir", "run_id", "checkpoint_every_s")  # say where results go and when, not what they are
 
 
 def config_as_dict(config: RunConfig) -> dict[str, Any]:
@@ -19,7 +19,7 @@ def config_as_dict(config: RunConfig) -> dict[str, Any]:
 
 
 def config_hash(config: RunConfig) -> str:
-    values = {key: value for key, value in config_as_dict(config).items() if key not in _WHERE_ONLY}
+    values = {key: value for key, value in config_as_dict(config).items() if key not in _NO_RESULT}
     return stable_hash(values)
 
 
@@ -62,7 +62,7 @@ def claim(config: RunConfig) -> tuple[Path, bool]:
 def _first_difference(theirs: Any, ours: Any, path: str = "") -> tuple[str, Any, Any]:
     """Dotted key and both values of the first leaf that differs."""
     if isinstance(theirs, Mapping) and isinstance(ours, Mapping):
-        for key in sorted({*theirs, *ours} - set(_WHERE_ONLY) if not path else {*theirs, *ours}):
+        for key in sorted({*theirs, *ours} - set(_NO_RESULT) if not path else {*theirs, *ours}):
             left, right = theirs.get(key), ours.get(key)
             if left != right:
                 return _first_difference(left, right, f"{path}.{key}" if path else key)

@@ -20,6 +20,8 @@ from bench.data import (
     truncate_prompts,
 )
 from bench.errors import ConfigError, DataError, RunFolderError
+from bench.evaluate.judges.factory import check_judges
+from bench.evaluate.power import power_line
 from bench.files import read_json, read_jsonl, write_json, write_jsonl
 from bench.models.loading import base_context_length, base_tokenizer, pick_device
 from bench.pipeline.cache import StageCache
@@ -44,14 +46,16 @@ def run(config: RunConfig, command: str) -> Path:
         _require_same_files(config, folder)
         print(f"{folder} holds this run, finished: nothing to do (remove the folder to run it again)", file=sys.stderr)
         return folder
+    check_judges(config.judge)
     started = _now()
     device = pick_device(config.model.device)
-    wheels = Path(config.results_dir) / ".cache"
-    data, tokenizer, statistics = prepare_data(config, wheels)
+    cache_dir = Path(config.results_dir) / ".cache"
+    data, tokenizer, statistics = prepare_data(config, cache_dir)
     print(format_statistics(statistics), file=sys.stderr)
+    print(power_line(len(data.eval_prompts)), file=sys.stderr)
 
     set_seed(config.seed)
-    stages = Stages(config, data, tokenizer, StageCache(wheels / "stages"), wheels)
+    stages = Stages(config, data, tokenizer, StageCache(cache_dir / "stages"), cache_dir)
     completions: dict[str, list[Completion]] = {}
     for arm in config.arms:
         stage = stages.generate(arm)

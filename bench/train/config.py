@@ -6,6 +6,8 @@ from typing import Literal
 from bench.validation import require
 
 Schedule = Literal["linear", "cosine", "constant", "constant_with_warmup"]
+CHECKPOINT_EVERY_S = 300.0
+"""Seconds of work that a kill may lose."""
 DPO_LOSSES = ("sigmoid", "ipo", "hinge", "robust", "sigmoid_norm")
 
 
@@ -51,6 +53,17 @@ class OptimizerSettings:
         )
 
 
+def accumulation_steps(settings: OptimizerSettings, processes: int) -> int:
+    """Micro-batches of one process per optimizer step: `batch_size` is that of all processes together."""
+    require(
+        settings.batch_size % (settings.micro_batch_size * processes) == 0,
+        f"{settings.group}.batch_size",
+        settings.batch_size,
+        f"must be a multiple of {settings.group}.micro_batch_size ({settings.micro_batch_size}) x {processes} processes",
+    )
+    return settings.batch_size // (settings.micro_batch_size * processes)
+
+
 @dataclass(frozen=True)
 class SFTSettings(OptimizerSettings):
     """Supervised fine-tuning on the demonstrations, loss on the completion alone."""
@@ -89,12 +102,30 @@ class PPOSettings(OptimizerSettings):
     value_clip_range: float = 0.2
     vf_coef: float = 0.1
     value_learning_rate: float | None = None
+    kl: Literal["k1", "full"] = "k1"
+    kl_target: float | None = None
+    kl_horizon: int = 10_000
+    missing_eos: Literal["replace", "subtract"] = "replace"
     missing_eos_score: float | None = -1.0
+    normalize_reward: bool = False
     whiten_advantages: bool = True
+    max_approx_kl: float | None = None
+    value_model: Literal["separate", "shared"] = "separate"
+    lora_rank: int = 0
+    lora_alpha: int = 32
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self.beta >= 0, "ppo.beta", self.beta, "must be 0 (no KL pull) or above")
+        self._check_kl_and_reward()
+        require(
+            self.value_model in ("separate", "shared"),
+            "ppo.value_model",
+            self.value_model,
+            "must be separate or shared",
+        )
+        require(self.lora_rank >= 0, "ppo.lora_rank", self.lora_rank, "must be 0 (train all weights) or above")
+        require(self.lora_alpha > 0, "ppo.lora_alpha", self.lora_alpha, "must be above 0")
         require(self.ppo_epochs >= 1, "ppo.ppo_epochs", self.ppo_epochs, "must be at least 1")
         require(
             self.num_mini_batches >= 1
@@ -113,3 +144,34 @@ class PPOSettings(OptimizerSettings):
             require(
                 self.value_learning_rate > 0, "ppo.value_learning_rate", self.value_learning_rate, "must be above 0"
             )
+
+    def _check_kl_and_reward(self) -> None:
+        require(self.kl in ("k1", "full"), "ppo.kl", self.kl, "must be k1 or full")
+        if self.kl_target is not None:
+            require(
+                self.kl_target > 0 and self.beta > 0,
+                "ppo.kl_target",
+                self.kl_target,
+                "must be above 0, with ppo.beta above 0 to start from (or null for a fixed beta)",
+            )
+        require(
+            self.kl_horizon >= self.batch_size,
+            "ppo.kl_horizon",
+            self.kl_horizon,
+            f"must be at least ppo.batch_size ({self.batch_size})",
+        )
+        require(
+            self.missing_eos in ("replace", "subtract"),
+            "ppo.missing_eos",
+            self.missing_eos,
+            "must be replace or subtract",
+        )
+        if self.missing_eos == "subtract" and self.missing_eos_score is not None:
+            require(
+                self.missing_eos_score < 0,
+                "ppo.missing_eos_score",
+                self.missing_eos_score,
+                "must be below 0 where ppo.missing_eos is subtract (or null for no penalty)",
+            )
+        if self.max_approx_kl is not None:
+            require(self.max_approx_kl > 0, "ppo.max_approx_kl", self.max_approx_kl, "must be above 0, or null")

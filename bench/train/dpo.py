@@ -1,34 +1,95 @@
 """DPO: the policy trained on preference pairs directly, against the SFT model as reference."""
 
-import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
-from unittest import mock
+from typing import Any, NamedTuple
 
 import torch
 from datasets import Dataset
+from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl import DPOConfig, DPOTrainer
+from trl.data_utils import common_prefix_length
 
 from bench.models.shared_prefix import shared_prefix
+from bench.ops import lm_head, token_logps_and_entropy
 from bench.records import PreferencePair
-from bench.train.config import DPOSettings
-from bench.train.trl_common import LogCallback, TrainingLog, model_of, run_quietly, training_arguments
+from bench.special_tokens import pad_id
+from bench.train.config import CHECKPOINT_EVERY_S, DPOSettings
+from bench.train.trl_common import LogCallback, TrainingLog, model_of, train, training_arguments
 
 
-class _PackedDPOTrainer(DPOTrainer):
-    """TRL's trainer, its reference pass packed too: that pass runs inside `__init__`, with a bar of its own."""
+class PairLogps(NamedTuple):
+    """log pi(summary and EOS | prompt) of a pair's two summaries, in nats, at temperature 1."""
+
+    chosen: float
+    rejected: float
+
+
+@torch.no_grad()
+def pair_logps(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    pairs: Sequence[PreferencePair],
+    batch_size: int,
+    on_batch: Callable[[int], None] = lambda done: None,
+) -> list[PairLogps]:
+    """What DPO needs of its reference policy. Each prompt runs once for its two summaries (`shared_prefix`)."""
+    rows = [_tokens(tokenizer, pair) for pair in pairs]
+    order = sorted(range(len(rows)), key=lambda i: sum(map(len, rows[i])))
+    logps: list[PairLogps] = [PairLogps(0.0, 0.0)] * len(rows)
+    with shared_prefix(model.base_model):
+        for start in range(0, len(order), batch_size):
+            indices = order[start : start + batch_size]
+            prompts, chosen, rejected = zip(*(rows[i] for i in indices), strict=True)
+            sums = _summed_logps(model, [*prompts, *prompts], [*chosen, *rejected], pad_id(tokenizer))
+            for i, of_chosen, of_rejected in zip(indices, *(half.tolist() for half in sums.chunk(2)), strict=True):
+                logps[i] = PairLogps(of_chosen, of_rejected)
+            on_batch(len(indices))
+    return logps
+
+
+def _tokens(tokenizer: PreTrainedTokenizerBase, pair: PreferencePair) -> tuple[list[int], list[int], list[int]]:
+    """(prompt, chosen, rejected) ids as TRL makes them: each summary with its EOS as it stands behind the prompt.
+
+    Where the prompt's last tokens merge into a summary, that summary starts where the two encodings part.
+    """
+    prompt = tokenizer(pair.prompt).input_ids
+    whole = [tokenizer(f"{pair.prompt} {text}{tokenizer.eos_token}").input_ids for text in (pair.chosen, pair.rejected)]
+    shared = min(common_prefix_length(prompt, ids) for ids in whole)
+    return prompt[:shared], whole[0][shared:], whole[1][shared:]
+
+
+def _summed_logps(
+    model: PreTrainedModel, prompts: Sequence[list[int]], completions: Sequence[list[int]], pad_token_id: int
+) -> torch.Tensor:
+    """(B,) log-probs of the completions; only their positions reach the LM head."""
+    sequences = [torch.tensor([*p, *c]) for p, c in zip(prompts, completions, strict=True)]
+    input_ids = pad_sequence(sequences, batch_first=True, padding_value=pad_token_id).to(model.device)
+    lengths = torch.tensor([len(s) for s in sequences], device=model.device)
+    starts = torch.tensor([len(p) for p in prompts], device=model.device)
+    column = torch.arange(input_ids.size(1), device=model.device)
+    hidden = model.base_model(
+        input_ids=input_ids, attention_mask=(column < lengths[:, None]).long(), use_cache=False
+    ).last_hidden_state
+    # Column t predicts token t + 1.
+    predicts = (column[:-1] >= starts[:, None] - 1) & (column[:-1] < lengths[:, None] - 1)
+    logps, _ = token_logps_and_entropy(hidden[:, :-1][predicts], lm_head(model), input_ids[:, 1:], predicts)
+    return logps.sum(1)
+
+
+class _ReferencedDPOTrainer(DPOTrainer):
+    """TRL's trainer on rows that bring their reference log-probs along, so that a sweep of beta computes them once."""
 
     def _precompute_ref_logps(self, dataset: Dataset, *args: Any, **kwargs: Any) -> Dataset:
-        with shared_prefix(model_of(self).base_model), mock.patch.dict(os.environ, TQDM_DISABLE="1"):
-            return super()._precompute_ref_logps(dataset, *args, **kwargs)
+        return dataset
 
 
 def train_dpo(
     sft_folder: Path,
     tokenizer: PreTrainedTokenizerBase,
     pairs: Sequence[PreferencePair],
+    ref_logps: Sequence[PairLogps],
     settings: DPOSettings,
     *,
     epochs: float,
@@ -36,15 +97,22 @@ def train_dpo(
     device: torch.device,
     bf16: bool,
     scratch: Path,
+    checkpoint_every_s: float = CHECKPOINT_EVERY_S,
 ) -> tuple[PreTrainedModel, TrainingLog]:
-    """The trained policy and the log's rows.
-
-    The reference log-probs are computed once, by the SFT model before its first step, so one model is resident.
-    """
-    callback = LogCallback("dpo", "loss")
-    rows = [{"prompt": p.prompt, "chosen": f" {p.chosen}", "rejected": f" {p.rejected}"} for p in pairs]
+    """The trained policy and the log's rows. The reference is `ref_logps` (`pair_logps`), so one model is resident."""
+    log = LogCallback("dpo", "loss")
+    rows = [
+        {
+            "prompt": pair.prompt,
+            "chosen": f" {pair.chosen}",
+            "rejected": f" {pair.rejected}",
+            "ref_chosen_logps": ref.chosen,
+            "ref_rejected_logps": ref.rejected,
+        }
+        for pair, ref in zip(pairs, ref_logps, strict=True)
+    ]
     arguments = training_arguments(settings, epochs=epochs, scratch=scratch, seed=seed, device=device, bf16=bf16)
-    trainer = _PackedDPOTrainer(
+    trainer = _ReferencedDPOTrainer(
         model=str(sft_folder),
         args=DPOConfig(
             **arguments,
@@ -56,8 +124,8 @@ def train_dpo(
         ),
         train_dataset=Dataset.from_list(rows),
         processing_class=tokenizer,
-        callbacks=[callback],
+        callbacks=[log],
     )
     with shared_prefix(model_of(trainer).base_model):
-        run_quietly(trainer)
-    return model_of(trainer), callback.rows
+        train(trainer, log, checkpoint_every_s)
+    return model_of(trainer), log.rows

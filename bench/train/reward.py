@@ -10,8 +10,8 @@ from trl import RewardConfig, RewardTrainer
 
 from bench.models.shared_prefix import shared_prefix
 from bench.records import PreferencePair
-from bench.train.config import RewardSettings
-from bench.train.trl_common import LogCallback, TrainingLog, model_of, run_quietly, training_arguments
+from bench.train.config import CHECKPOINT_EVERY_S, RewardSettings
+from bench.train.trl_common import LogCallback, TrainingLog, model_of, train, training_arguments
 
 
 def train_reward_model(
@@ -26,9 +26,10 @@ def train_reward_model(
     device: torch.device,
     bf16: bool,
     scratch: Path,
+    checkpoint_every_s: float = CHECKPOINT_EVERY_S,
 ) -> TrainingLog:
     """Train `model` in place with -log sigma(r_chosen - r_rejected) at the last token; the log's rows are returned."""
-    callback = LogCallback(stage, "accuracy")
+    log = LogCallback(stage, "accuracy")
     rows = [{"chosen": f"{p.prompt} {p.chosen}", "rejected": f"{p.prompt} {p.rejected}"} for p in pairs]
     arguments = training_arguments(settings, epochs=epochs, scratch=scratch, seed=seed, device=device, bf16=bf16)
     trainer = RewardTrainer(
@@ -36,8 +37,8 @@ def train_reward_model(
         args=RewardConfig(**arguments),
         train_dataset=Dataset.from_list(rows),
         processing_class=tokenizer,
-        callbacks=[callback],
+        callbacks=[log],
     )
     with shared_prefix(model_of(trainer).base_model):
-        run_quietly(trainer)
-    return callback.rows
+        train(trainer, log, checkpoint_every_s)
+    return log.rows

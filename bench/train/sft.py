@@ -9,8 +9,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl import SFTConfig, SFTTrainer
 
 from bench.records import Demonstration
-from bench.train.config import SFTSettings
-from bench.train.trl_common import LogCallback, TrainingLog, run_quietly, training_arguments
+from bench.train.config import CHECKPOINT_EVERY_S, SFTSettings
+from bench.train.trl_common import LogCallback, TrainingLog, train, training_arguments
 
 
 def train_sft(
@@ -24,9 +24,10 @@ def train_sft(
     device: torch.device,
     bf16: bool,
     scratch: Path,
+    checkpoint_every_s: float = CHECKPOINT_EVERY_S,
 ) -> TrainingLog:
     """Train `model` in place on the completions of the demonstrations, EOS included; the log's rows are returned."""
-    callback = LogCallback("sft", "loss")
+    log = LogCallback("sft", "loss")
     dataset = Dataset.from_list([{"prompt": d.prompt, "completion": f" {d.completion}"} for d in demonstrations])
     arguments = training_arguments(settings, epochs=epochs, scratch=scratch, seed=seed, device=device, bf16=bf16)
     trainer = SFTTrainer(
@@ -34,7 +35,7 @@ def train_sft(
         args=SFTConfig(**arguments, completion_only_loss=True),
         train_dataset=dataset,
         processing_class=tokenizer,
-        callbacks=[callback],
+        callbacks=[log],
     )
-    run_quietly(trainer)
-    return callback.rows
+    train(trainer, log, checkpoint_every_s)
+    return log.rows

@@ -1,4 +1,4 @@
-"""What the three TRL trainers share: their arguments, their log, and their progress."""
+"""What the TRL trainers share: their arguments, their log, their progress, and going on after a kill."""
 
 import math
 import time
@@ -19,8 +19,10 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
+from bench import processes
 from bench.progress import StageBar
-from bench.train.config import OptimizerSettings
+from bench.train.checkpoints import CheckpointCallback, newest_checkpoint
+from bench.train.config import OptimizerSettings, accumulation_steps
 
 # TRL projects every position through the LM head unless the device has Triton; only the completion's are needed.
 # This name decides that and nothing else in this module (the kernels look up their own).
@@ -36,12 +38,12 @@ TrainingLog = list[dict[str, float | None]]
 def training_arguments(
     settings: OptimizerSettings, *, epochs: float, scratch: Path, seed: int, device: torch.device, bf16: bool
 ) -> dict[str, Any]:
-    """Keyword arguments for SFTConfig, RewardConfig and DPOConfig. Nothing is saved: the pipeline keeps the result."""
+    """Keyword arguments of TRL's configs. `scratch` keeps the checkpoints; the pipeline keeps the result."""
     return dict(
         output_dir=str(scratch),
         num_train_epochs=epochs,
         per_device_train_batch_size=settings.micro_batch_size,
-        gradient_accumulation_steps=settings.batch_size // settings.micro_batch_size,
+        gradient_accumulation_steps=accumulation_steps(settings, processes.count()),
         learning_rate=settings.learning_rate,
         lr_scheduler_type=settings.schedule,
         warmup_steps=settings.warmup_steps,
@@ -54,7 +56,8 @@ def training_arguments(
         bf16=bf16,
         gradient_checkpointing=False,
         logging_steps=1,
-        save_strategy="no",
+        save_strategy="no",  # by the clock instead: CheckpointCallback
+        save_total_limit=2,  # the one before stays until the new one is whole
         report_to="none",
         disable_tqdm=True,
         seed=seed,
@@ -63,10 +66,20 @@ def training_arguments(
     )
 
 
-def run_quietly(trainer: Trainer) -> None:
-    """Train without the trainer's own printing: the stage's bar shows what there is to see."""
+def train(trainer: Trainer, log: "LogCallback", checkpoint_every_s: float) -> None:
+    """Train, from the newest whole checkpoint that a killed run left in the trainer's output folder if there is one.
+
+    The trainer prints nothing of its own: the stage's bar shows what there is to see.
+    """
     trainer.remove_callback(PrinterCallback)
-    trainer.train()
+    trainer.add_callback(CheckpointCallback(log.rows, checkpoint_every_s))
+    resumed = newest_checkpoint(Path(str(trainer.args.output_dir)))
+    if resumed is not None:
+        log.rows += resumed.rows
+        if resumed.rows:
+            # TRL logs this count as num_tokens and forgets it; where the trainer has another, this one is not read.
+            vars(trainer)["_total_train_tokens"] = resumed.rows[-1].get("num_tokens")
+    trainer.train(resume_from_checkpoint=None if resumed is None else str(resumed.folder))
 
 
 def model_of(trainer: Trainer) -> PreTrainedModel:
@@ -76,7 +89,10 @@ def model_of(trainer: Trainer) -> PreTrainedModel:
 
 
 class LogCallback(TrainerCallback):
-    """Collects the trainer's log rows and moves the stage's bar; `shown` is the number beside it."""
+    """Collects the trainer's log rows and moves the stage's bar; `shown` is the number beside it.
+
+    After a kill the rows and their wall time go on from those of the checkpoint.
+    """
 
     def __init__(self, stage: str, shown: str) -> None:
         self.stage, self.shown = stage, shown
@@ -88,7 +104,9 @@ class LogCallback(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         self._bar = StageBar(self.stage, state.max_steps, "steps")
-        self._start = time.perf_counter()
+        self._bar.update(state.global_step)
+        earlier = self.rows[-1]["wall_s"] if self.rows else None
+        self._start = time.perf_counter() - (earlier or 0.0)
 
     def on_log(
         self,

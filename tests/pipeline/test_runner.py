@@ -117,16 +117,18 @@ def test_rlhf_pays_for_its_reward_model(finished: Finished):
     cost = {arm: metrics["arms"][arm]["cost"] for arm in ARMS}
 
     assert {arm: set(cost[arm]["stages"]) for arm in ARMS} == {
-        "base": set(), "sft": {"sft"}, "ppo": {"reward", "ppo"}, "dpo": {"dpo"},
+        "base": set(), "sft": {"sft"}, "ppo": {"reward", "ppo"}, "dpo": {"reference_logps", "dpo"},
     }  # fmt: skip
     for field in ("wall_s", "device_hours"):
         assert cost["ppo"][field] == pytest.approx(stage["reward"][field] + stage["ppo"][field])
-        assert cost["dpo"][field] == stage["dpo"][field] > 0
+        assert cost["dpo"][field] == pytest.approx(stage["reference_logps"][field] + stage["dpo"][field])
+        assert stage["reference_logps"][field] > 0
         assert metrics["cost"][field] == pytest.approx(sum(entry[field] for entry in stage.values()))
     assert cost["ppo"]["peak_memory_gib"] == max(stage[name]["peak_memory_gib"] for name in ("reward", "ppo"))
     assert cost["ppo"]["models_resident"] == 4
     assert "reference" in metrics["arms"] and "cost" not in metrics["arms"]["reference"]
-    assert set(stage) == {"base", "sft", "reward", "judge_reward", "ppo", "dpo"} | {f"generate_{arm}" for arm in ARMS}
+    trained = {"base", "sft", "reward", "judge_reward", "ppo", "reference_logps", "dpo"}
+    assert set(stage) == trained | {f"generate_{arm}" for arm in ARMS}
 
 
 def test_sft_differs_not_from_itself(finished: Finished):

@@ -16,7 +16,7 @@ from bench.pipeline.stages import Stages
 from bench.provenance import stable_hash
 
 EVERYTHING = {
-    "base", "sft", "reward", "judge_reward", "dpo", "ppo",
+    "base", "sft", "reward", "judge_reward", "reference_logps", "dpo", "ppo",
     "generate_base", "generate_sft", "generate_dpo", "generate_ppo",
 }  # fmt: skip
 AFTER_SFT = EVERYTHING - {"base"}  # generate_base too: its KL is measured against the SFT model
@@ -26,7 +26,7 @@ GENERATED = {f"generate_{arm}" for arm in ARMS}
 class KeysOnly(StageCache):
     """Names stages by their inputs and builds none."""
 
-    def run(self, name: str, inputs: Mapping[str, Any], build: Build) -> Stage:
+    def run(self, name: str, inputs: Mapping[str, Any], build: Build, *, by_all: bool = False) -> Stage:
         return Stage(name, stable_hash([name, inputs]), Path(), StageCost(), [], reused=False)
 
 
@@ -54,7 +54,7 @@ def keys(config: RunConfig, tmp_path: Path) -> dict[str, str]:
         ("reward.learning_rate", 2e-2, {"reward", "judge_reward", "ppo", "generate_ppo"}),
         ("budget.reward_epochs", 2.0, {"reward", "judge_reward", "ppo", "generate_ppo"}),
         ("budget.judge_pairs", 4, {"judge_reward"}),
-        ("budget.pairs", 4, {"reward", "ppo", "generate_ppo", "dpo", "generate_dpo"}),
+        ("budget.pairs", 4, {"reward", "ppo", "generate_ppo", "reference_logps", "dpo", "generate_dpo"}),
         ("dpo.beta", 0.5, {"dpo", "generate_dpo"}),
         ("budget.dpo_epochs", 2.0, {"dpo", "generate_dpo"}),
         ("ppo.beta", 0.5, {"ppo", "generate_ppo"}),

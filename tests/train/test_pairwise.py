@@ -7,6 +7,7 @@ import pytest
 import torch
 import trl.kernels.chunked_logprob
 import trl.trainer.utils
+from trl import DPOTrainer
 
 from bench.losses import dpo_loss, reward_loss
 from bench.models import shared_prefix
@@ -40,7 +41,15 @@ def packed_calls(monkeypatch) -> list[int]:
 
 
 def use_stock_trl(monkeypatch) -> None:
-    """No packing, and every position through the LM head, as TRL does by itself on a CPU."""
+    """No packing, every position through the LM head and a reference pass of its own, as TRL does on a CPU."""
+
+    class OwnReference(DPOTrainer):
+        def _precompute_ref_logps(self, dataset, *args, **kwargs):
+            return super()._precompute_ref_logps(
+                dataset.remove_columns(["ref_chosen_logps", "ref_rejected_logps"]), *args, **kwargs
+            )
+
+    monkeypatch.setattr(dpo, "_ReferencedDPOTrainer", OwnReference)
     for module in (dpo, reward):
         monkeypatch.setattr(module, "shared_prefix", lambda *backbones: contextlib.nullcontext())
     monkeypatch.setattr(trl.trainer.utils, "_use_triton", trl.kernels.chunked_logprob._use_triton)
@@ -48,10 +57,12 @@ def use_stock_trl(monkeypatch) -> None:
 
 
 def train_dpo(folder, tokenizer, scratch, epochs=3, **settings):
+    sft = load_policy(folder, CPU)
     return dpo.train_dpo(
         folder,
         tokenizer,
         PAIRS,
+        dpo.pair_logps(sft, tokenizer, PAIRS, batch_size=4),
         DPOSettings(**{**BATCH, "beta": 0.3, **settings}),
         epochs=epochs,
         seed=0,
@@ -86,7 +97,7 @@ def tokens(tokenizer, pair: PreferencePair) -> list[tuple[list[int], list[int]]]
 
 
 @torch.no_grad()
-def pair_logps(model, tokenizer) -> tuple[torch.Tensor, torch.Tensor]:
+def slow_logps(model, tokenizer) -> tuple[torch.Tensor, torch.Tensor]:
     """log pi of the chosen and of the rejected summaries, each row by itself, from the full logits."""
     logps: tuple[list[float], list[float]] = ([], [])
     for pair in PAIRS:
@@ -115,6 +126,18 @@ def test_packed_dpo_equals_stock_dpo(make_policy, architecture, tokenizer, tmp_p
     assert packed[2]["loss"] < packed[0]["loss"] - 0.05  # steps that do something
 
 
+def test_the_references_log_probs(make_policy, architecture, tokenizer, packed_calls):
+    """Packed, in batches of similar length, and in the order of the pairs."""
+    model, done = make_policy(architecture), []
+    expected = slow_logps(model, tokenizer)
+
+    found = dpo.pair_logps(model, tokenizer, PAIRS, batch_size=3, on_batch=done.append)
+
+    assert packed_calls == [6, 2] and done == [3, 1]
+    torch.testing.assert_close(torch.tensor(found).T, torch.stack(expected), atol=1e-3, rtol=1e-5)
+    assert "forward" not in vars(model.base_model)
+
+
 def test_only_completion_tokens_reach_the_lm_head(make_policy, tokenizer, tmp_path, monkeypatch):
     save_policy(make_policy(), tokenizer, tmp_path / "sft")
     projected: list[int] = []
@@ -127,7 +150,7 @@ def test_only_completion_tokens_reach_the_lm_head(make_policy, tokenizer, tmp_pa
     monkeypatch.setattr(trl.trainer.utils, "_ChunkedLogProbFunction", SimpleNamespace(apply=watched))
     train_dpo(tmp_path / "sft", tokenizer, tmp_path, epochs=1)
     completion_tokens = sum(len(completion) for pair in PAIRS for _, completion in tokens(tokenizer, pair))
-    assert projected == [completion_tokens] * 2  # the reference's pass and the policy's
+    assert projected == [completion_tokens]
 
 
 def test_trl_logs_the_dpo_loss_of_this_project(make_policy, architecture, tokenizer, tmp_path):
@@ -136,7 +159,7 @@ def test_trl_logs_the_dpo_loss_of_this_project(make_policy, architecture, tokeni
     _, rows = train_dpo(tmp_path / "sft", tokenizer, tmp_path, epochs=2)
 
     sft = load_policy(tmp_path / "sft", CPU)
-    policy_logps, ref_logps = pair_logps(after_one_step, tokenizer), pair_logps(sft, tokenizer)
+    policy_logps, ref_logps = slow_logps(after_one_step, tokenizer), slow_logps(sft, tokenizer)
     first, second = (
         dpo_loss(*ref_logps, *ref_logps, beta=0.3).item(),
         dpo_loss(*policy_logps, *ref_logps, beta=0.3).item(),

@@ -1,0 +1,41 @@
+"""The processes of one run: which of them writes, and where all of them meet. One process needs none of it."""
+
+import os
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
+
+# Rank 0 samples, scores and asks judges while the others wait: not a hang, however long it takes.
+_PATIENCE = timedelta(days=7)
+
+
+def connect(device: torch.device) -> None:
+    """Join the processes that `accelerate launch` started; does nothing where there is one."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        PartialState(cpu=device.type == "cpu", timeout=_PATIENCE)
+
+
+def count() -> int:
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def is_main() -> bool:
+    """Whether this is rank 0, which does all writing."""
+    return not dist.is_initialized() or dist.get_rank() == 0
+
+
+def wait() -> None:
+    """Return when every process has come here."""
+    if dist.is_initialized():
+        dist.barrier()
+
+
+def from_main(value: Any) -> Any:
+    """Rank 0's `value`, in every process."""
+    if count() == 1:
+        return value
+    return broadcast_object_list([value], from_process=0)[0]

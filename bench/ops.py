@@ -5,6 +5,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from trl.kernels import ChunkedLogProbFunction
+from trl.kernels.chunked_divergence import ChunkedDivergenceFunction
 
 _LOGPROB_CHUNK = 32768  # vocabulary entries projected at once
 
@@ -18,11 +19,15 @@ def masked_mean(x: Float[Tensor, "*shape"], mask: Bool[Tensor, "*shape"]) -> Flo
     return masked_sum(x, mask) / mask.sum().clamp(min=1)
 
 
+def inverse_std(x: Float[Tensor, "*shape"], mask: Bool[Tensor, "*shape"]) -> Float[Tensor, ""]:
+    """What `x` is multiplied by to have variance 1 over the mask; finite for a constant."""
+    centred = x - masked_mean(x, mask)
+    return torch.rsqrt(masked_mean(centred.square(), mask) + 1e-8)
+
+
 def whiten(x: Float[Tensor, "*shape"], mask: Bool[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     """`x` shifted to mean 0 and scaled to variance 1 over the mask; 0 outside it."""
-    centred = x - masked_mean(x, mask)
-    variance = masked_mean(centred.square(), mask)
-    return torch.where(mask, centred * torch.rsqrt(variance + 1e-8), 0)
+    return torch.where(mask, (x - masked_mean(x, mask)) * inverse_std(x, mask), 0)
 
 
 def completion_hidden(
@@ -63,6 +68,13 @@ def scatter(flat: Float[Tensor, " N"], mask: Bool[Tensor, "B C"]) -> Float[Tenso
     return flat.new_zeros(mask.shape).masked_scatter(mask, flat)
 
 
+def scatter_states(flat: Float[Tensor, "N H"], mask: Bool[Tensor, "B C"]) -> Float[Tensor, "B C H"]:
+    """`scatter` for a vector per True entry, as `completion_hidden` gives them."""
+    dense = flat.new_zeros(*mask.shape, flat.size(-1))
+    dense[mask] = flat
+    return dense
+
+
 def logps_and_entropy(
     model: PreTrainedModel,
     input_ids: Int[Tensor, "B T"],
@@ -100,6 +112,25 @@ def token_logps_and_entropy(
         ("log_probs", "entropy"),
     )
     return scatter(logps.float(), completion_mask), scatter(entropy.float(), completion_mask)
+
+
+def token_kl(
+    hidden: Float[Tensor, "N H"],
+    head: nn.Linear,
+    ref_hidden: Float[Tensor, "N H2"],
+    ref_head: nn.Linear,
+    completion_mask: Bool[Tensor, "B C"],
+    temperature: float = 1.0,
+) -> Float[Tensor, "B C"]:
+    """Exact KL(pi || pi_ref) of the next-token distributions that each completion token is drawn from, in nats.
+
+    Both are at `temperature`; 0 outside the mask. The gradient goes to the policy alone. TRL's kernel projects both
+    models' states in tiles, so no (N, V) logits exist.
+    """
+    divergence, _ = ChunkedDivergenceFunction.apply(
+        hidden, head.weight, head.bias, ref_hidden, ref_head.weight, ref_head.bias, 1.0, temperature
+    )
+    return scatter(divergence.float(), completion_mask)
 
 
 def completion_values(

@@ -22,7 +22,6 @@ from bench.models.loading import (
     RewardModel,
     base_model,
     load_policy,
-    load_reward_model,
     new_reward_model,
     pick_device,
     save_policy,

@@ -2,42 +2,54 @@
 
 One update:
   1. sample a completion for each prompt of the batch
-  2. score: the reward model at the last token; a completion without EOS gets `missing_eos_score` instead
+  2. score: the reward model at the last token; a completion without EOS is penalised
   3. log-probs under the rollout policy and the reference policy, and values, all before the update
-  4. reward per token: -beta (log pi - log ref), k1, plus the score at the last token
+  4. reward per token: -beta KL(policy || reference policy), plus the score at the last token
   5. advantages and returns by GAE; advantages whitened over the batch
   6. `ppo_epochs` passes over the batch in minibatches, one optimizer step each: clipped policy loss and clipped value
      loss, the two networks' gradients clipped separately
-The gradient does not depend on how a minibatch is cut into micro-batches.
+  7. where there is a target, beta follows the measured KL
+The gradient depends neither on how a minibatch is cut into micro-batches nor on how many processes share the batch.
+Each process holds all networks.
 """
 
-import contextlib
 import copy
-import math
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import torch
-from torch import Tensor, nn
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, get_scheduler
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
 
+from bench import processes
+from bench.errors import ConfigError
 from bench.generation import SamplingConfig, decode, sample
-from bench.losses import ppo_policy_loss, ppo_value_loss
-from bench.models.loading import RewardModel
-from bench.ops import (
-    completion_values,
-    generalized_advantages,
-    last_token_scores,
-    logps_and_entropy,
-    masked_mean,
-    whiten,
-)
+from bench.ops import lm_head, scatter_states, token_kl, token_logps_and_entropy
 from bench.progress import StageBar
+from bench.provenance import stable_hash
 from bench.records import GoldReward, Rollout
 from bench.special_tokens import eos_id, pad_id
+from bench.train import ppo_checkpoint
 from bench.train.config import PPOSettings
+from bench.train.kl_control import KLController
+from bench.train.ppo_experience import Experience, describe, learnt_from, missing_eos_scores
+from bench.train.ppo_models import (
+    PPOModels,
+    ScoreScale,
+    SharedValueHead,
+    autocast,
+    micro_batches,
+    policy_states,
+    rows_of,
+)
+from bench.train.ppo_update import PPOUpdate
+from bench.train.ranks import Ranks
 from bench.train.trl_common import TrainingLog
+
+_SCALE_PROMPTS = 256  # `normalize_reward` measures the scores' mean and standard deviation on that many SFT samples
+_SAME_LOGPS = 1e-5  # nats: below it the sampler's log-probs stand in for those of the training forward
 
 
 @dataclass(frozen=True)
@@ -48,32 +60,26 @@ class PromptIds:
     token_ids: list[int]
 
 
-@dataclass
-class PPOModels:
-    """The four networks. The value model starts as a copy of the reward model (N+)."""
+class PromptOrder:
+    """Prompts without end, by index; every prompt comes once before any comes again."""
 
-    policy: PreTrainedModel
-    ref_policy: PreTrainedModel
-    reward: RewardModel
-    value: PreTrainedModel
+    def __init__(self, generator: torch.Generator) -> None:
+        self.generator = generator
+        self.pending: list[int] = []
 
-
-@dataclass(frozen=True)
-class Experience:
-    """What one batch of rollouts taught, fixed while the policy is updated. Tensors are (B, C), or (B,) for scores."""
-
-    rollout: Rollout
-    scores: Tensor
-    old_logps: Tensor
-    ref_logps: Tensor
-    old_values: Tensor
-    advantages: Tensor
-    returns: Tensor
-    entropy: Tensor
+    def take(self, count: int, of: int) -> list[int]:
+        while len(self.pending) < count:
+            self.pending += torch.randperm(of, generator=self.generator).tolist()
+        taken, self.pending = self.pending[:count], self.pending[count:]
+        return taken
 
 
 class PPOTrainer:
-    """Holds the networks, the optimizers and the two random generators; `train` runs the updates."""
+    """Runs the updates, with the two random generators that everything random follows from.
+
+    Raises:
+        ConfigError: fewer episodes per update than processes.
+    """
 
     def __init__(
         self,
@@ -88,40 +94,61 @@ class PPOTrainer:
         bf16: bool,
     ) -> None:
         self.models, self.tokenizer, self.settings, self.sampling = models, tokenizer, settings, sampling
-        self.max_new_tokens, self.bf16 = max_new_tokens, bf16
+        self.max_new_tokens, self.bf16, self.temperature = max_new_tokens, bf16, sampling.temperature or 1.0
         self.batch_size = min(settings.batch_size, episodes)  # the budget is never overspent
         self.updates = episodes // self.batch_size
         self.device = models.policy.device
-        self.sampler_generator = torch.Generator(self.device).manual_seed(seed)
+        self.ranks = Ranks.current(self.device)
+        if self.batch_size < self.ranks.count:
+            raise ConfigError(
+                f"ppo.batch_size must be at least the {self.ranks.count} processes, got {self.batch_size};"
+                " raise it and budget.ppo_episodes, or launch fewer processes"
+            )
+        self.sampler_generator = torch.Generator().manual_seed(seed)
         self.order_generator = torch.Generator().manual_seed(seed + 1)
-        for network in (models.policy, models.ref_policy, models.reward.model, models.value):
-            network.eval()  # dropout off, as in N+: the ratio of the first pass is then exactly 1
+        self.order = PromptOrder(self.order_generator)
+        self.kl = KLController(settings.beta, settings.kl_target, settings.kl_horizon)
+        # None: the first update compares. False where the policy runs before the update anyway, or in bf16.
+        runs_anyway = settings.kl == "full" or isinstance(models.value, SharedValueHead)
+        self.reuse_sampler_logps: bool | None = False if bf16 or runs_anyway else None
+        models.eval()
         # In bf16 the sampler runs a copy of the policy in bf16 weights: autocast would convert them at every token.
         self.sampler = copy.deepcopy(models.policy).bfloat16() if bf16 else models.policy
-        steps = self.updates * settings.ppo_epochs * settings.num_mini_batches
-        share = settings.warmup_steps  # below 1 a share of all steps, as TRL's trainers read it
-        warmup = int(share) if share >= 1 else math.ceil(share * steps)
-        value_rate = settings.value_learning_rate or settings.learning_rate
-        self.optimizers = {
-            "policy": _optimizer(models.policy, settings.learning_rate, settings),
-            "value": _optimizer(models.value, value_rate, settings),
-        }
-        self.schedulers = [
-            get_scheduler(settings.schedule, o, num_warmup_steps=warmup, num_training_steps=steps)
-            for o in self.optimizers.values()
-        ]
+        self.learner = PPOUpdate(
+            models, settings, updates=self.updates, temperature=self.temperature, bf16=bf16, ranks=self.ranks
+        )
+        self._run = stable_hash([asdict(settings), asdict(sampling), episodes, max_new_tokens, seed, bf16])
 
-    def train(self, prompts: Sequence[PromptIds], gold: GoldReward | None = None) -> TrainingLog:
-        """Run all updates and return one row per update. `gold` is only logged; training never sees it."""
-        rows: TrainingLog = []
-        batches, start = self._prompt_batches(prompts), time.perf_counter()
+    def train(
+        self,
+        prompts: Sequence[PromptIds],
+        gold: GoldReward | None = None,
+        *,
+        checkpoint_dir: Path | None = None,
+        checkpoint_every_s: float = 300.0,
+    ) -> TrainingLog:
+        """Run all updates and return one row per update. `gold` is only logged; training never sees it.
+
+        Args:
+            checkpoint_dir: where the run keeps its state; a run found there is continued, to the same parameters.
+            checkpoint_every_s: seconds between checkpoints; they take at most 2 % of the time. 0: after every update.
+
+        Raises:
+            RunFolderError: the checkpoint is of a run with other settings.
+        """
+        rows = self._resume(checkpoint_dir) if checkpoint_dir else []
+        if not rows and self.settings.normalize_reward:
+            self.models.scale = self._sft_scale(prompts)
+        saver = ppo_checkpoint.Saver(checkpoint_every_s)
+        start = time.perf_counter() - (rows[-1]["wall_s"] or 0.0 if rows else 0.0)
         with StageBar("ppo", self.updates, "updates") as bar:
-            for update in range(self.updates):
-                batch = next(batches)
+            bar.update(len(rows))
+            for update in range(len(rows), self.updates):
+                batch = [prompts[i] for i in self.order.take(self.batch_size, len(prompts))]
                 experience = self.collect(batch)
                 row: dict[str, float | None] = {
                     "step": update + 1,
-                    **self._describe(experience),
+                    **describe(experience, self.kl.beta),
                     **self.update(experience),
                 }
                 if gold is not None:
@@ -129,166 +156,129 @@ class PPOTrainer:
                 row["wall_s"] = time.perf_counter() - start
                 rows.append(row)
                 bar.update(1, score=row["score"], kl=row["kl_ref"])
+                if checkpoint_dir and processes.is_main():
+                    saver.save_if_due(checkpoint_dir, lambda: self._state(rows))
         return rows
 
-    @torch.no_grad()
     def collect(self, prompts: Sequence[PromptIds]) -> Experience:
         """Steps 1 to 5."""
-        settings, models = self.settings, self.models
-        if self.sampler is not models.policy:
-            for target, source in zip(self.sampler.parameters(), models.policy.parameters(), strict=True):
+        return self.evaluate(self.roll_out(prompts))
+
+    @torch.no_grad()
+    def roll_out(self, prompts: Sequence[PromptIds]) -> Rollout:
+        """Step 1."""
+        if self.sampler is not self.models.policy:
+            for target, source in zip(self.sampler.parameters(), self.models.policy.parameters(), strict=True):
                 target.copy_(source)
-        rollout = sample(
+        seed = int(torch.randint(2**63 - 1, (), generator=self.sampler_generator))
+        return sample(
             self.sampler,
             [p.token_ids for p in prompts],
             max_new_tokens=self.max_new_tokens,
             eos_token_id=eos_id(self.tokenizer),
             pad_token_id=pad_id(self.tokenizer),
             temperature=self.sampling.temperature,
-            generator=self.sampler_generator,
+            generator=torch.Generator(self.device).manual_seed(seed),
         )
-        parts = []
-        for rows in _chunks(torch.arange(len(prompts), device=self.device), settings.micro_batch_size):
-            ids, lengths, mask = rollout.input_ids[rows], rollout.prompt_lengths[rows], rollout.completion_mask[rows]
-            with self._autocast():
-                score = last_token_scores(models.reward.model, ids, lengths + mask.sum(1)) - models.reward.shift
-                old_logps, entropy = self._logps(models.policy, rollout, rows)
-                ref_logps, _ = self._logps(models.ref_policy, rollout, rows)
-                values = self._values(rollout, rows)
-            parts.append((score, old_logps, entropy, ref_logps, values))
-        scores, old_logps, entropy, ref_logps, values = (torch.cat(column) for column in zip(*parts, strict=True))
-        if settings.missing_eos_score is not None:
-            scores = torch.where(rollout.is_finished, scores, settings.missing_eos_score)
 
-        mask = rollout.completion_mask
-        rewards = token_rewards(scores, old_logps, ref_logps, mask, settings.beta)
-        advantages, returns = generalized_advantages(rewards, values, mask, settings.gamma, settings.lam)
-        if settings.whiten_advantages:
-            advantages = whiten(advantages, mask)
-        return Experience(rollout, scores, old_logps, ref_logps, values, advantages, returns, entropy)
+    @torch.no_grad()
+    def evaluate(self, rollout: Rollout) -> Experience:
+        """Steps 2 to 5."""
+        raw, old_logps, values, ref_logps, *full = self._shared_out(self._evaluate_rows, rollout)
+        if self.reuse_sampler_logps is None:
+            self.reuse_sampler_logps = bool((old_logps - rollout.logps).abs().max() < _SAME_LOGPS)
+        kl, ref_hidden = full or (None, None)
+        return learnt_from(
+            rollout,
+            scores=missing_eos_scores(self.models.scale(raw), rollout.is_finished, self.settings),
+            old_logps=old_logps,
+            ref_logps=ref_logps,
+            old_values=values,
+            kl=kl,
+            ref_hidden=ref_hidden,
+            beta=self.kl.beta,
+            settings=self.settings,
+        )
 
     def update(self, experience: Experience) -> dict[str, float]:
-        """Step 6. Returns the averages over all optimizer steps of what the losses report."""
-        settings, models = self.settings, self.models
-        episodes = experience.scores.numel()
-        totals: dict[str, float] = {}
-        steps = settings.ppo_epochs * settings.num_mini_batches
-        for _ in range(settings.ppo_epochs):
-            order = torch.randperm(episodes, generator=self.order_generator).to(self.device)
-            for minibatch in order.chunk(settings.num_mini_batches):
-                tokens = experience.rollout.completion_mask[minibatch].sum()
-                for rows in _chunks(minibatch, settings.micro_batch_size):
-                    weight = float(experience.rollout.completion_mask[rows].sum() / tokens)
-                    for key, value in self._backward(experience, rows, weight).items():
-                        if key == "ratio_max":
-                            totals[key] = max(totals.get(key, 0.0), value)
-                        else:
-                            totals[key] = totals.get(key, 0.0) + weight * value / steps
-                for name, network in (("policy", models.policy), ("value", models.value)):
-                    norm = nn.utils.clip_grad_norm_(network.parameters(), settings.max_grad_norm)
-                    totals[f"{name}_grad_norm"] = totals.get(f"{name}_grad_norm", 0.0) + float(norm) / steps
-                    self.optimizers[name].step()
-                    self.optimizers[name].zero_grad(set_to_none=True)
-                for scheduler in self.schedulers:
-                    scheduler.step()
-        return totals | {"learning_rate": float(self.schedulers[0].get_last_lr()[0])}
+        """Steps 6 and 7."""
+        found = self.learner.run(experience, self.order_generator)
+        self.kl.update(experience.kl.sum(1).mean().item(), len(experience.scores))
+        return found
 
-    def _backward(self, experience: Experience, rows: Tensor, weight: float) -> dict[str, float]:
-        """Add one micro-batch's gradient; `weight` is its share of the minibatch's tokens."""
-        settings, rollout = self.settings, experience.rollout
-        mask = rollout.completion_mask[rows]
-        with self._autocast():
-            logps, _ = self._logps(self.models.policy, rollout, rows)
-            values = self._values(rollout, rows)
-        policy = ppo_policy_loss(
-            logps, experience.old_logps[rows], experience.advantages[rows], mask, settings.clip_range
-        )
-        value_loss = ppo_value_loss(
-            values, experience.old_values[rows], experience.returns[rows], mask, settings.value_clip_range
-        )
-        ((policy.loss + settings.vf_coef * value_loss) * weight).backward()
-        return {
-            "policy_loss": policy.loss.item(),
-            "value_loss": value_loss.item(),
-            "approx_kl": policy.approx_kl.item(),
-            "clip_fraction": policy.clip_fraction.item(),
-            "ratio_max": policy.ratio_max.item(),
-        }
+    def _evaluate_rows(self, rollout: Rollout) -> tuple[Tensor, ...]:
+        """Steps 2 and 3: raw scores, log-probs, values, reference log-probs; with the exact KL also that, and the
+        reference's states."""
+        models, mask = self.models, rollout.completion_mask
+        raw, hidden = models.raw_scores(rollout), None
+        if self.reuse_sampler_logps:
+            logps, values = rollout.logps, models.values(rollout)
+        else:
+            logps, _, values, hidden = models.forward(rollout, self.temperature)
+        with models.reference() as ref_policy:
+            ref_hidden, ref_head = policy_states(ref_policy, rollout), lm_head(ref_policy)
+            ref_logps, _ = token_logps_and_entropy(ref_hidden, ref_head, rollout.completion_ids, mask, self.temperature)
+        if self.settings.kl == "k1":
+            return raw, logps, values, ref_logps
+        assert hidden is not None
+        kl = token_kl(hidden, lm_head(models.policy), ref_hidden, ref_head, mask, self.temperature)
+        return raw, logps, values, ref_logps, kl, scatter_states(ref_hidden, mask)
 
-    def _logps(self, model: PreTrainedModel, rollout: Rollout, rows: Tensor) -> tuple[Tensor, Tensor]:
-        return logps_and_entropy(
-            model,
-            rollout.input_ids[rows],
-            rollout.prompt_lengths[rows],
-            rollout.completion_ids[rows],
-            rollout.completion_mask[rows],
-            self.sampling.temperature or 1.0,
-        )
+    def _shared_out(self, compute: Callable[[Rollout], tuple[Tensor, ...]], rollout: Rollout) -> list[Tensor]:
+        """`compute` of the whole rollout, in micro-batches of each process's rows; every process gets the result."""
+        total = len(rollout.prompt_lengths)
+        own = self.ranks.own(torch.arange(total, device=self.device))
+        chunks = micro_batches(own, self.settings.micro_batch_size)
+        with autocast(self.device, self.bf16):
+            parts = [compute(rows_of(rollout, rows)) for rows in chunks]
+        order = torch.cat(chunks)
+        return [self.ranks.gather(torch.cat(column), order, total) for column in zip(*parts, strict=True)]
 
-    def _values(self, rollout: Rollout, rows: Tensor) -> Tensor:
-        """(B, C) values on the scale of the scores: the value head starts as the reward head, so it is shifted too."""
-        values = completion_values(
-            self.models.value, rollout.input_ids[rows], rollout.prompt_lengths[rows], rollout.completion_mask[rows]
-        )
-        return torch.where(rollout.completion_mask[rows], values - self.models.reward.shift, 0)
-
-    def _autocast(self) -> contextlib.AbstractContextManager[object]:
-        return torch.autocast(self.device.type, dtype=torch.bfloat16) if self.bf16 else contextlib.nullcontext()
-
-    def _prompt_batches(self, prompts: Sequence[PromptIds]) -> Iterator[list[PromptIds]]:
-        """Batches without end; every prompt comes once before any comes again."""
-        pending: list[PromptIds] = []
-        while True:
-            while len(pending) < self.batch_size:
-                order = torch.randperm(len(prompts), generator=self.order_generator).tolist()
-                pending += [prompts[i] for i in order]
-            yield pending[: self.batch_size]
-            pending = pending[self.batch_size :]
-
-    def _describe(self, experience: Experience) -> dict[str, float | None]:
-        """The batch in numbers, before the update."""
-        rollout, mask = experience.rollout, experience.rollout.completion_mask
-        kl = torch.where(mask, experience.old_logps - experience.ref_logps, 0).sum(1)
-        residual = torch.where(mask, experience.returns - experience.old_values, 0)[mask]
-        variance = experience.returns[mask].var()
-        return {
-            "score": experience.scores.mean().item(),
-            "score_std": experience.scores.std(correction=0).item(),
-            "kl_ref": kl.mean().item(),
-            "reward": (experience.scores - self.settings.beta * kl).mean().item(),
-            "beta": self.settings.beta,
-            "entropy": masked_mean(experience.entropy, mask).item(),
-            "length_tokens": mask.sum(1).float().mean().item(),
-            "finished": rollout.is_finished.float().mean().item(),
-            "explained_variance": _finite(1 - (residual.var() / variance).item()),
-        }
+    @torch.no_grad()
+    def _sft_scale(self, prompts: Sequence[PromptIds]) -> ScoreScale:
+        """The scale on which the scores of the policy's samples before training have mean 0 and variance 1."""
+        size = min(self.batch_size, len(prompts))
+        batches = [prompts[i : i + size] for i in range(0, min(_SCALE_PROMPTS, len(prompts)) - size + 1, size)]
+        scores = [
+            self._shared_out(lambda rollout: (self.models.raw_scores(rollout),), self.roll_out(batch))[0]
+            for batch in batches
+        ]
+        return ScoreScale.of(torch.cat(scores))
 
     def _mean_gold(self, gold: GoldReward, prompts: Sequence[PromptIds], rollout: Rollout) -> float:
         rows = zip(prompts, rollout.completion_ids, rollout.completion_mask, strict=True)
         rewards = [gold(p.id, decode(self.tokenizer, ids[mask].tolist())) for p, ids, mask in rows]
         return sum(rewards) / len(rewards)
 
+    def _state(self, rows: TrainingLog) -> ppo_checkpoint.State:
+        """All that the rest of the run depends on."""
+        tensors, groups = ppo_checkpoint.capture(self.models.trained, self.learner.optimizers)
+        tensors["generator.sampler"] = self.sampler_generator.get_state()
+        tensors["generator.order"] = self.order_generator.get_state()
+        return tensors, {
+            "run": self._run,
+            "rows": rows,
+            "optimizers": groups,
+            "schedulers": {name: s.state_dict() for name, s in self.learner.schedulers.items()},
+            "pending_prompts": self.order.pending,
+            "beta": self.kl.beta,
+            "scale": asdict(self.models.scale),
+            "reuse_sampler_logps": self.reuse_sampler_logps,
+        }
 
-def token_rewards(scores: Tensor, logps: Tensor, ref_logps: Tensor, mask: Tensor, beta: float) -> Tensor:
-    """(B, C) rewards: -beta (log pi - log ref) at each token, and the score (B,) at the last one."""
-    rewards = torch.where(mask, -beta * (logps - ref_logps), 0)
-    last = mask.sum(1, keepdim=True) - 1
-    return rewards.scatter_add(1, last, scores[:, None])
-
-
-def _optimizer(network: nn.Module, learning_rate: float, settings: PPOSettings) -> torch.optim.Optimizer:
-    if settings.optimizer == "rmsprop":
-        return torch.optim.RMSprop(
-            network.parameters(), lr=learning_rate, eps=settings.eps, weight_decay=settings.weight_decay
-        )
-    return torch.optim.AdamW(
-        network.parameters(), lr=learning_rate, eps=settings.eps, weight_decay=settings.weight_decay, fused=True
-    )
-
-
-def _chunks(rows: Tensor, size: int) -> tuple[Tensor, ...]:
-    return rows.split(size)
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+    def _resume(self, folder: Path) -> TrainingLog:
+        """Take up the run found in the folder; its rows so far, none where it is new."""
+        found = ppo_checkpoint.load(folder, self._run)
+        if found is None:
+            return []
+        tensors, state = found
+        ppo_checkpoint.restore((tensors, state["optimizers"]), self.models.trained, self.learner.optimizers)
+        for name, scheduler in self.learner.schedulers.items():
+            scheduler.load_state_dict(state["schedulers"][name])
+        self.sampler_generator.set_state(tensors["generator.sampler"])
+        self.order_generator.set_state(tensors["generator.order"])
+        self.order.pending = state["pending_prompts"]
+        self.kl.beta = state["beta"]
+        self.models.scale = ScoreScale(**state["scale"])
+        self.reuse_sampler_logps = state["reuse_sampler_logps"]
+        return state["rows"]

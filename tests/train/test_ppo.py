@@ -2,134 +2,37 @@
 
 import copy
 import math
-from types import SimpleNamespace
 
 import pytest
 import torch
-from torch import nn
-from transformers import LlamaConfig, LlamaForCausalLM, PretrainedConfig, PreTrainedModel
+from ppo_world import (
+    EOS,
+    PROMPTS,
+    SETTINGS,
+    ScoreByToken,
+    full_logps,
+    gradients,
+    make_trainer,
+    small_policy,
+)
 
 from bench.generation import SamplingConfig
 from bench.models.loading import RewardModel
 from bench.ops import last_token_scores, masked_mean
 from bench.train.config import PPOSettings
-from bench.train.ppo import Experience, PPOModels, PPOTrainer, PromptIds, token_rewards
-
-PAD, EOS = 0, 1
-TOKENS = SimpleNamespace(pad_token_id=PAD, eos_token_id=EOS)
-"""All that PPO asks of a tokenizer, unless a gold reward is to be logged."""
-PROMPTS = [
-    PromptIds("a", [5, 2, 3, 4]),
-    PromptIds("b", [6]),
-    PromptIds("c", [7, 3]),
-    PromptIds("d", [4, 4, 2]),
-]
-SETTINGS = dict(
-    learning_rate=1e-3, batch_size=4, micro_batch_size=4, ppo_epochs=1, schedule="constant", max_grad_norm=1e9
-)
-
-
-class OneHot(nn.Module):
-    """A backbone whose state at a token is that token and nothing before it."""
-
-    def __init__(self, vocabulary: int) -> None:
-        super().__init__()
-        self.vocabulary = vocabulary
-
-    def forward(self, input_ids: torch.Tensor, use_cache: bool) -> SimpleNamespace:
-        return SimpleNamespace(last_hidden_state=nn.functional.one_hot(input_ids, self.vocabulary).float())
-
-
-class ScoreByToken(PreTrainedModel):
-    """A reward (or value) network that has one number for each token it may stand on."""
-
-    config_class = PretrainedConfig
-    base_model_prefix = "backbone"
-
-    def __init__(self, scores: list[float]) -> None:
-        super().__init__(PretrainedConfig())
-        self.backbone = OneHot(len(scores))
-        self.score = nn.Linear(len(scores), 1, bias=False)
-        self.score.weight.data = torch.tensor([scores])
-
-
-def small_policy(vocabulary: int = 8, seed: int = 0) -> LlamaForCausalLM:
-    """A model of few tokens, whose EOS comes often."""
-    config = LlamaConfig(
-        vocab_size=vocabulary,
-        hidden_size=16,
-        intermediate_size=32,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        max_position_embeddings=32,
-        pad_token_id=PAD,
-        eos_token_id=EOS,
-        bos_token_id=None,
-    )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = LlamaForCausalLM(config)
-        for parameter in model.parameters():
-            parameter.data += 0.3 * torch.randn_like(parameter)
-    return model
-
-
-def make_trainer(
-    *,
-    models: PPOModels | None = None,
-    episodes: int = 4,
-    max_new_tokens: int = 6,
-    temperature: float = 0.7,
-    seed: int = 0,
-    **settings,
-) -> PPOTrainer:
-    if models is None:
-        reward = ScoreByToken([-1.0, 2.0, 0.5, -0.5, 1.0, 0.0, 0.3, -2.0])
-        models = PPOModels(
-            policy=small_policy(),
-            ref_policy=small_policy(seed=1),  # not the policy, so that the KL term is not 0
-            reward=RewardModel(reward, shift=0.25),
-            value=copy.deepcopy(reward),
-        )
-    return PPOTrainer(
-        models,
-        TOKENS,
-        PPOSettings(**{**SETTINGS, **settings}),
-        SamplingConfig(temperature=temperature),
-        episodes=episodes,
-        max_new_tokens=max_new_tokens,
-        seed=seed,
-        bf16=False,
-    )
-
-
-def full_logps(model, experience: Experience, temperature: float = 0.7) -> torch.Tensor:
-    """(B, C) log-probs of the sampled tokens from the full logits, row by row without padding."""
-    rollout = experience.rollout
-    table = torch.zeros(rollout.completion_mask.shape)
-    for row, (prompt, length) in enumerate(
-        zip(rollout.prompt_lengths.tolist(), rollout.completion_mask.sum(1).tolist(), strict=True)
-    ):
-        ids = rollout.input_ids[row : row + 1, : prompt + length]
-        logps = (model(input_ids=ids).logits[0] / temperature).log_softmax(-1)
-        for step in range(length):
-            table[row, step] = logps[prompt + step - 1, ids[0, prompt + step]]
-    return table
-
-
-def gradients(network: nn.Module) -> list[torch.Tensor]:
-    return [p.grad.clone() for p in network.parameters()]
+from bench.train.ppo import PPOTrainer, PromptIds
+from bench.train.ppo_experience import Experience, describe, token_rewards
+from bench.train.ppo_models import PPOModels
 
 
 def test_token_rewards_by_hand():
     rewards = token_rewards(
         scores=torch.tensor([2.0, -1.0]),
-        logps=torch.tensor([[-1.0, -2.0, -0.5], [-3.0, 9.0, 9.0]]),
-        ref_logps=torch.tensor([[-1.5, -1.0, -0.5], [-1.0, 0.0, 0.0]]),
+        kl=torch.tensor([[0.5, -1.0, 0.0], [-2.0, 9.0, 9.0]]),
         mask=torch.tensor([[True, True, True], [True, False, False]]),
         beta=0.1,
     )
-    # log-ratios 0.5, -1, 0 and -2: the score stands on each row's last token
+    # the score stands on each row's last token
     torch.testing.assert_close(rewards, torch.tensor([[-0.05, 0.1, 0.0 + 2.0], [0.2 - 1.0, 0.0, 0.0]]))
 
 
@@ -213,7 +116,7 @@ def test_the_policys_gradient_is_the_reinforce_gradient_and_the_values_a_regress
     trainer = make_trainer(vf_coef=0.4, whiten_advantages=False)
     experience = trainer.collect(PROMPTS)
     mask = experience.rollout.completion_mask
-    trainer._backward(experience, torch.arange(4), weight=1.0)
+    trainer.learner._backward(experience, torch.arange(4), weight=1.0)
     found_policy, found_value = gradients(trainer.models.policy), gradients(trainer.models.value)
 
     trainer.models.policy.zero_grad()
@@ -240,7 +143,7 @@ def test_the_gradient_does_not_depend_on_the_micro_batch(settings):
         trainer = make_trainer(micro_batch_size=micro_batch_size, beta=0.3, **settings)
         seen: list[list[torch.Tensor]] = []
         for name, network in (("policy", trainer.models.policy), ("value", trainer.models.value)):
-            trainer.optimizers[name].register_step_pre_hook(
+            trainer.learner.optimizers[name].register_step_pre_hook(
                 lambda optimizer, args, kwargs, network=network, seen=seen: seen.append(gradients(network))
             )
         experience = trainer.collect(PROMPTS)
@@ -260,7 +163,7 @@ def test_the_gradient_does_not_depend_on_the_micro_batch(settings):
 def test_one_optimizer_step_per_minibatch_and_epoch():
     trainer = make_trainer(ppo_epochs=3, num_mini_batches=2, micro_batch_size=1, schedule="linear", episodes=8)
     counts = {"policy": 0, "value": 0}
-    for name, optimizer in trainer.optimizers.items():
+    for name, optimizer in trainer.learner.optimizers.items():
         optimizer.register_step_pre_hook(lambda *_, name=name: counts.update({name: counts[name] + 1}))
     rows = trainer.train(PROMPTS)
     assert [row["step"] for row in rows] == [1, 2]  # 8 episodes in batches of 4
@@ -272,8 +175,8 @@ def test_one_optimizer_step_per_minibatch_and_epoch():
 @pytest.mark.parametrize(("value_rate", "expected"), [(5e-2, 5e-2), (None, 1e-3)])
 def test_the_value_model_may_learn_at_a_rate_of_its_own(value_rate, expected):
     trainer = make_trainer(learning_rate=1e-3, value_learning_rate=value_rate)
-    assert trainer.optimizers["policy"].param_groups[0]["lr"] == 1e-3
-    assert trainer.optimizers["value"].param_groups[0]["lr"] == expected
+    assert trainer.learner.optimizers["policy"].param_groups[0]["lr"] == 1e-3
+    assert trainer.learner.optimizers["value"].param_groups[0]["lr"] == expected
 
 
 def test_the_eos_position_receives_gradient():
@@ -285,7 +188,7 @@ def test_the_eos_position_receives_gradient():
     assert at_eos.any() and torch.equal(at_eos.any(1), rollout.is_finished)
     experience = Experience(**{**vars(experience), "advantages": at_eos.float()})
 
-    trainer._backward(experience, torch.arange(4), weight=1.0)
+    trainer.learner._backward(experience, torch.arange(4), weight=1.0)
     found = gradients(trainer.models.policy)
     trainer.models.policy.zero_grad()
     logps = full_logps(trainer.models.policy, experience)
@@ -294,7 +197,7 @@ def test_the_eos_position_receives_gradient():
         torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-3)
     assert any(g.abs().max() > 1e-3 for g in found)
 
-    trainer.optimizers["policy"].step()
+    trainer.learner.optimizers["policy"].step()
     with torch.no_grad():
         after = full_logps(trainer.models.policy, experience)
     assert (after[at_eos] > logps[at_eos]).all()
@@ -333,16 +236,15 @@ def test_the_same_seed_trains_the_same_parameters():
 
 def test_every_prompt_comes_once_before_any_comes_again():
     trainer = make_trainer(batch_size=3, micro_batch_size=3)
-    batches = trainer._prompt_batches(PROMPTS)
-    ids = [prompt.id for _ in range(4) for prompt in next(batches)]
-    assert [sorted(ids[i : i + 4]) for i in (0, 4, 8)] == [["a", "b", "c", "d"]] * 3
+    ids = [index for _ in range(4) for index in trainer.order.take(3, of=4)]
+    assert [sorted(ids[i : i + 4]) for i in (0, 4, 8)] == [[0, 1, 2, 3]] * 3
     assert len({tuple(ids[i : i + 4]) for i in (0, 4, 8)}) > 1  # in an order of its own each time
 
 
 def test_the_logs_numbers_by_hand():
     trainer = make_trainer(beta=0.3)
     experience = trainer.collect(PROMPTS)
-    found = trainer._describe(experience)
+    found = describe(experience, 0.3)
     mask = experience.rollout.completion_mask
     kl = [(experience.old_logps - experience.ref_logps)[row][mask[row]].sum().item() for row in range(4)]
     scores = experience.scores.tolist()
@@ -351,7 +253,6 @@ def test_the_logs_numbers_by_hand():
     assert found["reward"] == pytest.approx(sum(s - 0.3 * k for s, k in zip(scores, kl, strict=True)) / 4, rel=1e-4)
     assert found["length_tokens"] == mask.sum().item() / 4
     assert found["finished"] == experience.rollout.is_finished.sum().item() / 4
-    assert found["entropy"] == pytest.approx(masked_mean(experience.entropy, mask).item())
     returns, values = experience.returns[mask], experience.old_values[mask]
     assert found["explained_variance"] == pytest.approx(1 - ((returns - values).var() / returns.var()).item(), rel=1e-4)
 

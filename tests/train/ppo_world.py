@@ -1,0 +1,165 @@
+"""Small networks that PPO trains in milliseconds, shared by its tests and by the processes that some of them start."""
+
+import copy
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    GPTNeoXConfig,
+    LlamaConfig,
+    PretrainedConfig,
+    PreTrainedModel,
+)
+
+from bench.generation import SamplingConfig
+from bench.models.loading import RewardModel
+from bench.train.config import PPOSettings
+from bench.train.ppo import PPOTrainer, PromptIds
+from bench.train.ppo_experience import Experience
+from bench.train.ppo_models import PPOModels, ppo_models
+
+PAD, EOS = 0, 1
+TOKENS: Any = SimpleNamespace(pad_token_id=PAD, eos_token_id=EOS)
+"""All that PPO asks of a tokenizer, unless a gold reward is to be logged."""
+PROMPTS = [
+    PromptIds("a", [5, 2, 3, 4]),
+    PromptIds("b", [6]),
+    PromptIds("c", [7, 3]),
+    PromptIds("d", [4, 4, 2]),
+]
+SETTINGS: dict[str, Any] = dict(
+    learning_rate=1e-3, batch_size=4, micro_batch_size=4, ppo_epochs=1, schedule="constant", max_grad_norm=1e9
+)
+
+
+class OneHot(nn.Module):
+    """A backbone whose state at a token is that token and nothing before it."""
+
+    def __init__(self, vocabulary: int) -> None:
+        super().__init__()
+        self.vocabulary = vocabulary
+
+    def forward(self, input_ids: torch.Tensor, use_cache: bool) -> SimpleNamespace:
+        return SimpleNamespace(last_hidden_state=nn.functional.one_hot(input_ids, self.vocabulary).float())
+
+
+class ScoreByToken(PreTrainedModel):
+    """A reward (or value) network that has one number for each token it may stand on."""
+
+    config_class = PretrainedConfig
+    base_model_prefix = "backbone"
+
+    def __init__(self, scores: list[float]) -> None:
+        super().__init__(PretrainedConfig())
+        self.backbone = OneHot(len(scores))
+        self.score = nn.Linear(len(scores), 1, bias=False)
+        self.score.weight.data = torch.tensor([scores])
+
+
+def small_policy(vocabulary: int = 8, seed: int = 0, architecture: str = "llama") -> PreTrainedModel:
+    """A model of few tokens, whose EOS comes often."""
+    return _small(AutoModelForCausalLM, vocabulary, seed, architecture)
+
+
+def small_classifier(seed: int = 0, architecture: str = "llama") -> PreTrainedModel:
+    """A reward or value network with a transformer of its own."""
+    return _small(AutoModelForSequenceClassification, 8, seed, architecture)
+
+
+def _small(auto: Any, vocabulary: int, seed: int, architecture: str) -> PreTrainedModel:
+    config = (LlamaConfig if architecture == "llama" else GPTNeoXConfig)(
+        vocab_size=vocabulary,
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        max_position_embeddings=32,
+        pad_token_id=PAD,
+        eos_token_id=EOS,
+        bos_token_id=None,
+        num_labels=1,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = auto.from_config(config)
+        for parameter in model.parameters():
+            parameter.data += 0.3 * torch.randn_like(parameter)
+    return model
+
+
+def small_models(settings: PPOSettings, architecture: str = "llama") -> PPOModels:
+    """Transformers throughout, put together as the settings want them."""
+    reward = small_classifier(2, architecture)
+    return ppo_models(
+        small_policy(architecture=architecture),
+        None if settings.lora_rank else small_policy(seed=1, architecture=architecture),
+        RewardModel(reward, shift=0.25),
+        None if settings.value_model == "shared" else copy.deepcopy(reward),
+        settings,
+        seed=3,
+    )
+
+
+def make_trainer(
+    *,
+    models: PPOModels | None = None,
+    episodes: int = 4,
+    max_new_tokens: int = 6,
+    temperature: float = 0.7,
+    seed: int = 0,
+    **settings: Any,
+) -> PPOTrainer:
+    """A trainer whose reference policy is not its policy, so that the KL is not 0."""
+    if models is None:
+        reward = ScoreByToken([-1.0, 2.0, 0.5, -0.5, 1.0, 0.0, 0.3, -2.0])
+        models = PPOModels(
+            policy=small_policy(),
+            ref_policy=small_policy(seed=1),
+            reward=RewardModel(reward, shift=0.25),
+            value=copy.deepcopy(reward),
+        )
+    return PPOTrainer(
+        models,
+        TOKENS,
+        PPOSettings(**{**SETTINGS, **settings}),
+        SamplingConfig(temperature=temperature),
+        episodes=episodes,
+        max_new_tokens=max_new_tokens,
+        seed=seed,
+        bf16=False,
+    )
+
+
+def make_transformer_trainer(architecture: str = "llama", **settings: Any) -> PPOTrainer:
+    """`make_trainer` with transformers throughout, as `small_models` puts them together."""
+    own = {key: settings.pop(key) for key in ("episodes", "max_new_tokens", "temperature", "seed") if key in settings}
+    models = small_models(PPOSettings(**{**SETTINGS, **settings}), architecture)
+    return make_trainer(models=models, **own, **settings)
+
+
+def full_logps(model: Any, experience: Experience, temperature: float = 0.7) -> torch.Tensor:
+    """(B, C) log-probs of the sampled tokens from the full logits, row by row without padding."""
+    rollout = experience.rollout
+    table = torch.zeros(rollout.completion_mask.shape)
+    for row, (prompt, length) in enumerate(
+        zip(rollout.prompt_lengths.tolist(), rollout.completion_mask.sum(1).tolist(), strict=True)
+    ):
+        ids = rollout.input_ids[row : row + 1, : prompt + length]
+        logps = (model(input_ids=ids).logits[0] / temperature).log_softmax(-1)
+        for step in range(length):
+            table[row, step] = logps[prompt + step - 1, ids[0, prompt + step]]
+    return table
+
+
+def gradients(network: nn.Module) -> list[torch.Tensor]:
+    """Of the parameters that are trained."""
+    found = []
+    for parameter in network.parameters():
+        if parameter.requires_grad:
+            assert parameter.grad is not None
+            found.append(parameter.grad.clone())
+    return found

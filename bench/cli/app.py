@@ -1,7 +1,6 @@
 """The command: Hydra config -> dataclasses -> run -> report. The only room that knows hydra and omegaconf."""
 
 import os
-import re
 import shlex
 import sys
 import traceback
@@ -9,15 +8,17 @@ import warnings
 from collections.abc import Callable
 
 import hydra
-from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from omegaconf.errors import OmegaConfBaseException
 
 from bench.cli.conf_dir import conf_dir
 from bench.cli.manual import group_pages, overview
+from bench.cli.one_line import fail, squeezed
 from bench.errors import ConfigError, ResourceError, UserError
+
+_CONFIG = "config"
 
 
 def main() -> int:
@@ -33,11 +34,11 @@ def main() -> int:
         os.environ["HYDRA_FULL_ERROR"] = "1"  # hand us the exception instead of printing it in its own words
         _application()()
     except (UserError, HydraException, OmegaConfBaseException) as error:
-        return _fail(error)
+        return fail(error, _CONFIG)
     except (ValueError, OSError) as error:
         if _comes_from_the_run(error):
             raise
-        return _fail(_refused_by_hydra(error))
+        return fail(_refused_by_hydra(error), _CONFIG)
     except KeyboardInterrupt:
         print("interrupted; the same command goes on with the first stage that is not finished", file=sys.stderr)
         return 130
@@ -45,13 +46,13 @@ def main() -> int:
 
 
 def _application() -> Callable[[], None]:
-    @hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")
+    @hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=_CONFIG)
     def application(config: DictConfig) -> None:
         # Hydra announces an exception of a job in words of its own, so what the user can mend may not leave it.
         try:
             _run(config)
         except (UserError, OmegaConfBaseException) as error:
-            sys.exit(_fail(error))
+            sys.exit(fail(error, _CONFIG))
 
     return application
 
@@ -89,49 +90,4 @@ def _refused_by_hydra(error: ValueError | OSError) -> UserError:
     """What Hydra's own ValueError (dpo=3) or OSError (the folder of a sweep) means to the user."""
     if isinstance(error, OSError):
         return ResourceError(f"cannot write {error.filename}: {error.strerror}; choose another results_dir")
-    return ConfigError(_squeezed(str(error)))
-
-
-def _fail(error: Exception) -> int:
-    """Print the error as one line and return the exit code that fits."""
-    print(f"error: {_in_one_line(error)}", file=sys.stderr)
-    return error.exit_code if isinstance(error, UserError) else ConfigError.exit_code
-
-
-def _in_one_line(error: Exception) -> str:
-    text = str(error)
-    if isinstance(error, UserError):
-        return text
-    if isinstance(error, OverrideParseException):
-        return f"cannot read {error.override!r}; write KEY=VALUE, and special characters in quotes: 'KEY=\"a=b\"'"
-    if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
-        group, _, option = error.missing_cfg_file.rpartition("/")
-        return f"{group} has no option {option!r}; choose one of {', '.join(error.options)}"
-    if isinstance(error, MissingMandatoryValue):
-        return f"{error.full_key} must be given: {error.full_key}=VALUE"
-    if match := re.search(r"Could not override '([^']+)'", text):
-        from bench.cli.bind import unknown_key
-
-        return unknown_key(match[1], _known_keys())
-    if isinstance(error, OmegaConfBaseException) and error.full_key:
-        return f"{error.full_key}: {text.splitlines()[0]}"
-    return _squeezed(text)
-
-
-def _squeezed(text: str) -> str:
-    return " ".join(text.split())
-
-
-def _known_keys() -> list[str]:
-    """Every key of the config with the groups' options that the command line names."""
-    chosen = [a for a in sys.argv[1:] if re.fullmatch(r"\w+=\w+", a) and (conf_dir() / a.partition("=")[0]).is_dir()]
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        return _leaves(compose("config", overrides=chosen))
-
-
-def _leaves(config: DictConfig, prefix: str = "") -> list[str]:
-    keys: list[str] = []
-    for name in config:
-        key, node = f"{prefix}{name}", config._get_node(str(name))
-        keys += [key, *(_leaves(node, f"{key}.") if isinstance(node, DictConfig) else [])]
-    return keys
+    return ConfigError(squeezed(str(error)))

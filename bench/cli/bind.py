@@ -5,22 +5,23 @@ import math
 import types
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from bench.data import CnnDmConfig, FilesConfig, SyntheticConfig, TldrConfig
+from bench.data import CnnDmConfig, DataConfig, FilesConfig, SyntheticConfig, TldrConfig
 from bench.errors import ConfigError
 from bench.pipeline.config import RunConfig
 
 _DATA_KINDS = {"synthetic": SyntheticConfig, "files": FilesConfig, "tldr": TldrConfig, "cnn_dm": CnnDmConfig}
+Config = TypeVar("Config")
 
 
-def bind(config: Mapping[str, Any]) -> RunConfig:
-    """The run that a plain nested mapping describes, every value checked.
+def bind(config: Mapping[str, Any], cls: type[Config] = RunConfig) -> Config:
+    """The run, or the other settings `cls`, that a plain nested mapping describes, every value checked.
 
     Raises:
         ConfigError: an unknown or missing key, a value of another type, or one out of range.
     """
-    return _bind(RunConfig, config, "")
+    return _bind(cls, config, "")
 
 
 def _bind(cls: type, values: Any, path: str) -> Any:
@@ -44,7 +45,7 @@ def unknown_key(key: str, known: list[str]) -> str:
 def _convert(hint: Any, value: Any, path: str) -> Any:
     """`value` as `hint`, refusing what only looks like it (a bool for a number, a number for a text)."""
     origin, arguments = get_origin(hint), get_args(hint)
-    if path == "data":
+    if hint == DataConfig:
         kind = value.get("kind") if isinstance(value, Mapping) else None
         if kind not in _DATA_KINDS:
             raise ConfigError(f"data.kind must be one of {', '.join(_DATA_KINDS)}, got {kind!r}")

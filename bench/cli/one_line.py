@@ -1,0 +1,57 @@
+"""What a command says where it cannot go on: one line, and the exit code that fits."""
+
+import re
+import sys
+
+from hydra import compose, initialize_config_dir
+from hydra.errors import MissingConfigException, OverrideParseException
+from omegaconf import DictConfig
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+
+from bench.cli.conf_dir import conf_dir
+from bench.errors import ConfigError, UserError
+
+
+def fail(error: Exception, config_name: str) -> int:
+    """Print the error as one line and return the exit code that fits; `config_name` knows the keys there are."""
+    print(f"error: {_in_one_line(error, config_name)}", file=sys.stderr)
+    return error.exit_code if isinstance(error, UserError) else ConfigError.exit_code
+
+
+def _in_one_line(error: Exception, config_name: str) -> str:
+    text = str(error)
+    if isinstance(error, UserError):
+        return text
+    if isinstance(error, OverrideParseException):
+        return f"cannot read {error.override!r}; write KEY=VALUE, and special characters in quotes: 'KEY=\"a=b\"'"
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
+        group, _, option = error.missing_cfg_file.rpartition("/")
+        return f"{group} has no option {option!r}; choose one of {', '.join(error.options)}"
+    if isinstance(error, MissingMandatoryValue):
+        return f"{error.full_key} must be given: {error.full_key}=VALUE"
+    if match := re.search(r"Could not override '([^']+)'", text):
+        from bench.cli.bind import unknown_key
+
+        return unknown_key(match[1], _known_keys(config_name))
+    if isinstance(error, OmegaConfBaseException) and error.full_key:
+        return f"{error.full_key}: {text.splitlines()[0]}"
+    return squeezed(text)
+
+
+def squeezed(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _known_keys(config_name: str) -> list[str]:
+    """Every key of the config with the groups' options that the command line names."""
+    chosen = [a for a in sys.argv[1:] if re.fullmatch(r"\w+=\w+", a) and (conf_dir() / a.partition("=")[0]).is_dir()]
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        return _leaves(compose(config_name, overrides=chosen))
+
+
+def _leaves(config: DictConfig, prefix: str = "") -> list[str]:
+    keys: list[str] = []
+    for name in config:
+        key, node = f"{prefix}{name}", config._get_node(str(name))
+        keys += [key, *(_leaves(node, f"{key}.") if isinstance(node, DictConfig) else [])]
+    return keys

@@ -36,19 +36,11 @@ def compare(
         DataError: an arm lacks prompts, or a prompt is there twice.
     """
     _check_prompts(prompts, {arm_a: completions_a, arm_b: completions_b})
-    shown: list[tuple[EvalPrompt, Order]] = [
-        (prompt, order)
-        for prompt in prompts
-        for order in (("ab", "ba") if orders == "both" else (drawn_order(seed, prompt.id),))
-    ]
-    items = []
-    for prompt, order in shown:
-        a, b = completions_a[prompt.id], completions_b[prompt.id]
-        first, second = (a, b) if order == "ab" else (b, a)
-        items.append(JudgeItem(prompt.id, prompt.prompt, first, second))
+    shown = questions(completions_a, completions_b, prompts, seed, orders)
+    labels = judge.judge([item for _, item in shown])
     return [
         Verdict(
-            prompt_id=prompt.id,
+            prompt_id=item.prompt_id,
             arm_a=arm_a,
             arm_b=arm_b,
             order=order,
@@ -56,8 +48,28 @@ def compare(
             judge=judge.name,
             prompt_hash=judge.prompt_hash,
         )
-        for (prompt, order), label in zip(shown, judge.judge(items), strict=True)
+        for (order, item), label in zip(shown, labels, strict=True)
     ]
+
+
+def questions(
+    completions_a: Mapping[str, str],
+    completions_b: Mapping[str, str],
+    prompts: Sequence[EvalPrompt],
+    seed: int,
+    orders: Orders = "both",
+) -> list[tuple[Order, JudgeItem]]:
+    """What `compare` asks: every prompt's two summaries in each order that is shown, "ab" shows a's first."""
+    shown: list[tuple[Order, JudgeItem]] = []
+    for prompt in prompts:
+        a, b = completions_a[prompt.id], completions_b[prompt.id]
+        items: dict[Order, JudgeItem] = {
+            "ab": JudgeItem(prompt.id, prompt.prompt, first=a, second=b),
+            "ba": JudgeItem(prompt.id, prompt.prompt, first=b, second=a),
+        }
+        drawn: Sequence[Order] = ("ab", "ba") if orders == "both" else (drawn_order(seed, prompt.id),)
+        shown += [(order, items[order]) for order in drawn]
+    return shown
 
 
 def drawn_order(seed: int, prompt_id: str) -> Order:
@@ -81,6 +93,11 @@ def resolve(verdicts: Sequence[Verdict]) -> dict[str, VerdictLabel]:
     return resolved
 
 
+def points_by_prompt(verdicts: Sequence[Verdict]) -> dict[str, float]:
+    """prompt_id -> 1, 0.5 or 0 where `arm_a` won, tied or lost; unparsed prompts are left out."""
+    return {prompt_id: POINTS[label] for prompt_id, label in resolve(verdicts).items() if label != "unparsed"}
+
+
 def win_rate(verdicts: Sequence[Verdict], seed: int, resamples: int = RESAMPLES) -> dict[str, Any]:
     """Judged estimate: the share of prompts on which `arm_a` beats `arm_b`, a tie counting half.
 
@@ -90,7 +107,7 @@ def win_rate(verdicts: Sequence[Verdict], seed: int, resamples: int = RESAMPLES)
         parsed in both orders on which the two disagree (None where there is none).
     """
     labels = list(resolve(verdicts).values())
-    points = [POINTS[label] for label in labels if label != "unparsed"]
+    points = list(points_by_prompt(verdicts).values())
     share = estimate(proportion_interval(points, seed, resamples)) if points else {"value": None, "ci95": None, "n": 0}
     return share | {
         "ties": labels.count("tie"),

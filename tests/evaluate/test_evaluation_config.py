@@ -50,7 +50,10 @@ def test_evaluation_values_out_of_range(values, message):
     ("values", "message"),
     [
         ({"names": []}, "judge.names must name at least one judge"),
-        ({"names": ["gold", "oracle"]}, "judge.names must be among gold, reward_model, got 'oracle'"),
+        (
+            {"names": ["gold", "oracle"]},
+            "judge.names must be among gold, reward_model, openai, local_llm, human, got 'oracle'",
+        ),
         ({"names": ["gold", "gold"]}, "judge.names must name each judge once"),
         ({"names": "gold"}, "judge.names must be a list of judges, got 'gold'"),
         ({"orders": "random"}, "judge.orders must be 'both' or 'one', got 'random'"),

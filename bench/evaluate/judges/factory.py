@@ -1,0 +1,84 @@
+"""The judges of a run, from its config."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench.errors import ConfigError
+from bench.evaluate.config import JudgeConfig
+from bench.evaluate.judges.asking import AskingJudge
+from bench.evaluate.judges.base import Judge, JudgeItem
+from bench.evaluate.judges.cache import VerdictCache
+from bench.evaluate.judges.gold import GoldJudge
+from bench.evaluate.judges.human import HumanJudge, read_verdicts
+from bench.evaluate.judges.local_llm import LocalLLMJudge
+from bench.evaluate.judges.openai_compatible import OpenAIJudge, api_key
+from bench.evaluate.judges.reward_model import RewardModelJudge, Score
+from bench.records import GoldReward
+
+
+def build_judges(
+    config: JudgeConfig,
+    *,
+    gold: GoldReward | None,
+    reward_score: Score | None,
+    cache_dir: Path,
+    seed: int,
+) -> list[Judge]:
+    """One judge per name in `config.names`, in that order.
+
+    Args:
+        gold: the known reward, for the judge `gold`.
+        reward_score: the scorer of an independent reward model, for the judge `reward_model`.
+        cache_dir: `<results_dir>/.cache`, shared between runs: bought answers are kept below it.
+        seed: draws the order of the pairs that people see.
+
+    Raises:
+        ConfigError: a judge lacks what it judges by.
+        ResourceError: the verdict cache cannot be opened, or a local model is not to be had.
+    """
+    return [_judge(name, config, gold, reward_score, cache_dir, seed) for name in config.names]
+
+
+def _judge(
+    name: str, config: JudgeConfig, gold: GoldReward | None, reward_score: Score | None, cache_dir: Path, seed: int
+) -> Judge:
+    if name == "gold":
+        if gold is None:
+            raise ConfigError("judge.names has gold, which needs data whose truth is known; use another judge")
+        return GoldJudge(gold)
+    if name == "reward_model":
+        if reward_score is None:
+            raise ConfigError("judge.names has reward_model, and there is none here; use another judge")
+        return RewardModelJudge(reward_score)
+    if name == "human":
+        assert config.human is not None  # JudgeConfig sees to it, here and below
+        return HumanJudge(Path(config.human.verdicts), seed)
+    cache = VerdictCache(cache_dir / "verdicts" / "answers.sqlite")
+    if name == "openai":
+        assert config.openai is not None
+        return OpenAIJudge(config.openai, cache)
+    assert config.local_llm is not None
+    return LocalLLMJudge(config.local_llm, cache, wheels=cache_dir)
+
+
+def check_judges(config: JudgeConfig) -> None:
+    """Refuse at the start of a run what would fail at its end: a key that is not set, a broken verdicts file.
+
+    Raises:
+        ConfigError, DataError: as the judges themselves.
+    """
+    if "openai" in config.names and config.openai is not None:
+        api_key(config.openai)
+    if "human" in config.names and config.human is not None and (path := Path(config.human.verdicts)).exists():
+        read_verdicts(path)
+
+
+def ask_ahead(judges: Sequence[Judge], items: Sequence[JudgeItem]) -> None:
+    """Put all questions of a run at once to the judges that want to know what they are in for.
+
+    A budget is announced, a model is batched and people are sent one file for the whole run; the verdicts are
+    remembered, and comparing costs nothing afterwards.
+    """
+    for judge in judges:
+        if isinstance(judge, (AskingJudge, HumanJudge)):
+            judge.judge(items)

@@ -11,6 +11,7 @@ from transformers import Cache, DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
 from bench.errors import ConfigError
+from bench.micro_batches import similar_lengths
 
 PREFILL_TOKENS = 4096
 """Prompts of similar length that run through the model at once, in tokens with padding."""
@@ -76,7 +77,7 @@ def prefill(
     lengths = torch.tensor([len(p) for p in prompts], device=device)
     layers: list[_Block] = []
     last = torch.empty(0)
-    for rows in _similar_lengths([len(p) for p in prompts]):
+    for rows in similar_lengths([len(p) for p in prompts], max_tokens=PREFILL_TOKENS):
         longest = len(prompts[rows[-1]])
         tokens = torch.full((len(rows), longest), pad_token_id, device=device)
         for i, row in enumerate(rows):
@@ -95,16 +96,6 @@ def prefill(
     gap = torch.arange(width, device=device) >= lengths[:, None]
     bias = torch.zeros(gap.shape, dtype=model.dtype, device=device).masked_fill(gap, torch.finfo(model.dtype).min)
     return Cache(layers=list(layers)), bias[:, None, None], last
-
-
-def _similar_lengths(lengths: Sequence[int]) -> list[list[int]]:
-    """Row numbers sorted by length, in groups of at most `PREFILL_TOKENS` padded tokens."""
-    groups: list[list[int]] = []
-    for row in sorted(range(len(lengths)), key=lengths.__getitem__):
-        if not groups or (len(groups[-1]) + 1) * lengths[row] > PREFILL_TOKENS:
-            groups.append([])
-        groups[-1].append(row)
-    return groups
 
 
 def _written(layer: object) -> tuple[Tensor, Tensor]:

@@ -37,13 +37,6 @@ def test_states_equal_those_of_the_whole_text(make_policy, architecture, monkeyp
         torch.testing.assert_close(got, whole[len(prompt) - 1 :], atol=1e-5, rtol=1e-5)
 
 
-def test_prompts_run_with_their_like(monkeypatch):
-    monkeypatch.setattr(kv_cache, "PREFILL_TOKENS", 8)
-
-    # 1 + 2 + 4 tokens: three rows padded to 4 would be 12 tokens, so the third begins a group; so does the fourth.
-    assert kv_cache._similar_lengths([9, 1, 4, 2]) == [[1, 3], [2], [0]]
-
-
 def test_sliding_windows_are_refused(make_policy):
     model = make_policy()
     model.config.layer_types = ["full_attention", "sliding_attention"]

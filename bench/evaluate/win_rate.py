@@ -68,7 +68,8 @@ def questions(
             "ba": JudgeItem(prompt.id, prompt.prompt, first=b, second=a),
         }
         drawn: Sequence[Order] = ("ab", "ba") if orders == "both" else (drawn_order(seed, prompt.id),)
-        shown += [(order, items[order]) for order in drawn]
+        for order in drawn:
+            shown.append((order, items[order]))
     return shown
 
 

@@ -10,8 +10,7 @@ run at all. What the run did not measure is not decided.
 from collections.abc import Mapping
 from typing import Any
 
-from bench.evaluate.statistics import CONTRADICTED, NOT_DECIDED, SUPPORTED, Decision, decide
-from bench.records import Interval
+from bench.evaluate.statistics import CONTRADICTED, NOT_DECIDED, SUPPORTED, Decision, decide_estimate
 
 JUDGES_BEST_FIRST = ("gold", "reward_model")
 
@@ -81,7 +80,7 @@ def _as_good(metrics: Mapping[str, Any], margin: float) -> dict[str, Any]:
         f"share of held-out prompts on which DPO beats PPO, judge {judge}, ties half, each arm at its own KL "
         f"to the SFT model (kl_ref, nats); asked to exceed {0.5 - margin:.3g}",
         _sampled(judged) | {"judge": judge, "kl_ref": kl_ref},
-        _decide(judged, 0.5 - margin),
+        decide_estimate(judged, 0.5 - margin),
     )
 
 
@@ -93,7 +92,7 @@ def _own_reward_model(metrics: Mapping[str, Any], margin: float) -> dict[str, An
         "accuracy of the implicit reward minus that of the reward model on the same held-out pairs, paired; "
         f"asked to exceed {0 - margin:.3g}",
         _sampled(difference),
-        _decide(difference, -margin),
+        decide_estimate(difference, -margin),
     )
 
 
@@ -120,13 +119,6 @@ def _decide_ratio(ratio: float | None, tolerance: float) -> Decision:
     if ratio < 1 / (1 + tolerance):
         return CONTRADICTED
     return NOT_DECIDED
-
-
-def _decide(estimate: Mapping[str, Any] | None, threshold: float) -> Decision:
-    if estimate is None or estimate["ci95"] is None:
-        return NOT_DECIDED
-    low, high = estimate["ci95"]
-    return decide(Interval(estimate["value"], low, high, estimate["n"]), threshold)
 
 
 def _measured(value: float | None) -> dict[str, Any]:

@@ -3,16 +3,20 @@ import math
 
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import optimize, stats
 from scipy.special import ndtr, ndtri
 
 from bench.errors import DataError
 from bench.evaluate.statistics import (
     bootstrap_mean,
     decide,
+    decide_estimate,
     estimate,
+    holm,
+    mcnemar_test,
     paired_difference,
     proportion_interval,
+    score_interval,
     sign_test,
 )
 from bench.records import Interval
@@ -76,18 +80,75 @@ def test_one_value_says_nothing_of_the_spread():
     assert decide(found, 0.0) == "not decided at this n"
 
 
-@pytest.mark.parametrize("wins", [0, 20])
-def test_all_won_or_all_lost_is_clopper_pearson(wins):
-    exact = stats.binomtest(wins, 20).proportion_ci(0.95, method="exact")
-    found = proportion_interval([float(wins > 0)] * 20, seed=0)
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_equal_values_at_a_bound_are_clopper_pearson(value):
+    exact = stats.binomtest(20 * int(value), 20).proportion_ci(0.95, method="exact")
+    found = bootstrap_mean([value] * 20, seed=0, bounds=(0, 1))
     assert (found.low, found.high) == (pytest.approx(exact.low), pytest.approx(exact.high))
 
 
+@pytest.mark.parametrize("wins", [0, 1, 13, 20])
+def test_wins_without_ties_have_wilsons_interval(wins):
+    wilson = stats.binomtest(wins, 20).proportion_ci(0.95, method="wilson")
+    found = proportion_interval([1.0] * wins + [0.0] * (20 - wins), seed=0)
+    assert (found.value, found.n) == (wins / 20, 20)
+    assert (found.low, found.high) == (pytest.approx(wilson.low), pytest.approx(wilson.high))
+
+
+@pytest.mark.parametrize(("wins", "losses", "ties"), [(9, 4, 7), (12, 0, 8), (0, 3, 17), (1, 1, 30)])
+def test_interval_with_ties_holds_the_differences_that_a_score_test_accepts(wins, losses, ties):
+    """The variance under the hypothesis from a numeric maximum of the likelihood of (wins, losses, ties)."""
+    n = wins + losses + ties
+
+    def score(difference):
+        least, most = max(0.0, -difference), (1 - difference) / 2  # shares of losses that leave room for the rest
+
+        def deviance(lost):
+            return -sum(
+                count * math.log(max(share, 1e-300))
+                for count, share in ((wins, lost + difference), (losses, lost), (ties, 1 - 2 * lost - difference))
+                if count
+            )
+
+        lost = optimize.minimize_scalar(deviance, bounds=(least, most), method="bounded", options={"xatol": 1e-12}).x
+        return ((wins - losses) / n - difference) / math.sqrt((2 * lost + difference - difference**2) / n)
+
+    found = proportion_interval([1.0] * wins + [0.5] * ties + [0.0] * losses, seed=0)
+
+    assert found.value == pytest.approx((wins + ties / 2) / n)
+    assert score(2 * found.low - 1) == pytest.approx(1.96, abs=1e-3)
+    assert score(2 * found.high - 1) == pytest.approx(-1.96, abs=1e-3)
+
+
 def test_all_tied_is_not_certain_either():
-    # At most a share u of the prompts is not a tie, and all of that share may be won, or lost.
-    u = stats.binomtest(0, 20).proportion_ci(0.95, method="exact").high
+    # One discordant share q, all of it won: z^2 = n q^2 / (q - q^2), so q = z^2 / (n + z^2).
+    q = 1.959964**2 / (20 + 1.959964**2)
     found = proportion_interval([0.5] * 20, seed=0)
-    assert (found.low, found.high) == (pytest.approx(0.5 - u / 2), pytest.approx(0.5 + u / 2))
+    assert (found.low, found.high) == (pytest.approx(0.5 - q / 2), pytest.approx(0.5 + q / 2))
+
+
+def exact_coverage(n, win, tie):
+    """Chance that the interval of n prompts holds the true win rate, summed over all outcomes."""
+    wins, losses = (grid.ravel() for grid in np.mgrid[: n + 1, : n + 1])
+    possible = wins + losses <= n if tie else wins + losses == n
+    wins, losses = wins[possible], losses[possible]
+    outcomes = np.stack([wins, losses, n - wins - losses], axis=-1)
+    low, high = score_interval(wins, losses, n)
+    covered = (low - 1e-9 <= win + tie / 2) & (win + tie / 2 <= high + 1e-9)
+    return stats.multinomial.pmf(outcomes, n, [win, 1 - win - tie, tie])[covered].sum()
+
+
+@pytest.mark.parametrize("tie", [0.0, 0.2, 0.5])
+@pytest.mark.parametrize("rate", [0.5, 0.6, 0.75, 0.9, 0.95])
+@pytest.mark.parametrize(("n", "tolerance"), [(32, 0.03), (128, 0.015), (256, 0.015)])
+def test_shares_cover_at_95_percent_by_enumeration(n, tolerance, rate, tie):
+    tie = min(tie, 2 * (1 - rate) * 0.9)  # a rate near 1 leaves little room for ties
+    assert exact_coverage(n, rate - tie / 2, tie) == pytest.approx(0.95, abs=tolerance)
+
+
+def test_shares_in_between_are_bootstrapped():
+    f1 = [0.1, 0.4, 0.35, 0.8, 0.25, 0.0, 1.0]
+    assert proportion_interval(f1, seed=0) == bootstrap_mean(f1, seed=0)
 
 
 @pytest.mark.parametrize(
@@ -129,6 +190,26 @@ def test_sign_test_adds_up_both_tails():
     assert sign_test(8, 2) == pytest.approx(expected)
     assert sign_test(2, 8) == pytest.approx(expected)
     assert sign_test(0, 0) == 1.0
+
+
+def test_mcnemar_is_a_fair_coin_on_the_discordant_prompts():
+    # 7 of 8 or more, twice: (C(8,7) + C(8,8)) / 2^8
+    assert mcnemar_test(7, 1) == mcnemar_test(1, 7) == pytest.approx(2 * 9 / 256)
+    assert mcnemar_test(0, 0) == 1.0
+
+
+def test_holm_steps_down_and_never_falls():
+    # In order 0.01, 0.02, 0.025, 0.6: times 4, 3, 2, 1 gives 0.04, 0.06, 0.05, 0.6, and no value below one before it.
+    adjusted = holm({"c": 0.025, "a": 0.01, "d": 0.6, "b": 0.02})
+    assert adjusted == {name: pytest.approx(p) for name, p in {"c": 0.06, "a": 0.04, "d": 0.6, "b": 0.06}.items()}
+    assert holm({"x": 0.7, "y": 0.8}) == {"x": pytest.approx(1.0), "y": pytest.approx(1.0)}  # no probability above 1
+    assert holm({}) == {}
+
+
+def test_an_estimate_without_an_interval_decides_nothing():
+    assert decide_estimate({"value": 0.9, "ci95": [0.8, 0.95], "n": 9}, 0.5) == "supported"
+    assert decide_estimate({"value": 0.9, "ci95": None, "n": 1}, 0.5) == "not decided at this n"
+    assert decide_estimate(None, 0.5) == "not decided at this n"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,137 @@
+"""Verdicts of a whole run in, its comparisons out: each arm against the reference summaries, and every pair of arms.
+
+Everything is per judge, and one family of tests is all pairs of arms under one judge.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from bench.evaluate.bradley_terry import bradley_terry
+from bench.evaluate.length_control import length_controlled_win_rate, win_rate_by_length
+from bench.evaluate.power import prompts_to_decide
+from bench.evaluate.statistics import (
+    NOT_DECIDED,
+    RESAMPLES,
+    decide_estimate,
+    estimate,
+    holm,
+    mcnemar_test,
+    paired_difference,
+)
+from bench.evaluate.win_rate import head_to_head, points_by_prompt, win_rate
+from bench.records import Verdict
+
+Duel = tuple[str, str]
+"""(arm, opponent)."""
+ByJudge = Mapping[str, Sequence[Verdict]]
+Lengths = Mapping[str, Mapping[str, float]]
+"""arm -> prompt_id -> tokens."""
+
+
+def against_reference(duel: Duel, judged: ByJudge, lengths: Lengths, seed: int, resamples: int) -> dict[str, Any]:
+    """An arm's `win_rate`, `win_rate_length_controlled` and `win_rate_by_length`, each by judge."""
+    return {
+        "win_rate": {judge: win_rate(verdicts, seed, resamples) for judge, verdicts in judged.items()},
+        "win_rate_length_controlled": {
+            judge: _length_controlled(duel, verdicts, lengths) for judge, verdicts in judged.items()
+        },
+        "win_rate_by_length": {judge: _by_length(duel, verdicts, lengths, seed) for judge, verdicts in judged.items()},
+    }
+
+
+def head_to_heads(
+    duels: Mapping[Duel, ByJudge],
+    references: Mapping[str, ByJudge],
+    lengths: Lengths,
+    seed: int,
+    resamples: int = RESAMPLES,
+) -> dict[str, dict[str, Any]]:
+    """ "<a>_vs_<b>" -> what a judge says of the two side by side, and of each against the reference summaries.
+
+    Beside `head_to_head`'s win_rate and p_value, by judge: "p_holm" (p_value adjusted over all pairs),
+    "first_is_better" (is the win rate above 0.5), "prompts_needed", "win_rate_length_controlled", and "mcnemar"
+    (`paired_wins` with its own "p_holm").
+
+    Args:
+        duels: verdicts of each pair of arms.
+        references: arm -> its verdicts against the reference summaries, on the same prompts.
+    """
+    result = {}
+    for (a, b), judged in duels.items():
+        entry = head_to_head(judged, seed, resamples)
+        entry["first_is_better"] = {judge: decide_estimate(rate, 0.5) for judge, rate in entry["win_rate"].items()}
+        entry["prompts_needed"] = {judge: _prompts_needed(rate) for judge, rate in entry["win_rate"].items()}
+        entry["win_rate_length_controlled"] = {
+            judge: _length_controlled((a, b), verdicts, lengths) for judge, verdicts in judged.items()
+        }
+        entry["mcnemar"] = {
+            judge: paired_wins(references[a][judge], references[b][judge], seed, resamples) for judge in judged
+        }
+        result[f"{a}_vs_{b}"] = entry
+    for judge in _judges(duels):
+        adjusted = holm({pair: entry["p_value"][judge] for pair, entry in result.items()})
+        mcnemar = holm({pair: entry["mcnemar"][judge]["p_value"] for pair, entry in result.items()})
+        for pair, entry in result.items():
+            entry.setdefault("p_holm", {})[judge] = adjusted[pair]
+            entry["mcnemar"][judge]["p_holm"] = mcnemar[pair]
+    return result
+
+
+def paired_wins(a: Sequence[Verdict], b: Sequence[Verdict], seed: int, resamples: int = RESAMPLES) -> dict[str, Any]:
+    """Two arms' wins against the reference summaries on the prompts where both verdicts were parsed.
+
+    Returns:
+        "both", "only_a", "only_b", "neither": prompts on which both, one or none of the arms beats the reference
+        summary (a tie is no win); "p_value": McNemar's exact test of the middle two; "difference": estimate of a's
+        win rate minus b's, ties half (value and ci95 None where no prompt has both verdicts).
+    """
+    points_a, points_b = points_by_prompt(a), points_by_prompt(b)
+    shared = [prompt_id for prompt_id in points_a if prompt_id in points_b]
+    pairs = [(points_a[prompt_id], points_b[prompt_id]) for prompt_id in shared]
+    wins = [(x == 1, y == 1) for x, y in pairs]
+    only_a, only_b = wins.count((True, False)), wins.count((False, True))
+    return {
+        "both": wins.count((True, True)),
+        "only_a": only_a,
+        "only_b": only_b,
+        "neither": wins.count((False, False)),
+        "p_value": mcnemar_test(only_a, only_b),
+        "difference": estimate(
+            paired_difference([x for x, _ in pairs], [y for _, y in pairs], seed, resamples, bounds=(-1, 1))
+        )
+        if pairs
+        else {"value": None, "ci95": None, "n": 0},
+    }
+
+
+def strengths(duels: Mapping[Duel, ByJudge], reference: str, seed: int, resamples: int = RESAMPLES) -> dict[str, Any]:
+    """judge -> Bradley-Terry strengths of all arms, from every duel; judges with nothing parsed are left out."""
+    result = {}
+    for judge in _judges(duels):
+        points = {duel: points_by_prompt(judged[judge]) for duel, judged in duels.items()}
+        if any(points.values()):
+            result[judge] = bradley_terry(points, reference, seed, resamples)
+    return result
+
+
+def _prompts_needed(rate: Mapping[str, Any]) -> int | None:
+    """Prompts that would decide a win rate like this one; None where these have decided, or where it is 0.5."""
+    if decide_estimate(rate, 0.5) != NOT_DECIDED or rate["value"] is None:
+        return None
+    return prompts_to_decide(rate["value"], rate["ties"] / rate["n"])
+
+
+def _judges(duels: Mapping[Duel, ByJudge]) -> list[str]:
+    return list(dict.fromkeys(judge for judged in duels.values() for judge in judged))
+
+
+def _length_controlled(duel: Duel, verdicts: Sequence[Verdict], lengths: Lengths) -> dict[str, Any]:
+    points = points_by_prompt(verdicts)
+    arm, opponent = (lengths[name] for name in duel)
+    return length_controlled_win_rate(list(points.values()), [arm[p] - opponent[p] for p in points])
+
+
+def _by_length(duel: Duel, verdicts: Sequence[Verdict], lengths: Lengths, seed: int) -> list[dict[str, Any]]:
+    points = points_by_prompt(verdicts)
+    arm, opponent = ([lengths[name][p] for p in points] for name in duel)
+    return win_rate_by_length(list(points.values()), arm, opponent, seed)

@@ -1,0 +1,112 @@
+"""Ways in which a completion can be no summary at all, found in its text alone.
+
+ROUGE can rise by copying and a reward can rise on loops; these shares tell. A word is a run of letters and
+digits, in lower case. The thresholds are this project's; the quantities under them are the field's.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+from typing import Any
+
+from bench.data.prompts import split_prompt
+from bench.evaluate.rules import TITLE
+from bench.evaluate.statistics import estimate, proportion_interval
+
+COPIED_SHARE = 0.8
+"""Of the completion's words, in one verbatim run. (Fragments shared with the source: Grusky et al. 2018, Newsroom.)"""
+COPIED_TITLE_WORDS, COPIED_POST_WORDS = 3, 5
+"""Shorter runs are shared by chance; a title is short."""
+REPEATED_SHARE = 0.2
+"""Of its 4-grams, seen before in it: seq-rep-4, near 0 in human text (Welleck et al. 2020)."""
+WORD = re.compile(r"\w+")
+LABEL = re.compile(r"^[^\s:]+:", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """A completion behind its prompt; `finished` is None for a human summary, which no model had to end."""
+
+    prompt: str
+    completion: str
+    finished: bool | None = None
+
+
+def is_empty(row: Sampled) -> bool:
+    """No words."""
+    return not words(row.completion)
+
+
+def copies_title(row: Sampled) -> bool | None:
+    """A verbatim run from the title makes up most of the completion; None where the prompt has no title."""
+    title = TITLE.search(row.prompt)
+    return None if title is None else _copies(row.completion, title[1], COPIED_TITLE_WORDS)
+
+
+def copies_post(row: Sampled) -> bool:
+    """A verbatim run from the post makes up most of the completion, as a sentence lifted whole does."""
+    return _copies(row.completion, split_prompt(row.prompt).post, COPIED_POST_WORDS)
+
+
+def repeats_itself(row: Sampled) -> bool:
+    """Many 4-grams of the completion are there before."""
+    return repeated_share(words(row.completion)) >= REPEATED_SHARE
+
+
+def echoes_prompt(row: Sampled) -> bool:
+    """A label of the prompt's format ("POST:", "TL;DR:") comes back: the model goes on writing prompts."""
+    parts = split_prompt(row.prompt)
+    return any(label in row.completion for label in LABEL.findall(parts.head + parts.tail))
+
+
+def has_no_eos(row: Sampled) -> bool | None:
+    """The token limit cut it off."""
+    return None if row.finished is None else not row.finished
+
+
+DETECTORS: dict[str, Callable[[Sampled], bool | None]] = {
+    "empty": is_empty,
+    "title_copy": copies_title,
+    "post_copy": copies_post,
+    "repetition": repeats_itself,
+    "prompt_echo": echoes_prompt,
+    "no_eos": has_no_eos,
+}
+
+
+def degeneration(rows: Sequence[Sampled], seed: int) -> dict[str, dict[str, Any]]:
+    """Detector -> estimate of the share of completions that it finds, and "any" of them.
+
+    Rows that a detector does not apply to leave its n; with none left its value is None.
+    """
+    table = [{name: detect(row) for name, detect in DETECTORS.items()} for row in rows]
+    found = {name: [hit for row in table if (hit := row[name]) is not None] for name in DETECTORS}
+    found["any"] = [any(row.values()) for row in table]
+    return {
+        name: estimate(proportion_interval([float(hit) for hit in hits], seed))
+        if hits
+        else {"value": None, "ci95": None, "n": 0}
+        for name, hits in found.items()
+    }
+
+
+def words(text: str) -> list[str]:
+    return WORD.findall(text.lower())
+
+
+def longest_shared_run(a: Sequence[str], b: Sequence[str]) -> int:
+    """Length of the longest run of words that stands in both, verbatim."""
+    return SequenceMatcher(None, a, b, autojunk=False).find_longest_match().size
+
+
+def repeated_share(tokens: Sequence[str], n: int = 4) -> float:
+    """1 - distinct / all n-grams, in [0, 1); 0 for a text too short to have any."""
+    grams = [tuple(tokens[i : i + n]) for i in range(len(tokens) - n + 1)]
+    return 1 - len(set(grams)) / len(grams) if grams else 0.0
+
+
+def _copies(completion: str, source: str, at_least: int) -> bool:
+    own = words(completion)
+    run = longest_shared_run(own, words(source))
+    return run >= at_least and run >= COPIED_SHARE * len(own)

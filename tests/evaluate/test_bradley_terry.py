@@ -1,0 +1,90 @@
+import itertools
+import math
+
+import choix
+import numpy as np
+import pytest
+
+from bench.errors import DataError
+from bench.evaluate.bradley_terry import bradley_terry
+
+
+def duel(wins, ties, losses):
+    points = [1.0] * wins + [0.5] * ties + [0.0] * losses
+    return {f"p{i}": point for i, point in enumerate(points)}
+
+
+def test_two_arms_have_the_log_odds_of_their_wins():
+    found = bradley_terry({("dpo", "reference"): duel(60, 10, 30)}, "reference", seed=0, resamples=100)
+    assert found["reference"] == {"value": 0.0, "ci95": [0.0, 0.0], "n": 100}
+    assert found["dpo"]["value"] == pytest.approx(math.log((60 + 5 + 0.5) / (30 + 5 + 0.5)), abs=1e-6)
+
+
+def test_consistent_odds_multiply():
+    # Odds of 3 against the reference and 1/2 against ppo go with odds of 6 for ppo (but for rounding and half wins).
+    strong = {"dpo": math.log(3), "ppo": math.log(6), "reference": 0.0}
+    duels = {}
+    for a, b in itertools.combinations(sorted(strong), 2):
+        wins = round(4200 / (1 + math.exp(strong[b] - strong[a])))
+        duels[a, b] = duel(wins, 0, 4200 - wins)
+    found = bradley_terry(duels, "reference", seed=0, resamples=20)
+    assert {arm: strength["value"] for arm, strength in found.items()} == pytest.approx(strong, abs=0.003)
+
+
+def test_it_is_the_maximum_of_the_likelihood():
+    """Against choix's general optimiser, fed one row per half win and the prior's half wins both ways."""
+    duels = {("a", "b"): duel(5, 3, 2), ("a", "c"): duel(8, 0, 2), ("b", "c"): duel(1, 4, 5)}
+    rows = []
+    for (first, second), points in duels.items():
+        i, j = "abc".index(first), "abc".index(second)
+        rows += [(i, j)] * int(2 * sum(points.values())) + [(j, i)] * int(2 * sum(1 - p for p in points.values()))
+        rows += [(i, j), (j, i)]
+    expected = choix.opt_pairwise(3, rows, alpha=0, tol=1e-12)
+    found = bradley_terry(duels, "c", seed=0, resamples=100)
+    assert [found[arm]["value"] for arm in "abc"] == pytest.approx(expected - expected[2], abs=1e-4)
+
+
+def test_an_arm_that_never_won_has_a_finite_strength():
+    duels = {
+        ("base", "sft"): duel(0, 0, 50),
+        ("base", "reference"): duel(0, 0, 50),
+        ("sft", "reference"): duel(25, 0, 25),
+    }
+    found = bradley_terry(duels, "reference", seed=0, resamples=100)
+    # Half a win of 51 against each of two equal arms: odds 1 in 101.
+    assert found["base"]["value"] == pytest.approx(math.log(0.5 / 50.5), abs=1e-5)
+    assert found["sft"]["value"] == pytest.approx(0, abs=1e-6)
+
+
+def test_prompts_are_resampled_with_all_their_verdicts():
+    """Arms that win and lose on the same prompts: their strengths move together, and against each other not at all."""
+    same = duel(20, 0, 20)
+    even = {prompt_id: 0.5 for prompt_id in same}
+    duels = {("x", "reference"): same, ("y", "reference"): same, ("x", "y"): even}
+    found = bradley_terry(duels, "reference", seed=0, resamples=400)
+    assert found["x"]["ci95"] == pytest.approx(found["y"]["ci95"], abs=1e-6)
+    low, high = found["x"]["ci95"]
+    # By itself a log-odds of 20:20 has a standard error of sqrt(4 / 40); y repeats what x says and adds nothing.
+    assert (high - low) / 2 == pytest.approx(1.96 * math.sqrt(4 / 40), rel=0.2)
+
+
+def test_a_missing_verdict_leaves_its_pair_alone():
+    full = {("a", "c"): duel(6, 0, 4), ("b", "c"): duel(3, 0, 7), ("a", "b"): duel(7, 0, 3)}
+    more = {pair: dict(points) for pair, points in full.items()}
+    more["a", "c"]["p10"] = 1.0
+    values = [bradley_terry(duels, "c", seed=0, resamples=100)["a"] for duels in (full, more)]
+    assert [value["n"] for value in values] == [10, 11]
+    assert values[1]["value"] > values[0]["value"]
+
+
+def test_interval_is_a_function_of_the_seed():
+    duels = {("a", "c"): duel(6, 0, 4), ("b", "c"): duel(3, 0, 7), ("a", "b"): duel(7, 0, 3)}
+    first, again, other = (bradley_terry(duels, "c", seed=seed, resamples=100) for seed in (0, 0, 1))
+    assert first == again != other
+    assert np.isfinite([end for strength in first.values() for end in strength["ci95"]]).all()
+
+
+@pytest.mark.parametrize("points", [{}, {("a", "b"): duel(1, 0, 1)}, {("a", "reference"): {}}])
+def test_nothing_to_measure_strength_against(points):
+    with pytest.raises(DataError, match="need verdicts against 'reference'"):
+        bradley_terry(points, "reference", seed=0)

@@ -1,0 +1,97 @@
+"""bf16 weights over fp32 masters."""
+
+import copy
+
+import torch
+from torch import nn
+from torch.optim import SGD, AdamW
+from torch.optim.lr_scheduler import LambdaLR
+
+from bench.train.master_weights import MasterWeights
+
+
+def network(dtype=torch.bfloat16) -> nn.Linear:
+    layer = nn.Linear(8, 4)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator).bfloat16())  # the same in both types
+    return layer.to(dtype)
+
+
+def adamw(parameters) -> AdamW:
+    return AdamW(parameters, lr=1e-2, eps=1e-5, weight_decay=0.1)
+
+
+def gradients(step: int, dtype) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(step)
+    return [torch.randn(shape, generator=generator).bfloat16().to(dtype) for shape in ((4, 8), (4,))]
+
+
+def take(layer: nn.Module, optimizer, steps, scheduler=None) -> None:
+    for step in steps:
+        for parameter, gradient in zip(
+            layer.parameters(), gradients(step, next(layer.parameters()).dtype), strict=True
+        ):
+            parameter.grad = gradient
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        if scheduler is not None:
+            scheduler.step()
+
+
+def test_masters_go_the_way_of_fp32_weights_and_the_weights_are_their_rounding():
+    low, full = network(), network(torch.float32)
+    optimizer, plain = MasterWeights(low.parameters(), adamw), adamw(full.parameters())
+    schedule = [LambdaLR(o, lambda step: 1 / (1 + step)) for o in (optimizer, plain)]
+
+    take(low, optimizer, range(5), schedule[0])
+    take(full, plain, range(5), schedule[1])
+
+    for master, weight, expected in zip(optimizer.masters, low.parameters(), full.parameters(), strict=True):
+        assert torch.equal(master, expected)
+        assert weight.dtype == torch.bfloat16 and torch.equal(weight, expected.bfloat16())
+
+
+def test_steps_below_bf16s_resolution_add_up():
+    """1 + 2^-10 rounds to 1 in bf16 (8 bits): plain bf16 weights would stand still."""
+    weight = nn.Parameter(torch.ones(1, dtype=torch.bfloat16))
+    optimizer = MasterWeights([weight], lambda p: SGD(p, lr=2.0**-10))
+    for _ in range(16):
+        weight.grad = -torch.ones_like(weight)
+        optimizer.step()
+
+    assert optimizer.masters[0].item() == 1 + 16 / 1024 == weight.item()
+    weight.grad = -torch.ones_like(weight)
+    optimizer.step()
+    assert weight.item() == 1 + 16 / 1024  # the 17th is kept in the master alone
+    optimizer.restore()
+    assert weight.dtype == torch.float32 and weight.item() == 1 + 17 / 1024
+
+
+def test_saved_and_loaded_goes_on_as_if_nothing_had_been(tmp_path):
+    whole = network()
+    optimizer = MasterWeights(whole.parameters(), adamw)
+    take(whole, optimizer, range(4))
+
+    first = network()
+    before = MasterWeights(first.parameters(), adamw)
+    take(first, before, range(2))
+    torch.save(before.state_dict(), tmp_path / "optimizer.pt")
+    second = copy.deepcopy(first)
+    after = MasterWeights(second.parameters(), adamw)
+    after.load_state_dict(torch.load(tmp_path / "optimizer.pt", weights_only=True))
+    take(second, after, range(2, 4))
+
+    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), second.parameters(), strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(optimizer.masters, after.masters, strict=True))
+
+
+def test_a_parameter_without_gradient_stays():
+    layer = network()
+    optimizer = MasterWeights(layer.parameters(), adamw)
+    before = [p.clone() for p in layer.parameters()]
+    layer.weight.grad = torch.ones_like(layer.weight)
+    optimizer.step()
+
+    assert not torch.equal(layer.weight, before[0]) and torch.equal(layer.bias, before[1])

@@ -14,10 +14,10 @@ FLOORS = {
     "ops": 1, "special_tokens": 1, "losses": 1, "kv_cache": 1, "micro_batches": 1,
     "data": 2, "models": 2, "generation": 2,
     "train": 3, "evaluate": 3,
-    "pipeline": 4,
+    "pipeline": 4, "audit": 4,
     "report": 5,
     "cli": 6,
-    "__main__": 7,
+    "__main__": 7, "judge_audit": 7,
 }  # fmt: skip
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
@@ -82,7 +82,7 @@ def test_no_code_is_run_from_data(path: Path):
     assert not [node for node in loads if isinstance(node.value, ast.Name) and node.value.id == "torch"]
 
 
-@pytest.mark.parametrize("module", ["bench.report", "bench.report.__main__", "bench.cli.app"])
+@pytest.mark.parametrize("module", ["bench.report", "bench.report.__main__", "bench.cli.app", "bench.cli.audit"])
 def test_imports_without_torch(module: str):
     """A report needs no model, and --help should not wait for one."""
     code = f"import sys, {module}; sys.exit('torch' in sys.modules)"

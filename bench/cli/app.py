@@ -34,11 +34,11 @@ def main() -> int:
         os.environ["HYDRA_FULL_ERROR"] = "1"  # hand us the exception instead of printing it in its own words
         _application()()
     except (UserError, HydraException, OmegaConfBaseException) as error:
-        return fail(error, _CONFIG)
+        return fail(error, _CONFIG, sys.argv[1:])
     except (ValueError, OSError) as error:
         if _comes_from_the_run(error):
             raise
-        return fail(_refused_by_hydra(error), _CONFIG)
+        return fail(_refused_by_hydra(error), _CONFIG, sys.argv[1:])
     except KeyboardInterrupt:
         print("interrupted; the same command goes on with the first stage that is not finished", file=sys.stderr)
         return 130
@@ -52,7 +52,7 @@ def _application() -> Callable[[], None]:
         try:
             _run(config)
         except (UserError, OmegaConfBaseException) as error:
-            sys.exit(fail(error, _CONFIG))
+            sys.exit(fail(error, _CONFIG, sys.argv[1:]))
 
     return application
 

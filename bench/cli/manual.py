@@ -33,7 +33,7 @@ def overview(conf: Path) -> str:
     for group in sorted(path for path in conf.iterdir() if path.is_dir()):
         lines.append(f"  {group.name}")
         for option in sorted(group.glob("*.yaml")):
-            lines.append(f"    {option.stem:<22} {_first_comment(option)}")
+            lines.append(f"    {option.stem:<22} {first_comment(option)}")
     return "\n".join(lines)
 
 
@@ -53,7 +53,7 @@ def group_pages(conf: Path, groups: list[str]) -> str:
     return "\n".join(pages)
 
 
-def _first_comment(path: Path) -> str:
+def first_comment(path: Path) -> str:
     for line in path.read_text(encoding="utf-8").splitlines():
         if line.startswith("#") and "@package" not in line:
             return line.lstrip("# ")

@@ -2,6 +2,7 @@
 
 import re
 import sys
+from collections.abc import Sequence
 
 from hydra import compose, initialize_config_dir
 from hydra.errors import MissingConfigException, OverrideParseException
@@ -12,13 +13,17 @@ from bench.cli.conf_dir import conf_dir
 from bench.errors import ConfigError, UserError
 
 
-def fail(error: Exception, config_name: str) -> int:
-    """Print the error as one line and return the exit code that fits; `config_name` knows the keys there are."""
-    print(f"error: {_in_one_line(error, config_name)}", file=sys.stderr)
+def fail(error: Exception, config_name: str, overrides: Sequence[str]) -> int:
+    """Print the error as one line and return the exit code that fits.
+
+    Args:
+        config_name, overrides: what was to be composed; they tell which keys there are.
+    """
+    print(f"error: {_in_one_line(error, config_name, overrides)}", file=sys.stderr)
     return error.exit_code if isinstance(error, UserError) else ConfigError.exit_code
 
 
-def _in_one_line(error: Exception, config_name: str) -> str:
+def _in_one_line(error: Exception, config_name: str, overrides: Sequence[str]) -> str:
     text = str(error)
     if isinstance(error, UserError):
         return text
@@ -32,7 +37,7 @@ def _in_one_line(error: Exception, config_name: str) -> str:
     if match := re.search(r"Could not override '([^']+)'", text):
         from bench.cli.bind import unknown_key
 
-        return unknown_key(match[1], _known_keys(config_name))
+        return unknown_key(match[1], _known_keys(config_name, overrides))
     if isinstance(error, OmegaConfBaseException) and error.full_key:
         return f"{error.full_key}: {text.splitlines()[0]}"
     return squeezed(text)
@@ -42,16 +47,17 @@ def squeezed(text: str) -> str:
     return " ".join(text.split())
 
 
-def _known_keys(config_name: str) -> list[str]:
-    """Every key of the config with the groups' options that the command line names."""
-    chosen = [a for a in sys.argv[1:] if re.fullmatch(r"\w+=\w+", a) and (conf_dir() / a.partition("=")[0]).is_dir()]
+def _known_keys(config_name: str, overrides: Sequence[str]) -> list[str]:
+    """Every key of the config with the groups' options that the overrides name."""
+    chosen = [a for a in overrides if re.fullmatch(r"\w+=\w+", a) and (conf_dir() / a.partition("=")[0]).is_dir()]
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        return _leaves(compose(config_name, overrides=chosen))
+        return leaves(compose(config_name, overrides=chosen))
 
 
-def _leaves(config: DictConfig, prefix: str = "") -> list[str]:
+def leaves(config: DictConfig, prefix: str = "") -> list[str]:
+    """Dotted names of all keys, those of groups included."""
     keys: list[str] = []
     for name in config:
         key, node = f"{prefix}{name}", config._get_node(str(name))
-        keys += [key, *(_leaves(node, f"{key}.") if isinstance(node, DictConfig) else [])]
+        keys += [key, *(leaves(node, f"{key}.") if isinstance(node, DictConfig) else [])]
     return keys

@@ -1,0 +1,137 @@
+"""Labelled pairs and verdicts in, the numbers of audit.json out."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from bench.audit.judges import length
+from bench.audit.pairs import Annotation, Confidence, LabelledPair
+from bench.errors import DataError
+from bench.evaluate import agreement
+from bench.evaluate.agreement import LENGTH_BINS, Shown, length_bin
+from bench.evaluate.win_rate import resolve, win_rate
+from bench.records import Verdict, VerdictLabel
+
+MOST_CONFIDENCES = 10
+"""Distinct confidences that get a line each; more of them are put into quarters."""
+
+Bins = dict[str, list[LabelledPair]]
+
+
+class Audit:
+    """The pairs of one audit, and how their intervals are drawn."""
+
+    def __init__(self, pairs: Sequence[LabelledPair], seed: int, resamples: int) -> None:
+        self.pairs, self.seed, self.resamples = pairs, seed, resamples
+        self.bins = {"by_length_difference": _by_length(pairs), "by_confidence": _by_confidence(pairs)}
+        self.several = [pair for pair in pairs if len(pair.annotations) > 1]
+
+    def labels(self) -> dict[str, Any]:
+        """What the labels are worth: how many, how far they lean, how far annotators agree."""
+        pairs = self.pairs
+        numbers: dict[str, Any] = {
+            "pairs": len(pairs),
+            "labels": sum(len(pair.labels) for pair in pairs),
+            "ties": sum(pair.labels.count("tie") for pair in pairs),
+            "position_bias": agreement.position_bias(
+                [[annotation.shown for annotation in pair.annotations] for pair in pairs], self.seed, self.resamples
+            ),
+            "length_bias": self._length_bias(pairs, [pair.labels for pair in pairs]),
+            "human_agreement": None,
+        }
+        if self.several:
+            labels = [pair.labels for pair in self.several]
+            numbers["human_agreement"] = {
+                "pairwise": agreement.pairwise_agreement(labels, self.seed, self.resamples),
+                "krippendorff_alpha": agreement.krippendorff_alpha(labels, self.seed, self.resamples),
+            }
+        return numbers | self._binned(
+            lambda pairs: {"length_bias": self._length_bias(pairs, [pair.labels for pair in pairs])}
+        )
+
+    def judge(self, verdicts: Sequence[Verdict]) -> dict[str, Any]:
+        """How far a judge agrees with the labels, and how far it leans itself.
+
+        `n` counts the pairs; a pair shown in both orders has one verdict, a tie where the two disagree, for the
+        agreement, and two for the biases.
+        """
+        resolved = resolve(verdicts)
+        raw: dict[str, list[Shown]] = {pair.id: [] for pair in self.pairs}
+        for verdict in verdicts:
+            raw[verdict.prompt_id].append(Shown(verdict.verdict, verdict.order))
+
+        def agreed(pairs: Sequence[LabelledPair]) -> dict[str, Any]:
+            said: list[VerdictLabel] = [resolved[pair.id] for pair in pairs]
+            labels = [pair.labels for pair in pairs]
+            return {
+                "accuracy": agreement.accuracy(said, labels, self.seed, self.resamples),
+                "kappa": agreement.kappa(said, labels, self.seed, self.resamples),
+            }
+
+        def leaning(pairs: Sequence[LabelledPair]) -> dict[str, Any]:
+            return {"length_bias": self._length_bias(pairs, [[v.verdict for v in raw[pair.id]] for pair in pairs])}
+
+        counts = win_rate(verdicts, self.seed, self.resamples)
+        numbers = {
+            "n": len(resolved),
+            **{name: counts[name] for name in ("ties", "unparsed", "flip_rate")},
+            **agreed(self.pairs),
+            "position_bias": agreement.position_bias(list(raw.values()), self.seed, self.resamples),
+            **leaning(self.pairs),
+            "human_agreement": agreed(self.several) if self.several else None,
+        }
+        return numbers | self._binned(lambda pairs: {**agreed(pairs), **leaning(pairs)})
+
+    def _binned(self, measure: Callable[[list[LabelledPair]], dict[str, Any]]) -> dict[str, Any]:
+        return {
+            name: [{"bin": label, "pairs": len(pairs), **measure(pairs)} for label, pairs in bins.items()]
+            for name, bins in self.bins.items()
+        }
+
+    def _length_bias(self, pairs: Sequence[LabelledPair], verdicts: Sequence[Sequence[VerdictLabel]]) -> dict[str, Any]:
+        lengths = [(length(pair.a), length(pair.b)) for pair in pairs]
+        return agreement.length_bias(verdicts, lengths, self.seed, self.resamples)
+
+
+def _by_length(pairs: Iterable[LabelledPair]) -> Bins:
+    bins: Bins = {name: [] for name in LENGTH_BINS}
+    for pair in pairs:
+        bins[length_bin(length(pair.a), length(pair.b))].append(pair)
+    return {name: found for name, found in bins.items() if found}
+
+
+def _by_confidence(pairs: Sequence[LabelledPair]) -> Bins:
+    """Per confidence the pairs with the labels given at it; empty where no confidence was recorded.
+
+    Raises:
+        DataError: more than ten different words, which cannot be put in order.
+    """
+    given = [a.confidence for pair in pairs for a in pair.annotations if a.confidence is not None]
+    names = _confidence_names(given)
+    bins: Bins = {name: [] for name in names.values()}
+    for pair in pairs:
+        by_name: dict[str, list[Annotation]] = {}
+        for annotation in pair.annotations:
+            if annotation.confidence is not None:
+                by_name.setdefault(names[annotation.confidence], []).append(annotation)
+        for name, annotations in by_name.items():
+            bins[name].append(replace(pair, annotations=tuple(annotations)))
+    return bins
+
+
+def _confidence_names(given: Sequence[Confidence]) -> dict[Confidence, str]:
+    """Confidence -> its bin, from the least to the most sure."""
+    values = sorted(set(given), key=lambda value: (isinstance(value, str), value))
+    if len(values) <= MOST_CONFIDENCES:
+        return {value: value if isinstance(value, str) else f"{value:g}" for value in values}
+    if any(isinstance(value, str) for value in values):
+        raise DataError(
+            f"confidence has {len(values)} different values that are not all numbers; set columns.confidence to a"
+            " column of numbers or of few words"
+        )
+    quarters = np.quantile(np.array(given, dtype=np.float64), (0.25, 0.5, 0.75))
+    names = [f"up to {quarters[0]:g}", *(f"{a:g} to {b:g}" for a, b in pairwise(quarters)), f"above {quarters[2]:g}"]
+    return {value: names[int(np.searchsorted(quarters, float(value)))] for value in values}

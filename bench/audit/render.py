@@ -1,0 +1,100 @@
+"""audit.json as Markdown, aligned so that it reads as well on a terminal."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+_BIN_TITLES = {
+    "by_length_difference": "difference in length",
+    "by_confidence": "confidence",
+}
+
+
+def markdown(audit: Mapping[str, Any]) -> str:
+    """Tables of everything in audit.json."""
+    labels, judges = audit["labels"], audit["judges"]
+    parts = [
+        f"# Judge audit of {audit['data']['name']}",
+        f"{labels['pairs']:,} pairs with {labels['labels']:,} labels. Value [95 % interval] (n where it is not all"
+        " pairs). Lengths are in characters; a tie counts half for agreement and nothing for the biases.",
+        _table(*_overall(labels, judges)),
+    ]
+    if labels["human_agreement"]:
+        parts += ["## Where several annotators labelled a pair", _table(*_several(labels, judges))]
+    for key, title in _BIN_TITLES.items():
+        if labels[key]:
+            parts += [f"## By {title}", _table(*_binned(key, title, labels, judges))]
+    return "\n\n".join(parts) + "\n"
+
+
+def _overall(labels: Mapping[str, Any], judges: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+    everyone = {"labels": labels, **judges}
+    n = labels["pairs"]
+    rows = [
+        ["accuracy against the labels", "-", *(_share(judge["accuracy"], n) for judge in judges.values())],
+        ["Cohen's kappa", "-", *(_number(judge["kappa"], n) for judge in judges.values())],
+        ["first shown chosen (position bias)", *(_share(one["position_bias"], n) for one in everyone.values())],
+        ["longer chosen (length bias)", *(_share(one["length_bias"], n) for one in everyone.values())],
+        ["of them of equal length (half)", *(str(one["length_bias"]["equal_length"]) for one in everyone.values())],
+        ["ties", *(str(one["ties"]) for one in everyone.values())],
+        ["unparsed", "-", *(str(judge["unparsed"]) for judge in judges.values())],
+        ["flip rate (both orders shown)", "-", *(_plain_share(judge["flip_rate"]) for judge in judges.values())],
+    ]
+    if not judges:
+        rows = [row for row in rows if row[1] != "-"]
+    return ["", *everyone], rows
+
+
+def _several(labels: Mapping[str, Any], judges: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+    human = labels["human_agreement"]
+    rows = [
+        ["two annotators agree", _share(human["pairwise"])],
+        ["Krippendorff's alpha of the annotators", _number(human["krippendorff_alpha"])],
+    ]
+    for name, judge in judges.items():
+        rows.append([f"{name} agrees with an annotator", _share(judge["human_agreement"]["accuracy"])])
+        rows.append([f"Cohen's kappa of {name} and an annotator", _number(judge["human_agreement"]["kappa"])])
+    return ["", "value"], rows
+
+
+def _binned(
+    key: str, title: str, labels: Mapping[str, Any], judges: Mapping[str, Any]
+) -> tuple[list[str], list[list[str]]]:
+    header = [title, "pairs", "labels: longer chosen"]
+    for name in judges:
+        header += [f"{name}: accuracy", "kappa", "longer chosen"]
+    rows = []
+    for i, found in enumerate(labels[key]):
+        n = found["pairs"]
+        row = [found["bin"], str(n), _share(found["length_bias"], n)]
+        for judge in judges.values():
+            one = judge[key][i]
+            row += [_share(one["accuracy"], n), _number(one["kappa"], n), _share(one["length_bias"], n)]
+        rows.append(row)
+    return header, rows
+
+
+def _share(estimate: Mapping[str, Any], n: int | None = None) -> str:
+    return _estimate(estimate, n, lambda value: f"{100 * value:.1f}", " %")
+
+
+def _number(estimate: Mapping[str, Any], n: int | None = None) -> str:
+    return _estimate(estimate, n, lambda value: f"{value:.2f}", "")
+
+
+def _plain_share(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f} %"
+
+
+def _estimate(estimate: Mapping[str, Any], n: int | None, shown: Any, unit: str) -> str:
+    if estimate["value"] is None:
+        return "-"
+    ci95 = estimate["ci95"]
+    interval = " [no interval]" if ci95 is None else f" [{shown(ci95[0])}, {shown(ci95[1])}]"
+    return f"{shown(estimate['value'])}{unit}{interval}" + ("" if n == estimate["n"] else f" (n {estimate['n']:,})")
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    cells = [[cell.replace("|", "\\|") for cell in row] for row in (header, *rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = ["| " + " | ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) + " |" for row in cells]
+    return "\n".join([lines[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *lines[1:]])

@@ -1,0 +1,108 @@
+"""The command `python -m bench.judge_audit`: Hydra config -> dataclass -> audit."""
+
+import shlex
+import sys
+import warnings
+from pathlib import Path
+
+from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import OverrideType
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from bench.audit.config import RULES, AuditConfig
+from bench.cli.conf_dir import conf_dir
+from bench.cli.manual import first_comment, group_pages
+from bench.cli.one_line import fail, leaves
+from bench.errors import ConfigError, UserError
+
+_CONFIG = "audit"
+_HEAD = """\
+python -m bench.judge_audit: how far a judge agrees with labelled pairs, and how far judge and labels lean to the
+summary shown first and to the longer one.
+
+usage:
+  python -m bench.judge_audit data=PATH [judge=NAME] [KEY=VALUE ...]
+  python -m bench.judge_audit --help [judge]      this page, or the settings of the judges
+
+examples:
+  python -m bench.judge_audit data=labels.csv                             the labels: biases, annotators' agreement
+  python -m bench.judge_audit data=tldr/preferences judge=longer          would "the longer wins" do as well?
+  python -m bench.judge_audit data=labels.csv judge=column columns.judge=gpt4_verdict
+  python -m bench.judge_audit data=labels.csv judge=openai judge.openai.model=NAME
+
+Prints its tables and writes them, the numbers (audit.json) and the verdicts to <results_dir>/audit/<name>. The same
+command finds the same folder; verdicts that were bought are not bought again. Exit code: 0 done; 2 config or data
+cannot be used; 1 the machine lacks something.
+"""
+
+
+def main() -> int:
+    """Run the command line and return the exit code."""
+    arguments = [_as_rule(argument) for argument in sys.argv[1:]]
+    judge = [argument for argument in arguments if argument.partition("=")[0].split(".")[0] == "judge"]
+    try:
+        if {"--help", "-h"} & set(arguments):
+            print(group_pages(conf_dir(), ["judge"]) if "judge" in arguments else _manual(conf_dir()))
+            return 0
+        _run(judge, [argument for argument in arguments if argument not in judge])
+    except (UserError, HydraException, OmegaConfBaseException) as error:
+        return fail(error, _CONFIG, judge)
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on with the verdicts that are not there yet", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _as_rule(argument: str) -> str:
+    """judge=longer is short for rule=longer: rules are no options of conf/judge, as no run is judged by them."""
+    key, _, value = argument.partition("=")
+    return f"rule={value}" if key == "judge" and value in RULES else argument
+
+
+def _run(judge: list[str], settings: list[str]) -> None:
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        config = compose(_CONFIG, overrides=judge)
+    _override(config, settings)
+    resolved = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    assert isinstance(resolved, dict)
+    # Binding imports torch; --help and a mistyped option should not wait for it.
+    from bench.cli.bind import bind
+
+    audit_config = bind({str(key): value for key, value in resolved.items()}, AuditConfig)
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    from bench.audit.runner import audit
+
+    folder = audit(audit_config, shlex.join(["python", "-m", "bench.judge_audit", *sys.argv[1:]]))
+    print((folder / "report.md").read_text(encoding="utf-8"))
+    print(folder / "report.md")
+
+
+def _override(config: DictConfig, settings: list[str]) -> None:
+    """Set keys in place, in Hydra's syntax. Hydra itself would take data=PATH for an option of conf/data.
+
+    Raises:
+        ConfigError: an unknown key, or anything but one new value.
+        OverrideParseException: not KEY=VALUE.
+    """
+    known = leaves(config)
+    for override in OverridesParser.create().parse_overrides(settings):
+        key = override.key_or_group
+        if key not in known:
+            from bench.cli.bind import unknown_key
+
+            raise ConfigError(unknown_key(key, known))
+        if override.type is not OverrideType.CHANGE or override.is_sweep_override():
+            raise ConfigError(f"cannot read {override.input_line!r}; write {key}=VALUE, and commas in quotes")
+        OmegaConf.update(config, key, override.value())
+
+
+def _manual(conf: Path) -> str:
+    lines = [_HEAD, "judges (judge=NAME):", ""]
+    lines += [f"  {name:<22} the rule of this name, below" for name in RULES]
+    lines += [f"  {option.stem:<22} {first_comment(option)}" for option in sorted((conf / "judge").glob("*.yaml"))]
+    lines += ["", "settings (conf/audit.yaml):", ""]
+    lines += [f"  {line}" for line in (conf / "audit.yaml").read_text(encoding="utf-8").splitlines()]
+    return "\n".join(lines)

@@ -4,9 +4,11 @@ Everything is per judge, and one family of tests is all pairs of arms under one 
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 from bench.evaluate.bradley_terry import bradley_terry
+from bench.evaluate.judges.bias import judge_report
 from bench.evaluate.length_control import length_controlled_win_rate, win_rate_by_length
 from bench.evaluate.power import prompts_to_decide
 from bench.evaluate.statistics import (
@@ -18,7 +20,7 @@ from bench.evaluate.statistics import (
     mcnemar_test,
     paired_difference,
 )
-from bench.evaluate.win_rate import head_to_head, points_by_prompt, win_rate
+from bench.evaluate.win_rate import flips, head_to_head, points_by_prompt, win_rate
 from bench.records import Verdict
 
 Duel = tuple[str, str]
@@ -111,6 +113,19 @@ def strengths(duels: Mapping[Duel, ByJudge], reference: str, seed: int, resample
         points = {duel: points_by_prompt(judged[judge]) for duel, judged in duels.items()}
         if any(points.values()):
             result[judge] = bradley_terry(points, reference, seed, resamples)
+    return result
+
+
+def judge_habits(duels: Mapping[Duel, ByJudge], lengths: Lengths, seed: int, resamples: int) -> dict[str, Any]:
+    """judge -> `judge_report` over all duels, and "flip_rate": of the prompts of all duels judged in both orders,
+    the share on which the two disagree (None where one order was shown)."""
+    result = {}
+    for judge in _judges(duels):
+        verdicts = [judged[judge] for judged in duels.values()]
+        flipped = [flip for duel in verdicts for flip in flips(duel)]
+        result[judge] = judge_report(list(chain(*verdicts)), lengths, seed, resamples) | {
+            "flip_rate": sum(flipped) / len(flipped) if flipped else None
+        }
     return result
 
 

@@ -99,6 +99,12 @@ def points_by_prompt(verdicts: Sequence[Verdict]) -> dict[str, float]:
     return {prompt_id: POINTS[label] for prompt_id, label in resolve(verdicts).items() if label != "unparsed"}
 
 
+def flips(verdicts: Sequence[Verdict]) -> list[bool]:
+    """Whether the two orders disagree, for each prompt that was shown and parsed in both."""
+    both = [labels for labels in _labels_by_prompt(verdicts).values() if len(labels) == 2 and "unparsed" not in labels]
+    return [first != second for first, second in both]
+
+
 def win_rate(verdicts: Sequence[Verdict], seed: int, resamples: int = RESAMPLES) -> dict[str, Any]:
     """Judged estimate: the share of prompts on which `arm_a` beats `arm_b`, a tie counting half.
 
@@ -110,10 +116,11 @@ def win_rate(verdicts: Sequence[Verdict], seed: int, resamples: int = RESAMPLES)
     labels = list(resolve(verdicts).values())
     points = list(points_by_prompt(verdicts).values())
     share = estimate(proportion_interval(points, seed, resamples)) if points else {"value": None, "ci95": None, "n": 0}
+    flipped = flips(verdicts)
     return share | {
         "ties": labels.count("tie"),
         "unparsed": labels.count("unparsed"),
-        "flip_rate": _flip_rate(verdicts),
+        "flip_rate": sum(flipped) / len(flipped) if flipped else None,
     }
 
 
@@ -129,11 +136,6 @@ def head_to_head(
         "win_rate": {judge: win_rate(verdicts, seed, resamples) for judge, verdicts in verdicts_by_judge.items()},
         "p_value": p_values,
     }
-
-
-def _flip_rate(verdicts: Sequence[Verdict]) -> float | None:
-    both = [labels for labels in _labels_by_prompt(verdicts).values() if len(labels) == 2 and "unparsed" not in labels]
-    return sum(first != second for first, second in both) / len(both) if both else None
 
 
 def _labels_by_prompt(verdicts: Sequence[Verdict]) -> dict[str, list[VerdictLabel]]:

@@ -5,9 +5,11 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+from bench.evaluate.best_of_n import Candidate, best_of_first, kl_bound, sizes
 from bench.evaluate.claims import verdicts_on_claims
-from bench.evaluate.comparisons import against_reference, head_to_heads, strengths
+from bench.evaluate.comparisons import against_reference, head_to_heads, judge_habits, strengths
 from bench.evaluate.degeneration import Sampled, degeneration
+from bench.evaluate.judges.asking import AskingJudge
 from bench.evaluate.judges.factory import ask_ahead, build_judges
 from bench.evaluate.judges.gold import GoldJudge
 from bench.evaluate.power import power_summary
@@ -17,13 +19,21 @@ from bench.evaluate.score import reward_scores, summed_logps
 from bench.evaluate.statistics import bootstrap_mean, decide, estimate, paired_difference, proportion_interval
 from bench.evaluate.win_rate import compare, questions, win_rate
 from bench.models.loading import RewardModel, load_policy, load_reward_model
-from bench.pipeline.config import RunConfig
+from bench.pipeline.config import NEED_REWARD, RunConfig
 from bench.pipeline.stages import Stages
 from bench.progress import StageBar
 from bench.records import ComparisonData, Completion, Verdict
 
 REFERENCE = "reference"
-_COST_STAGES = {"base": (), "sft": ("sft",), "ppo": ("reward", "ppo"), "dpo": ("reference_logps", "dpo")}
+_COST_STAGES = {
+    "base": (),
+    "sft": ("sft",),
+    "preferred_ft": ("preferred_ft",),
+    "best_of_n": ("reward", "best_of_n"),
+    "rloo": ("reward", "rloo"),
+    "ppo": ("reward", "ppo"),
+    "dpo": ("reference_logps", "dpo"),
+}
 """What an arm costs. The SFT model is shared, so it counts only for the arm that is nothing else."""
 
 
@@ -33,7 +43,7 @@ class Evaluation:
     def __init__(self, config: RunConfig, data: ComparisonData, stages: Stages) -> None:
         self.config, self.data, self.stages = config, data, stages
         self.seed, self.resamples = config.seed, config.evaluation.bootstrap_resamples
-        self.proxy = self._reward_model("reward") if "ppo" in config.arms else None
+        self.proxy = self._reward_model("reward") if NEED_REWARD & set(config.arms) else None
         self.judge_reward = self._reward_model("judge_reward") if "reward_model" in config.judge.names else None
         reward = self.judge_reward
         self.judges = build_judges(
@@ -52,7 +62,10 @@ class Evaluation:
         lengths = {arm: {c.prompt_id: float(c.n_tokens) for c in rows} for arm, rows in arms.items()}
         pairs = list(combinations(sorted(completions), 2))
         trivial = self.data.trivial_policies if self.data.gold is not None else {}
-        self._ask_ahead([*((arm, REFERENCE) for arm in completions), *pairs], texts)
+        fewer = self._best_of_fewer() if "best_of_n" in completions else {}
+        texts |= {f"best_of_{n}": {c.prompt_id: c.completion for c in rows} for n, rows in fewer.items()}
+        against = [*completions, *(f"best_of_{n}" for n in fewer)]
+        self._ask_ahead([*((arm, REFERENCE) for arm in against), *pairs], texts)
         with StageBar("evaluate", 2 * len(arms) + len(pairs) + len(trivial) - 1, "steps") as bar:
             metrics: dict[str, Any] = {"arms": {}}
             judged: dict[tuple[str, str], dict[str, list[Verdict]]] = {}
@@ -75,11 +88,47 @@ class Evaluation:
                 self.resamples,
             )
             metrics["bradley_terry"] = strengths(judged, REFERENCE, self.seed, self.resamples)
+            metrics["judges"] = judge_habits(judged, lengths, self.seed, self.resamples)
+            for judge in self.judges:
+                if isinstance(judge, AskingJudge):
+                    metrics["judges"][judge.name]["usage"] = judge.usage.to_dict()
             metrics["power"] = power_summary(len(self.data.eval_prompts))
+            if "best_of_n" in completions:
+                metrics["best_of_n"] = {"by_n": self._by_n(fewer, metrics["arms"]["best_of_n"], texts)}
             metrics |= self._reward_models()
             if trivial:
                 metrics["world"] = self._world(texts["sft"], bar)
         return metrics
+
+    def _best_of_fewer(self) -> dict[int, list[Candidate]]:
+        """n -> the best of each prompt's first n candidates, for every power of two below the arm's own n."""
+        candidates, n_max = self.stages.candidates(), self.config.best_of_n.n
+        return {n: best_of_first(candidates, n_max, n) for n in sizes(n_max)[:-1]}
+
+    def _by_n(
+        self,
+        fewer: Mapping[int, Sequence[Candidate]],
+        arm: Mapping[str, Any],
+        texts: Mapping[str, Mapping[str, str]],
+    ) -> dict[str, Any]:
+        """n -> what best of n reaches; the largest n is the arm."""
+        shared = ("win_rate", "reward", "length_tokens", "kl_ref")
+        result = {str(self.config.best_of_n.n): {key: arm[key] for key in shared}}
+        for n, rows in fewer.items():
+            judged = self._judged(f"best_of_{n}", REFERENCE, texts)
+            reward = {"proxy": self._mean([row.score for row in rows])}
+            if self.data.gold is not None:
+                reward["gold"] = self._mean([self.data.gold(row.prompt_id, row.completion) for row in rows])
+            result[str(n)] = {
+                "win_rate": {judge: win_rate(v, self.seed, self.resamples) for judge, v in judged.items()},
+                "reward": reward,
+                "length_tokens": self._mean([float(row.n_tokens) for row in rows]),
+                "kl_ref": self._kl_bound(n),
+            }
+        return result
+
+    def _kl_bound(self, n: int) -> dict[str, Any]:
+        return {"value": kl_bound(n), "ci95": None, "n": len(self.data.eval_prompts), "estimator": "bound"}
 
     def _arm(self, rows: Sequence[Completion], is_sampled: bool) -> dict[str, Any]:
         """One arm's numbers that need no other arm."""
@@ -108,13 +157,16 @@ class Evaluation:
             )
             finished = proportion_interval([float(row.finished) for row in rows], self.seed, self.resamples)
             numbers["finished"] = estimate(finished)
+            if rows[0].arm == "best_of_n":
+                return numbers | {"kl_ref": self._kl_bound(self.config.best_of_n.n)}
             k1 = [row.logp - row.ref_logp for row in rows if row.logp is not None and row.ref_logp is not None]
             numbers["kl_ref_k1"] = {**self._mean(k1), "estimator": "k1"}
-            exact = [row.kl for row in rows if row.kl is not None]
-            numbers["kl_ref"] = {**self._mean(exact), "estimator": "exact"} if exact else numbers["kl_ref_k1"]
-            if exact:  # both estimate one quantity from the same samples: 0 but for chance
+            numbers["kl_ref"] = numbers["kl_ref_k1"]
+            if exact := [row.kl for row in rows if row.kl is not None]:
+                numbers["kl_ref"] = {**self._mean(exact), "estimator": "exact"}
+                # Both estimate one quantity from the same samples, so this is 0 but for chance.
                 difference = paired_difference(k1, exact, self.seed, self.resamples)
-                numbers["kl_ref_k1"] = numbers["kl_ref_k1"] | {"minus_exact": estimate(difference)}
+                numbers["kl_ref_k1"]["minus_exact"] = estimate(difference)
         return numbers
 
     def _ask_ahead(self, duels: Sequence[tuple[str, str]], texts: Mapping[str, Mapping[str, str]]) -> None:

@@ -25,12 +25,13 @@ from bench.evaluate.power import power_line
 from bench.files import read_json, read_jsonl, write_json, write_jsonl
 from bench.models.loading import base_context_length, base_tokenizer, pick_device
 from bench.pipeline.cache import StageCache
-from bench.pipeline.config import RunConfig
+from bench.pipeline.config import NEED_PAIRS, RunConfig
 from bench.pipeline.evaluation import Evaluation, add_costs
 from bench.pipeline.run_folder import claim, config_as_dict, config_hash
 from bench.pipeline.stages import Stages
 from bench.provenance import device_info, git_state, package_versions
 from bench.records import ComparisonData, Completion
+from bench.train.health.watch import health_record, health_summary
 
 SCHEMA = 1
 
@@ -70,6 +71,9 @@ def run(config: RunConfig, command: str) -> Path:
         **evaluation.metrics(completions),
     }
     add_costs(metrics, config, stages)
+    metrics["health"] = {
+        name: health_record(name, stage.log, config.health) for name, stage in stages.done.items() if stage.log
+    }
 
     record = {
         "schema": SCHEMA,
@@ -88,6 +92,7 @@ def run(config: RunConfig, command: str) -> Path:
         "finished": _now(),
     }
     _write(folder, record, metrics, completions, evaluation, stages, data)
+    print("\n".join(health_summary(metrics["health"])), file=sys.stderr)
     return folder
 
 
@@ -141,7 +146,7 @@ def _require_rows(config: RunConfig, data: ComparisonData) -> None:
         ("demonstrations/train", data.demonstrations.get("train", [])),
         ("test prompts with a reference summary", data.eval_prompts),
     ]
-    if {"ppo", "dpo"} & set(config.arms):
+    if NEED_PAIRS & set(config.arms):
         needed += [(f"preferences/{s}", data.preferences.get(s, [])) for s in ("train", "validation")]
     if "reward_model" in config.judge.names:
         needed += [(f"preferences/{s}", data.preferences.get(s, [])) for s in ("judge", "validation")]

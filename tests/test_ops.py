@@ -7,12 +7,17 @@ import torch
 from jaxtyping import TypeCheckError
 
 from bench.ops import (
+    completion_hidden,
     completion_values,
     generalized_advantages,
+    inverse_std,
     last_token_scores,
+    lm_head,
     logps_and_entropy,
     masked_mean,
     scatter,
+    scatter_states,
+    token_kl,
     whiten,
 )
 
@@ -83,6 +88,12 @@ def test_whiten_gives_mean_0_and_variance_1_over_the_mask():
     )
 
 
+def test_the_inverse_standard_deviation_by_hand():
+    x, mask = torch.tensor([[1.0, 5.0, 7e5]]), torch.tensor([[True, True, False]])
+    assert inverse_std(x, mask).item() == pytest.approx(1 / 2)  # 1 and 5 are 2 from their mean
+    assert torch.isfinite(inverse_std(torch.ones(1, 3), mask))
+
+
 def random_episodes() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, list[int]]:
     generator = torch.Generator().manual_seed(1)
     lengths = [5, 1, 3]
@@ -124,6 +135,45 @@ def test_scatter_is_the_inverse_of_picking_by_mask():
     mask = torch.tensor([[True, False, True], [False, False, True]])
     x = torch.tensor([[1.0, 0.0, 2.0], [0.0, 0.0, 3.0]])
     torch.testing.assert_close(scatter(x[mask], mask), x)
+
+
+def test_scatter_states_is_the_inverse_of_picking_by_mask():
+    mask = torch.tensor([[True, False, True], [False, False, True]])
+    x = torch.arange(12.0).reshape(2, 3, 2) * mask[..., None]
+    assert torch.equal(scatter_states(x[mask], mask), x)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+def test_token_kl_and_its_gradient_equal_those_of_the_full_logits(make_policy, architecture, temperature):
+    ref_policy, batch = make_policy(architecture, seed=1), ragged_batch()
+    mask = batch.completion_mask
+    weights = torch.randn(mask.shape, generator=torch.Generator().manual_seed(2))
+    row, step = mask.nonzero(as_tuple=True)
+    at = row, batch.prompt_lengths[row] + step - 1
+
+    def by_op(policy):
+        states = [
+            completion_hidden(m.base_model, batch.input_ids, batch.prompt_lengths, mask) for m in (policy, ref_policy)
+        ]
+        return token_kl(states[0], lm_head(policy), states[1].detach(), lm_head(ref_policy), mask, temperature)
+
+    def from_full_logits(policy):
+        logps, ref_logps = (
+            (m(input_ids=batch.input_ids).logits[at] / temperature).log_softmax(-1) for m in (policy, ref_policy)
+        )
+        return scatter((logps.exp() * (logps - ref_logps)).sum(-1), mask)
+
+    results, gradients = [], []
+    for compute in (by_op, from_full_logits):
+        policy = make_policy(architecture)
+        kl = compute(policy)
+        (weights * kl).sum().backward()
+        results.append(kl.detach())
+        gradients.append([p.grad for p in policy.parameters()])
+    assert results[0][mask].min() > 0.1 and (results[0][~mask] == 0).all()
+    torch.testing.assert_close(*results, atol=1e-5, rtol=1e-5)
+    for found, expected in zip(*gradients, strict=True):
+        torch.testing.assert_close(found, expected, atol=2e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.7])

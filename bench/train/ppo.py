@@ -33,6 +33,8 @@ from bench.records import GoldReward, Rollout
 from bench.special_tokens import eos_id, pad_id
 from bench.train import ppo_checkpoint
 from bench.train.config import PPOSettings
+from bench.train.health.settings import DEFAULT_HEALTH, HealthSettings
+from bench.train.health.watch import Watch
 from bench.train.kl_control import KLController
 from bench.train.ppo_experience import Experience, describe, learnt_from, missing_eos_scores
 from bench.train.ppo_models import (
@@ -46,7 +48,7 @@ from bench.train.ppo_models import (
 )
 from bench.train.ppo_update import PPOUpdate
 from bench.train.ranks import Ranks
-from bench.train.trl_common import TrainingLog
+from bench.train.trl_common import TrainingLog, log_row
 
 _SCALE_PROMPTS = 256  # `normalize_reward` measures the scores' mean and standard deviation on that many SFT samples
 _SAME_LOGPS = 1e-5  # nats: below it the sampler's log-probs stand in for those of the training forward
@@ -126,8 +128,11 @@ class PPOTrainer:
         *,
         checkpoint_dir: Path | None = None,
         checkpoint_every_s: float = 300.0,
+        health: HealthSettings = DEFAULT_HEALTH,
     ) -> TrainingLog:
         """Run all updates and return one row per update. `gold` is only logged; training never sees it.
+
+        The run ends early at a gradient that is not finite, with the last good parameters and nulls in its last row.
 
         Args:
             checkpoint_dir: where the run keeps its state; a run found there is continued, to the same parameters.
@@ -140,6 +145,9 @@ class PPOTrainer:
         if not rows and self.settings.normalize_reward:
             self.models.scale = self._sft_scale(prompts)
         saver = ppo_checkpoint.Saver(checkpoint_every_s)
+        watch = Watch("ppo", health)
+        for row in rows:
+            watch.read(row)
         start = time.perf_counter() - (rows[-1]["wall_s"] or 0.0 if rows else 0.0)
         with StageBar("ppo", self.updates, "updates") as bar:
             bar.update(len(rows))
@@ -154,8 +162,11 @@ class PPOTrainer:
                 if gold is not None:
                     row["gold"] = self._mean_gold(gold, batch, experience.rollout)
                 row["wall_s"] = time.perf_counter() - start
-                rows.append(row)
+                rows.append(log_row(row))
                 bar.update(1, score=row["score"], kl=row["kl_ref"])
+                watch.report(rows[-1])
+                if watch.has_stopped:
+                    break
                 if checkpoint_dir and processes.is_main():
                     saver.save_if_due(checkpoint_dir, lambda: self._state(rows))
         return rows

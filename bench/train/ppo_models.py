@@ -212,7 +212,10 @@ def policy_states(policy: PreTrainedModel, rollout: Rollout) -> Tensor:
 def _with_lora(network: PreTrainedModel, settings: PPOSettings, seed: int) -> PeftModel:
     """Adapters in every linear layer of the backbone, in place: `network` itself runs through them afterwards."""
     config = LoraConfig(
-        r=settings.lora_rank, lora_alpha=settings.lora_alpha, target_modules="all-linear", exclude_modules=["score"]
+        r=settings.lora_rank,
+        lora_alpha=settings.lora_alpha,
+        target_modules="all-linear",
+        exclude_modules=["score"] if hasattr(network, "score") else None,  # the LM head is left out anyway
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

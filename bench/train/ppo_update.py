@@ -46,6 +46,7 @@ class PPOUpdate:
 
         The entropy is that of the first pass. With `max_approx_kl`, a minibatch on which the policy has moved further
         is not learnt from, nor is what comes after it; the learning rate goes on as if it had been.
+        Nor is a minibatch whose gradient is not finite: its NaN stands in the averages.
         """
         settings, episodes = self.settings, len(experience.scores)
         passes = [
@@ -61,7 +62,11 @@ class PPOUpdate:
             if settings.max_approx_kl is not None and statistics["approx_kl"] > settings.max_approx_kl:
                 self._zero_grad()
                 break
-            statistics |= self._step()
+            statistics |= self._clip()
+            if not all(math.isfinite(statistics[f"{name}_grad_norm"]) for name in self.models.trained):
+                self._zero_grad()
+                break
+            self._step()
             steps += 1
         for scheduler in self.schedulers.values():
             for _ in minibatches[steps:]:
@@ -115,16 +120,21 @@ class PPOUpdate:
             "ratio_max": policy.ratio_max.item(),
         }
 
-    def _step(self) -> dict[str, float]:
-        """One step of each network, its gradient clipped by itself; returns the norms before clipping."""
-        norms = {}
-        for name, network in self.models.trained.items():
-            norm = nn.utils.clip_grad_norm_(trained_parameters(network), self.settings.max_grad_norm)
-            norms[f"{name}_grad_norm"] = float(norm)
-            self.optimizers[name].step()
+    def _clip(self) -> dict[str, float]:
+        """Clip each network's gradient by itself; returns the norms before clipping."""
+        return {
+            f"{name}_grad_norm": float(
+                nn.utils.clip_grad_norm_(trained_parameters(network), self.settings.max_grad_norm)
+            )
+            for name, network in self.models.trained.items()
+        }
+
+    def _step(self) -> None:
+        """One step of each network."""
+        for name, optimizer in self.optimizers.items():
+            optimizer.step()
             self.schedulers[name].step()
         self._zero_grad()
-        return norms
 
     def _zero_grad(self) -> None:
         for optimizer in self.optimizers.values():

@@ -1,0 +1,206 @@
+"""What the meter says of blocks whose cost is known."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+import torch
+
+from bench.cost import meter, metered
+from bench.cost.flops import gemm_peak
+
+CPU = torch.device("cpu")
+MIB = 2**20
+SIZE = 200 * MIB
+SLACK = 40 * MIB  # the interpreter's own comings and goings
+
+
+def resident() -> float:
+    """Bytes that an idle block holds."""
+    with metered(CPU) as cost:
+        pass
+    return cost.peak_rss_gib * 2**30
+
+
+def test_wall_time_is_the_blocks():
+    start = time.perf_counter()
+    with metered(CPU, models_resident=3) as cost:
+        inner = time.perf_counter()
+        time.sleep(0.2)
+        inner = time.perf_counter() - inner
+    outer = time.perf_counter() - start
+
+    assert 0.2 <= inner <= cost.wall_s <= outer
+    assert cost.device_hours == pytest.approx(cost.wall_s / 3600)
+    assert cost.gpu_hours == 0.0
+    assert cost.models_resident == 3
+    assert cost.peak_memory_gib == cost.peak_rss_gib
+    assert (cost.flops, cost.mfu, cost.gemm_tflops) == (0, None, None)
+
+
+def test_peak_memory_is_that_of_a_block_freed_again():
+    before = resident()
+    with metered(CPU) as cost:
+        block = np.ones(SIZE, dtype=np.uint8)
+        time.sleep(0.2)  # four samples of the meter
+        del block
+
+    assert cost.peak_rss_gib * 2**30 - before == pytest.approx(SIZE, abs=SLACK)
+
+
+def test_memory_of_child_processes_counts():
+    """Their own: a child between fork and exec shows all of its parent's pages as resident too."""
+    before = resident()
+    with metered(CPU) as cost:
+        code = f"block = b'1' * {SIZE}; print(flush=True); input()"
+        child = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        assert child.stdout is not None
+        child.stdout.readline()
+        time.sleep(1.0)  # samples with children are dearer, and so rarer
+        child.communicate(b"\n")
+
+    assert cost.peak_rss_gib * 2**30 - before == pytest.approx(SIZE, abs=SLACK)
+
+
+def test_a_block_that_fails_is_metered_too():
+    with pytest.raises(ZeroDivisionError), metered(CPU) as cost:
+        torch.nn.functional.linear(torch.ones(2, 3), torch.ones(4, 3))
+        raise ZeroDivisionError
+
+    assert cost.wall_s > 0
+    assert cost.peak_rss_gib > 0
+    assert cost.flops == 2 * 2 * 3 * 4
+    assert cost.energy_source
+
+
+def test_a_peak_between_two_samples_is_seen(monkeypatch: pytest.MonkeyPatch):
+    """The system's own high-water mark, where the block has raised it."""
+    monkeypatch.setattr(meter, "_SAMPLE_EVERY_S", 60.0)
+    before = meter._high_water_mark()
+    size = before - psutil.Process().memory_info().rss + SIZE
+    with metered(CPU) as cost:
+        block = np.ones(size, dtype=np.uint8)
+        del block
+
+    assert cost.peak_rss_gib * 2**30 == pytest.approx(before + SIZE, abs=SLACK)
+
+
+def test_samples_with_children_take_little_of_a_core(monkeypatch: pytest.MonkeyPatch):
+    taken = []
+    sample = meter._Sampler._sample
+    monkeypatch.setattr(meter._Sampler, "_sample", lambda self: (burn(0.02), taken.append(1), sample(self)))
+    with metered(CPU):
+        time.sleep(0.5)
+
+    assert len(taken) == 2  # at its start and at its end: 20 ms of work allow the next only after 4 s
+
+
+def burn(cpu_seconds: float) -> None:
+    start = time.thread_time()
+    while time.thread_time() - start < cpu_seconds:
+        pass
+
+
+def test_mfu_is_the_time_at_the_measured_peak_over_the_wall_time():
+    a = torch.randn(512, 512)
+    with metered(CPU) as cost:
+        for _ in range(20):
+            torch.mm(a, a)
+        time.sleep(0.2)
+
+    assert cost.flops == 20 * 2 * 512**3
+    assert cost.gemm_tflops is not None and cost.mfu is not None
+    assert cost.gemm_tflops == pytest.approx(gemm_peak(CPU, torch.float32) / 1e12)
+    assert cost.mfu == pytest.approx(cost.flops / (cost.gemm_tflops * 1e12) / cost.wall_s)
+    assert 0 < cost.mfu < 1
+
+
+TIME_V = """
+import resource, subprocess, sys, time
+for line in sys.stdin:
+    start = time.perf_counter()
+    output = subprocess.run([sys.executable, "-c", sys.argv[1]], stdout=subprocess.PIPE, text=True).stdout.strip()
+    wall = time.perf_counter() - start
+    print(wall, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024, output, flush=True)
+"""
+"""What `/usr/bin/time -v` does, which not every machine has: elapsed time and maximum resident set size of a command.
+
+Small, because a process starts with the peak of the one that started it.
+"""
+
+Timer = Callable[[str], Callable[[], tuple[float, float, str]]]
+
+
+@pytest.fixture
+def time_v() -> Iterator[Timer]:
+    """time_v(program)(): wall seconds and peak bytes of a Python program, and what it printed."""
+    running: list[subprocess.Popen[str]] = []
+
+    def start(program: str) -> Callable[[], tuple[float, float, str]]:
+        timer = subprocess.Popen(
+            [sys.executable, "-S", "-c", TIME_V, program],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=Path(__file__).parents[2],
+        )
+        running.append(timer)
+        time.sleep(0.5)  # it is up, and its start no part of what is timed
+
+        def go() -> tuple[float, float, str]:
+            assert timer.stdin is not None and timer.stdout is not None
+            timer.stdin.write("go\n")
+            timer.stdin.flush()
+            wall, peak, *output = timer.stdout.readline().split()
+            return float(wall), float(peak), " ".join(output)
+
+        return go
+
+    yield start
+    for timer in running:
+        timer.communicate()
+
+
+def test_wall_and_peak_memory_agree_with_time_v(time_v: Timer):
+    go = time_v(f"import time; block = b'1' * {SIZE}; time.sleep(2)")
+    before = resident()
+    with metered(CPU) as cost:
+        wall, peak, _ = go()
+
+    assert cost.wall_s == pytest.approx(wall, rel=0.05)
+    assert cost.peak_rss_gib * 2**30 - before == pytest.approx(peak, rel=0.05)
+
+
+def test_a_programs_own_peak_agrees_with_time_v(time_v: Timer):
+    program = f"""
+import time, numpy, torch
+from bench.cost import metered
+with metered(torch.device("cpu")) as cost:
+    block = numpy.ones({SIZE}, dtype=numpy.uint8)
+    del block
+print(cost.peak_rss_gib)
+"""
+    _, peak, printed = time_v(program)()
+
+    assert float(printed) * 2**30 == pytest.approx(peak, rel=0.05)
+
+
+def test_a_fork_does_not_count_its_parents_pages_again():
+    block = np.ones(SIZE, dtype=np.uint8)
+    before = resident()
+    with metered(CPU) as cost:
+        child = os.fork()
+        if child == 0:
+            time.sleep(0.3)
+            os._exit(0)
+        time.sleep(0.2)
+        os.waitpid(child, 0)
+
+    assert block.nbytes == SIZE
+    assert cost.peak_rss_gib * 2**30 - before < SLACK

@@ -7,6 +7,11 @@ from tqdm import tqdm
 _FORMAT = "{desc} {percentage:3.0f}%|{bar:20}| {n_fmt}/{total_fmt}{unit} [{elapsed}<{remaining}]{postfix}"
 
 
+def say(text: str) -> None:
+    """Print a line on stderr above the bar, which stays whole."""
+    tqdm.write(text, file=sys.stderr)
+
+
 class StageBar:
     """Progress of one stage; on a log file instead of a terminal it prints a line every half minute."""
 

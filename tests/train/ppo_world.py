@@ -1,10 +1,15 @@
 """Small networks that PPO trains in milliseconds, shared by its tests and by the processes that some of them start."""
 
 import copy
+import multiprocessing
+import os
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 from torch import nn
 from transformers import (
     AutoModelForCausalLM,
@@ -15,12 +20,14 @@ from transformers import (
     PreTrainedModel,
 )
 
+from bench.files import write_json
 from bench.generation import SamplingConfig
 from bench.models.loading import RewardModel
 from bench.train.config import PPOSettings
 from bench.train.ppo import PPOTrainer, PromptIds
 from bench.train.ppo_experience import Experience
 from bench.train.ppo_models import PPOModels, ppo_models
+from bench.train.trl_common import TrainingLog
 
 PAD, EOS = 0, 1
 TOKENS: Any = SimpleNamespace(pad_token_id=PAD, eos_token_id=EOS)
@@ -163,3 +170,44 @@ def gradients(network: nn.Module) -> list[torch.Tensor]:
             assert parameter.grad is not None
             found.append(parameter.grad.clone())
     return found
+
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "plain": dict(ppo_epochs=2, num_mini_batches=2, micro_batch_size=1, kl_target=0.5, kl_horizon=40, beta=0.3),
+    "lora": dict(architecture="gpt_neox", lora_rank=2, kl="full", kl_target=0.5, kl_horizon=40, beta=0.3),
+    "shared": dict(value_model="shared", normalize_reward=True, ppo_epochs=2, max_approx_kl=0.05, optimizer="rmsprop"),
+}
+"""Runs of 4 updates that use every option that lives from one update to the next."""
+
+
+def train_variant(name: str, checkpoints: Path | None = None) -> tuple[dict[str, torch.Tensor], TrainingLog]:
+    """The parameters that the run ends with, and its log; with `checkpoints` it goes on from the one found there."""
+    trainer = make_transformer_trainer(**{"episodes": 16, "schedule": "linear", **VARIANTS[name]})
+    log = trainer.train(PROMPTS[:3], checkpoint_dir=checkpoints and checkpoints / name, checkpoint_every_s=0)
+    networks = trainer.models.trained.items()
+    return {f"{part}.{key}": p.detach() for part, network in networks for key, p in network.named_parameters()}, log
+
+
+def train_all(folder: Path, rank: int = 0, count: int = 1, port: int = 0) -> None:
+    """Run as a process: each variant with its checkpoints in the folder, and what it ended with written beside them.
+
+    With `count` above 1 this is process `rank` of so many, as `accelerate launch` would start it.
+    """
+    torch.set_num_threads(1)
+    multiprocessing.set_start_method("fork", force=True)  # so that the progress bar's lock outlives no kill
+    if count > 1:
+        os.environ |= {
+            "RANK": str(rank),
+            "LOCAL_RANK": str(rank),
+            "WORLD_SIZE": str(count),
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(port),
+        }
+    for name in VARIANTS:
+        parameters, log = train_variant(name, folder)
+        save_file({key: p.contiguous() for key, p in parameters.items()}, folder / f"{name}-{rank}.safetensors")
+        write_json(folder / f"{name}-{rank}.json", log)
+
+
+if __name__ == "__main__":  # accelerate launch --num_processes 2 --cpu tests/train/ppo_world.py FOLDER
+    train_all(Path(sys.argv[1]), rank=int(os.environ.get("RANK", "0")))

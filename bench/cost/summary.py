@@ -1,7 +1,6 @@
 """Stage costs put together: of an arm, of a run, of the judges."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any
 
 from bench.cost.config import CostConfig
@@ -46,12 +45,10 @@ def _co2(energy_kwh: float | None, config: CostConfig) -> dict[str, float | None
     return {"co2_kg": energy_kwh * intensity / 1000}
 
 
-def judge_cost(usage: Mapping[str, Any]) -> dict[str, Any]:
-    """What judging cost: `judges.<name>` and the sums over them, of each field of the judges' usage records.
-
-    Args:
-        usage: judge name -> a dataclass of counts (requests, prompt and completion tokens, ...), one type for all.
-    """
-    judges: dict[str, dict[str, int]] = {name: asdict(record) for name, record in usage.items()}
-    fields = next(iter(judges.values()), {})
-    return {"judges": judges, **{field: sum(counts[field] for counts in judges.values()) for field in fields}}
+def judge_cost(usage: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:
+    """What judging cost: `judges.<name>`, and the sum over them of each count (requests, prompt tokens, ...)."""
+    counts = sorted({count for used in usage.values() for count in used})
+    return {
+        **{count: sum(used.get(count, 0) for used in usage.values()) for count in counts},
+        "judges": {name: dict(used) for name, used in usage.items()},
+    }

@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass, field
 
+from bench.cost.config import CostConfig
 from bench.data import DataConfig, SyntheticConfig
 from bench.evaluate.config import EvaluationConfig, JudgeConfig
 from bench.generation import SamplingConfig
@@ -59,6 +60,7 @@ class RunConfig:
     budget: BudgetConfig = field(default_factory=BudgetConfig)
     judge: JudgeConfig = field(default_factory=JudgeConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    cost: CostConfig = field(default_factory=CostConfig)
 
     def __post_init__(self) -> None:
         # NumPy takes seeds below 2**32, and the judge's reward model takes seed + 1.

@@ -5,6 +5,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+from bench.cost import StageCost, judge_cost, summed
 from bench.evaluate.best_of_n import Candidate, best_of_first, kl_bound, sizes
 from bench.evaluate.claims import verdicts_on_claims
 from bench.evaluate.comparisons import against_reference, head_to_heads, judge_habits, strengths
@@ -279,24 +280,26 @@ class Evaluation:
         return estimate(bootstrap_mean(values, self.seed, self.resamples))
 
 
-def add_costs(metrics: dict[str, Any], config: RunConfig, stages: Stages) -> None:
-    """Put every stage's cost, each arm's sum and the verdicts on the claims into `metrics`."""
-    costs = {name: stage.cost.to_dict() for name, stage in stages.done.items()}
+def add_costs(
+    metrics: dict[str, Any], config: RunConfig, stages: Stages, evaluation: StageCost, run_wall_s: float
+) -> None:
+    """Put every stage's cost, each arm's sum and the verdicts on the claims into `metrics`.
+
+    Args:
+        evaluation: what the evaluator cost, the same for every arm and so no arm's.
+        run_wall_s: seconds since the run began; what neither its stages nor the evaluation took is `other`.
+    """
+    costs = {name: stage.cost for name, stage in stages.done.items()}
     for arm in config.arms:
-        metrics["arms"][arm]["cost"] = _sum(_COST_STAGES[arm], costs)
-    metrics["cost"] = _sum(list(costs), costs)
+        metrics["arms"][arm]["cost"] = summed({name: costs[name] for name in _COST_STAGES[arm]}, config.cost)
+    run_now = sum(stage.cost.wall_s for stage in stages.done.values() if not stage.reused) + evaluation.wall_s
+    metrics["cost"] = {
+        **summed(costs, config.cost),
+        "evaluation": evaluation.to_dict(),
+        "judge": judge_cost({name: judge["usage"] for name, judge in metrics["judges"].items() if "usage" in judge}),
+        "other": {"wall_s": run_wall_s - run_now},
+        "run_wall_s": run_wall_s,
+    }
     metrics["verdicts_on_claims"] = verdicts_on_claims(
         metrics, config.evaluation.noninferiority_margin, config.evaluation.cost_tolerance
     )
-
-
-def _sum(names: Sequence[str], costs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    stages = {name: dict(costs[name]) for name in names}
-    return {
-        "stages": stages,
-        **{field: sum(s[field] for s in stages.values()) for field in ("wall_s", "device_hours", "gpu_hours")},
-        **{
-            field: max((s[field] for s in stages.values()), default=0)
-            for field in ("peak_memory_gib", "peak_rss_gib", "models_resident")
-        },
-    }

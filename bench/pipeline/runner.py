@@ -1,6 +1,7 @@
 """A whole run: data -> stages -> completions -> evaluation -> the run folder."""
 
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -9,6 +10,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase, set_seed
 
+from bench.cost import metered
 from bench.data import (
     FilesConfig,
     SplitLimits,
@@ -48,7 +50,7 @@ def run(config: RunConfig, command: str) -> Path:
         print(f"{folder} holds this run, finished: nothing to do (remove the folder to run it again)", file=sys.stderr)
         return folder
     check_judges(config.judge)
-    started = _now()
+    started, start = _now(), time.perf_counter()
     device = pick_device(config.model.device)
     cache_dir = Path(config.results_dir) / ".cache"
     data, tokenizer, statistics = prepare_data(config, cache_dir)
@@ -62,15 +64,17 @@ def run(config: RunConfig, command: str) -> Path:
         stage = stages.generate(arm)
         completions[arm] = [Completion(**row) for row in read_jsonl(stage.folder / "completions.jsonl")]
     evaluation = Evaluation(config, data, stages)
+    with metered(device) as evaluation_cost:
+        measured = evaluation.metrics(completions)
     metrics: dict[str, Any] = {
         "schema": SCHEMA,
         "experiment": config.name,
         "seed": config.seed,
         "config_hash": config_hash(config),
         "data": statistics,
-        **evaluation.metrics(completions),
+        **measured,
     }
-    add_costs(metrics, config, stages)
+    add_costs(metrics, config, stages, evaluation_cost, time.perf_counter() - start)
     metrics["health"] = {
         name: health_record(name, stage.log, config.health) for name, stage in stages.done.items() if stage.log
     }

@@ -1,0 +1,72 @@
+"""One contender, once: what a worker process does and what it reports."""
+
+import json
+import resource
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bench.files import write_json
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What a worker is told. `steps` counts the first one, which warms up and is not timed."""
+
+    contender: str
+    task: str
+    dtype: str
+    model: str
+    reward_model: str
+    pairs: str
+    batch_size: int
+    micro_batch_tokens: int | None
+    steps: int
+    max_new_tokens: int
+    threads: int
+
+
+@dataclass
+class Measurement:
+    """What a worker reports. `units` are pairs, episodes or tokens of one step; the first step is the warm-up."""
+
+    step_s: list[float] = field(default_factory=list)
+    units: list[float] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list)
+    reference_s: float = 0.0  # DPO's reference pass over all pairs of all steps, where it is done beforehand
+    peak_memory_gib: float = 0.0
+    flops: int = 0  # of all steps and the reference pass, counted; 0 for peers
+
+
+class StepClock:
+    """Seconds between the ends of steps."""
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+        self._last = time.perf_counter()
+
+    def start(self) -> None:
+        self._last = time.perf_counter()
+
+    def lap(self) -> None:
+        now = time.perf_counter()
+        self.seconds.append(now - self._last)
+        self._last = now
+
+
+def peak_memory_gib() -> float:
+    """The process's peak resident memory."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
+
+
+def worker_main(run: Callable[[Spec], Measurement]) -> None:
+    """Read the spec named by the first argument, measure, and write the result where the second says."""
+    spec = Spec(**json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))
+    measurement = run(spec)
+    measurement.peak_memory_gib = measurement.peak_memory_gib or peak_memory_gib()
+    result: dict[str, Any] = asdict(measurement)
+    write_json(Path(sys.argv[2]), result)

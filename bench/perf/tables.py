@@ -1,0 +1,81 @@
+"""Measurements as Markdown tables."""
+
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+
+def rate(measurement: Mapping[str, Any]) -> float:
+    """Units per second without the warm-up step; a reference pass done beforehand is shared out over all steps."""
+    per_step = measurement["reference_s"] / len(measurement["step_s"])
+    return sum(measurement["units"][1:]) / sum(seconds + per_step for seconds in measurement["step_s"][1:])
+
+
+def mfu(measurement: Mapping[str, Any], peak_tflops: float) -> float | None:
+    """Counted FLOPs over what the measured peak would have done in the same time; None where none were counted."""
+    if not measurement["flops"]:
+        return None
+    return measurement["flops"] / (sum(measurement["step_s"]) + measurement["reference_s"]) / (peak_tflops * 1e12)
+
+
+def largest_loss_difference(a: Sequence[Mapping[str, Any]], b: Sequence[Mapping[str, Any]]) -> float | None:
+    """Over all steps of the first round; None where a contender logs no loss."""
+    if not a or not b or not a[0]["losses"] or not b[0]["losses"]:
+        return None
+    return max(abs(x - y) for x, y in zip(a[0]["losses"], b[0]["losses"], strict=True))
+
+
+def summarize(record: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """One row per contender: medians over the rounds, and ours against it within each round."""
+    measurements, rows = record["measurements"], []
+    ours = measurements["ours"]
+    for name, runs in measurements.items():
+        if not runs:
+            continue
+        dtype = record["contenders"][name]["dtype"]
+        shares = [share for run in runs if (share := mfu(run, record["gemm_tflops"][dtype])) is not None]
+        paired = list(zip(ours, runs, strict=False))
+        rows.append(
+            {
+                "contender": record["contenders"][name]["description"],
+                "rate": statistics.median(map(rate, runs)),
+                "rounds": len(runs),
+                "ours_times": statistics.median(rate(o) / rate(r) for o, r in paired),
+                "peak_memory_gib": statistics.median(run["peak_memory_gib"] for run in runs),
+                "memory_share": statistics.median(o["peak_memory_gib"] / r["peak_memory_gib"] for o, r in paired),
+                "mfu": statistics.median(shares) if shares else None,
+                "loss_difference": largest_loss_difference(ours, runs) if name != "ours" else None,
+            }
+        )
+    return rows
+
+
+def markdown(records: Sequence[Mapping[str, Any]]) -> str:
+    """A table per task, with what was measured on above it."""
+    parts = []
+    for record in records:
+        peaks = ", ".join(f"{name} {value:.2f}" for name, value in record["gemm_tflops"].items())
+        settings = record["settings"]
+        batch = settings["prompts"] if record["task"] == "sampling" else settings["batch_size"]
+        parts.append(
+            f"### {record['task']}\n\n{record['model']} on {record['data']} (prompt {record['prompt_tokens']:.0f},"
+            f" completion {record['completion_tokens']:.0f} tokens on average), batch {batch},"
+            f" {settings['steps'] - 1} timed step(s) a round; GEMM peak in TFLOP/s: {peaks}.\n\n"
+            f"| contender | {record['unit']} | ours is faster by | peak GiB | ours takes of it | share of GEMM peak |"
+            " largest loss difference | rounds |\n|---|---|---|---|---|---|---|---|\n"
+        )
+        for row in summarize(record):
+            itself = row["contender"].startswith("this project")
+            cells = [
+                row["contender"],
+                f"{row['rate']:.3g}",
+                "-" if itself else f"{row['ours_times']:.1f}x",
+                f"{row['peak_memory_gib']:.1f}",
+                "-" if itself else f"{row['memory_share']:.0%}",
+                "-" if row["mfu"] is None else f"{row['mfu']:.0%}",
+                "-" if row["loss_difference"] is None else f"{row['loss_difference']:.1e}",
+                str(row["rounds"]),
+            ]
+            parts.append(f"| {' | '.join(cells)} |\n")
+        parts.append("\n")
+    return "".join(parts)

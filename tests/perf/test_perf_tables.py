@@ -1,0 +1,77 @@
+"""What the peer benchmark makes of its measurements."""
+
+import pytest
+
+from bench.perf.contenders import contenders
+from bench.perf.scaling import exponent
+from bench.perf.tables import largest_loss_difference, markdown, mfu, rate, summarize
+
+
+def measurement(step_s, units=4.0, **fields):
+    defaults = dict(losses=[], reference_s=0.0, peak_memory_gib=1.0, flops=0)
+    return {"step_s": step_s, "units": [units] * len(step_s), **defaults, **fields}
+
+
+def record(**measurements):
+    names = {
+        name: {"description": f"this project {name}" if name == "ours" else name, "dtype": "fp32"}
+        for name in measurements
+    }
+    return {
+        "task": "dpo", "unit": "pairs/s", "model": "m", "data": "d", "prompt_tokens": 1.0, "completion_tokens": 1.0,
+        "settings": {"batch_size": 4, "prompts": 32, "steps": 3}, "gemm_tflops": {"fp32": 0.5, "bf16": 0.25},
+        "contenders": names, "measurements": measurements,
+    }  # fmt: skip
+
+
+def test_the_warm_up_step_does_not_count():
+    # 2 steps of 4 pairs in 1 s and 3 s; the first, of 100 s, warms up.
+    assert rate(measurement([100.0, 1.0, 3.0])) == pytest.approx(8 / 4)
+
+
+def test_a_reference_pass_is_shared_out_over_all_steps():
+    # 6 s over 3 steps make each 2 s longer: 8 pairs in (1 + 2) + (3 + 2) seconds.
+    assert rate(measurement([100.0, 1.0, 3.0], reference_s=6.0)) == pytest.approx(8 / 8)
+
+
+def test_share_of_the_peak():
+    # 3e12 FLOPs in 2 + 2 + 2 seconds are 0.5 TFLOP/s, half of a peak of 1.
+    assert mfu(measurement([2.0, 2.0], reference_s=2.0, flops=3 * 10**12), 1.0) == pytest.approx(0.5)
+    assert mfu(measurement([2.0]), 1.0) is None
+
+
+def test_ratios_are_taken_within_a_round_before_the_median():
+    # A busy round slows both: 4 / 1 over 4 / 2 is 2x, 4 / 10 over 4 / 40 is 4x, 4 / 1 over 4 / 3 is 3x; median 3x.
+    ours = [measurement([9.0, s]) for s in (1.0, 10.0, 1.0)]
+    peer = [measurement([9.0, s], peak_memory_gib=4.0) for s in (2.0, 40.0, 3.0)]
+    rows = summarize(record(ours=ours, peer=peer))
+
+    assert rows[1]["ours_times"] == pytest.approx(3.0)
+    assert rows[1]["memory_share"] == pytest.approx(0.25)
+    assert rows[1]["rate"] == pytest.approx(4 / 3)
+
+
+def test_the_largest_loss_difference_is_over_the_steps():
+    a, b = [measurement([1.0], losses=[0.5, 0.25])], [measurement([1.0], losses=[0.5, 0.375])]
+
+    assert largest_loss_difference(a, b) == pytest.approx(0.125)
+    assert largest_loss_difference(a, [measurement([1.0])]) is None
+
+
+def test_the_table_has_a_row_per_contender():
+    table = markdown([record(ours=[measurement([1.0, 1.0])], peer=[measurement([1.0, 2.0], losses=[])], absent=[])])
+
+    assert "| this project ours | 4 | - | 1.0 | - | - | - | 1 |" in table
+    assert "| peer | 2 | 2.0x | 1.0 | 100% | - | - | 1 |" in table
+    assert "absent" not in table
+
+
+def test_growth_as_a_power():
+    # seconds = 2 size^1.5
+    assert exponent([1.0, 4.0, 9.0], [2.0, 16.0, 54.0]) == pytest.approx(1.5)
+
+
+def test_peers_best_runs_in_the_faster_type():
+    assert [c.dtype for c in contenders("dpo", "fp32", False)] == ["fp32", "bf16", "fp32"]
+    assert [c.name for c in contenders("dpo", "bf16", False)] == ["ours", "ours_fp32", "trl_default", "trl_best"]
+    assert [c.name for c in contenders("ppo", "fp32", False)] == ["ours"]

@@ -5,13 +5,18 @@ from dataclasses import dataclass, field
 
 from bench.cost.config import CostConfig
 from bench.data import DataConfig, SyntheticConfig
+from bench.evaluate.best_of_n import BestOfNSettings
 from bench.evaluate.config import EvaluationConfig, JudgeConfig
 from bench.generation import SamplingConfig
 from bench.models.config import ModelConfig
-from bench.train.config import CHECKPOINT_EVERY_S, DPOSettings, PPOSettings, RewardSettings, SFTSettings
+from bench.train.config import CHECKPOINT_EVERY_S, DPOSettings, PPOSettings, RewardSettings, RLOOSettings, SFTSettings
+from bench.train.health.settings import HealthSettings
 from bench.validation import require
 
-ARMS = ("base", "sft", "ppo", "dpo")
+ARMS = ("base", "sft", "preferred_ft", "best_of_n", "rloo", "ppo", "dpo")
+DEFAULT_ARMS = ("base", "sft", "ppo", "dpo")
+NEED_REWARD = frozenset({"best_of_n", "rloo", "ppo"})
+NEED_PAIRS = NEED_REWARD | {"preferred_ft", "dpo"}
 
 
 @dataclass(frozen=True)
@@ -46,7 +51,7 @@ class RunConfig:
 
     seed: int = 0
     name: str = "builtin"
-    arms: tuple[str, ...] = ARMS
+    arms: tuple[str, ...] = DEFAULT_ARMS
     results_dir: str = "results"
     run_id: str | None = None
     checkpoint_every_s: float = CHECKPOINT_EVERY_S
@@ -56,11 +61,14 @@ class RunConfig:
     reward: RewardSettings = field(default_factory=RewardSettings)
     ppo: PPOSettings = field(default_factory=PPOSettings)
     dpo: DPOSettings = field(default_factory=DPOSettings)
+    rloo: RLOOSettings = field(default_factory=RLOOSettings)
+    best_of_n: BestOfNSettings = field(default_factory=BestOfNSettings)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     budget: BudgetConfig = field(default_factory=BudgetConfig)
     judge: JudgeConfig = field(default_factory=JudgeConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     cost: CostConfig = field(default_factory=CostConfig)
+    health: HealthSettings = field(default_factory=HealthSettings)
 
     def __post_init__(self) -> None:
         # NumPy takes seeds below 2**32, and the judge's reward model takes seed + 1.
@@ -70,6 +78,12 @@ class RunConfig:
         require(not unknown, "arms", list(self.arms), f"must be among {', '.join(ARMS)}")
         require(len(set(self.arms)) == len(self.arms), "arms", list(self.arms), "must not repeat an arm")
         require("sft" in self.arms, "arms", list(self.arms), "must contain sft, where every arm starts")
+        require(
+            self.sampling.temperature > 0 or not {"best_of_n", "rloo"} & set(self.arms),
+            "sampling.temperature",
+            self.sampling.temperature,
+            "must be above 0 with arm best_of_n or rloo, which need samples that differ",
+        )
         for key, value in (("name", self.name), ("run_id", self.run_id)):
             plain = value is None or re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", value) is not None
             require(plain, key, value, "must be a plain folder name (letters, digits, . _ -)")

@@ -1,6 +1,7 @@
 """The stages and what each one needs.
 
-base -> sft -> {reward -> ppo, reference_logps -> dpo}, judge_reward, and generate for every arm.
+base -> sft -> {preferred_ft, reward -> {best_of_n, rloo, ppo}, reference_logps -> dpo}, judge_reward, and generate for
+every arm.
 
 Every stage is a pure function of its inputs' hash (see `cache`); its cost is metered here, once, and travels with it.
 """
@@ -15,6 +16,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from bench import processes
 from bench.cost import StageCost, metered
+from bench.evaluate.best_of_n import Candidate, best_of_first
 from bench.evaluate.score import completion_scores, reward_scores
 from bench.files import read_jsonl, write_jsonl
 from bench.generation import decode, sample_all
@@ -22,6 +24,7 @@ from bench.models.loading import (
     RewardModel,
     base_model,
     load_policy,
+    load_reward_model,
     new_reward_model,
     pick_device,
     save_policy,
@@ -32,13 +35,14 @@ from bench.pipeline.cache import CHECKPOINT, Stage, StageCache
 from bench.pipeline.config import RunConfig
 from bench.progress import StageBar
 from bench.provenance import stable_hash
-from bench.records import ComparisonData, Completion, PreferencePair
+from bench.records import ComparisonData, Completion, Demonstration, PreferencePair
 from bench.special_tokens import pad_id
 from bench.train.config import OptimizerSettings
 from bench.train.dpo import PairLogps, pair_logps, train_dpo
 from bench.train.ppo import PPOTrainer, PromptIds
 from bench.train.ppo_models import load_ppo_models
 from bench.train.reward import train_reward_model
+from bench.train.rloo import train_rloo, within_budget
 from bench.train.sft import train_sft
 from bench.train.trl_common import TrainingLog
 
@@ -84,8 +88,21 @@ class Stages:
 
         return self._trained("sft", {"base": base.key}, config.sft, config.budget.sft_epochs, rows, train)
 
+    def preferred_ft(self) -> Stage:
+        """The SFT model trained further on the chosen summaries, as often as DPO sees the pairs."""
+        sft, pairs, config = self.sft(), self.data.preferences["train"], self.config
+
+        def train(folder: Path, **common: Any) -> TrainingLog:
+            model = load_policy(sft.folder, self.device)
+            rows = [Demonstration(pair.id, pair.prompt, pair.chosen) for pair in pairs]
+            log = train_sft(model, self.tokenizer, rows, config.sft, stage="preferred_ft", **common)
+            self._save(model, folder)
+            return log
+
+        return self._trained("preferred_ft", {"sft": sft.key}, config.sft, config.budget.dpo_epochs, pairs, train)
+
     def reward(self) -> Stage:
-        """The reward model that PPO is trained against."""
+        """The reward model that PPO, RLOO and best of n go by."""
         return self._reward_model("reward", self.data.preferences["train"], self.config.seed)
 
     def judge_reward(self) -> Stage:
@@ -142,6 +159,77 @@ class Stages:
         epochs = self.config.budget.dpo_epochs
         return self._trained("dpo", {"reference_logps": reference.key}, self.config.dpo, epochs, pairs, train)
 
+    def rloo(self) -> Stage:
+        """On the posts and with the episodes of PPO."""
+        sft, reward, pairs, config = self.sft(), self.reward(), self.data.preferences["train"], self.config
+        budget = config.budget
+
+        def build(folder: Path) -> tuple[StageCost, TrainingLog]:
+            with metered(self.device, models_resident=3) as cost:
+                cost.devices = processes.count()
+                policy, log = train_rloo(
+                    sft.folder,
+                    load_reward_model(reward.folder, self.device, self.frozen_dtype),
+                    self.tokenizer,
+                    list(dict.fromkeys(pair.prompt for pair in pairs)),
+                    config.rloo,
+                    config.sampling,
+                    episodes=budget.ppo_episodes,
+                    max_new_tokens=budget.max_completion_tokens,
+                    seed=config.seed,
+                    device=self.device,
+                    bf16=self.bf16,
+                    scratch=folder / CHECKPOINT,
+                    checkpoint_every_s=config.checkpoint_every_s,
+                    health=config.health,
+                )
+                self._save(policy, folder)
+            lengths = sum(row["completions/mean_length"] or 0.0 for row in log)
+            batch = within_budget(config.rloo, budget.ppo_episodes, cost.devices).batch_size
+            cost.tokens_generated = cost.tokens_trained = round(lengths * batch)
+            return cost, log
+
+        inputs = {
+            "reward": reward.key,
+            "settings": asdict(config.rloo),
+            "sampling": asdict(config.sampling),
+            "episodes": budget.ppo_episodes,
+            "max_new_tokens": budget.max_completion_tokens,
+            "rows": _rows_hash(pairs),
+        }
+        return self._run("rloo", inputs, build, by_all=True)
+
+    def best_of_n(self) -> Stage:
+        """The SFT model's completions of the evaluation prompts, n each, with the reward model's scores."""
+        sft, reward, config, prompts = self.sft(), self.reward(), self.config, self.data.eval_prompts
+        n = config.best_of_n.n
+
+        def build(folder: Path) -> tuple[StageCost, TrainingLog]:
+            with metered(self.device, models_resident=2) as cost:
+                with StageBar("best_of_n", n * len(prompts), "samples") as bar:
+                    sampled = self._sample(load_policy(sft.folder, self.device, self.frozen_dtype), n, bar)
+                texts = [decode(self.tokenizer, ids) for ids, _ in sampled]
+                owners = [prompt for prompt in prompts for _ in range(n)]
+                scores = reward_scores(
+                    load_reward_model(reward.folder, self.device, self.frozen_dtype),
+                    self.tokenizer,
+                    [(owner.prompt, text) for owner, text in zip(owners, texts, strict=True)],
+                    config.sampling.batch_size,
+                )
+                candidates = [
+                    Candidate(owner.id, text, len(ids), finished, score)
+                    for owner, text, (ids, finished), score in zip(owners, texts, sampled, scores, strict=True)
+                ]
+                write_jsonl(folder / "candidates.jsonl", [asdict(candidate) for candidate in candidates])
+            cost.tokens_generated = sum(candidate.n_tokens for candidate in candidates)
+            return cost, []
+
+        return self._run("best_of_n", {"reward": reward.key, "n": n, **self._sampling_inputs()}, build)
+
+    def candidates(self) -> list[Candidate]:
+        """Those of `best_of_n`, n for each evaluation prompt."""
+        return [Candidate(**row) for row in read_jsonl(self.best_of_n().folder / "candidates.jsonl")]
+
     def ppo(self) -> Stage:
         """Rollouts are on the posts of the preference pairs: neither arm sees a post that the other does not."""
         sft, reward, pairs, config = self.sft(), self.reward(), self.data.preferences["train"], self.config
@@ -174,6 +262,7 @@ class Stages:
                     self.data.gold,
                     checkpoint_dir=folder / CHECKPOINT,
                     checkpoint_every_s=config.checkpoint_every_s,
+                    health=config.health,
                 )
                 self._save(models.trained_policy(), folder)
             sampled = sum(row["length_tokens"] or 0.0 for row in log) * trainer.batch_size
@@ -194,25 +283,22 @@ class Stages:
 
     def generate(self, arm: str) -> Stage:
         """One completion per evaluation prompt, with its log-probs and KL against the SFT model."""
+        if arm == "best_of_n":
+            return self._pick_best()
         sft, config = self.sft(), self.config
         policy_stage = getattr(self, arm)()
 
         def build(folder: Path) -> tuple[StageCost, TrainingLog]:
             with metered(self.device, models_resident=2) as cost:
-                policy = load_policy(policy_stage.folder, self.device, self.frozen_dtype)
-                ref_policy = load_policy(sft.folder, self.device, self.frozen_dtype)
-                prompts = [self.tokenizer(p.prompt).input_ids for p in self.data.eval_prompts]
-                with StageBar(f"generate {arm}", len(prompts), "prompts") as bar:
-                    sampled = sample_all(
-                        policy,
-                        self.tokenizer,
-                        prompts,
-                        sampling=config.sampling,
-                        max_new_tokens=config.budget.max_completion_tokens,
-                        generator=torch.Generator(self.device).manual_seed(config.seed),
-                        on_batch=bar.update,
-                    )
-                tokens = [(prompt, ids) for prompt, (ids, _) in zip(prompts, sampled, strict=True)]
+                policy, ref_policy = (
+                    load_policy(stage.folder, self.device, self.frozen_dtype) for stage in (policy_stage, sft)
+                )
+                with StageBar(f"generate {arm}", len(self.data.eval_prompts), "prompts") as bar:
+                    sampled = self._sample(policy, 1, bar)
+                tokens = [
+                    (self.tokenizer(prompt.prompt).input_ids, ids)
+                    for prompt, (ids, _) in zip(self.data.eval_prompts, sampled, strict=True)
+                ]
                 scores = completion_scores(
                     policy, ref_policy, self.tokenizer, tokens, config.sampling.temperature, config.sampling.batch_size
                 )
@@ -232,15 +318,51 @@ class Stages:
             cost.tokens_generated = sum(c.n_tokens for c in completions)
             return cost, []
 
-        inputs = {
-            "policy": policy_stage.key,
-            "sft": sft.key,
-            "sampling": asdict(config.sampling),
-            "max_new_tokens": config.budget.max_completion_tokens,
-            "rows": _rows_hash(self.data.eval_prompts),
-            "seed": config.seed,
-        }
+        inputs = {"policy": policy_stage.key, "sft": sft.key, **self._sampling_inputs()}
         return self._run(f"generate_{arm}", inputs, build)
+
+    def _pick_best(self) -> Stage:
+        """The best of all n. Its distribution is no model's: no log-probs; `kl_bound` says how far it may be."""
+        stage, n = self.best_of_n(), self.config.best_of_n.n
+
+        def build(folder: Path) -> tuple[StageCost, TrainingLog]:
+            with metered(self.device) as cost:
+                completions = [
+                    Completion(
+                        arm="best_of_n",
+                        prompt_id=best.prompt_id,
+                        completion=best.completion,
+                        temperature=self.config.sampling.temperature,
+                        n_tokens=best.n_tokens,
+                        finished=best.finished,
+                    )
+                    for best in best_of_first(self.candidates(), n, n)
+                ]
+                write_jsonl(folder / "completions.jsonl", [asdict(c) for c in completions])
+            return cost, []
+
+        return self._run("generate_best_of_n", {"best_of_n": stage.key}, build)
+
+    def _sample(self, policy: PreTrainedModel, samples_per_prompt: int, bar: StageBar) -> list[tuple[list[int], bool]]:
+        """(token ids, finished) of each sample of the evaluation prompts, a prompt's samples together."""
+        return sample_all(
+            policy,
+            self.tokenizer,
+            [self.tokenizer(prompt.prompt).input_ids for prompt in self.data.eval_prompts],
+            sampling=self.config.sampling,
+            max_new_tokens=self.config.budget.max_completion_tokens,
+            generator=torch.Generator(self.device).manual_seed(self.config.seed),
+            on_batch=bar.update,
+            samples_per_prompt=samples_per_prompt,
+        )
+
+    def _sampling_inputs(self) -> dict[str, Any]:
+        return {
+            "sampling": asdict(self.config.sampling),
+            "max_new_tokens": self.config.budget.max_completion_tokens,
+            "rows": _rows_hash(self.data.eval_prompts),
+            "seed": self.config.seed,
+        }
 
     def _trained(
         self,
@@ -259,6 +381,7 @@ class Stages:
             "device": self.device,
             "bf16": self.bf16,
             "checkpoint_every_s": self.config.checkpoint_every_s,
+            "health": self.config.health,
         }
 
         def build(folder: Path) -> tuple[StageCost, TrainingLog]:

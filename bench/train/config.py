@@ -1,4 +1,4 @@
-"""Settings of the four trainers. How long each trains is the budget's, which both arms share."""
+"""Settings of the trainers. How long each trains is the budget's, which both arms share."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -59,7 +59,7 @@ def accumulation_steps(settings: OptimizerSettings, processes: int) -> int:
         settings.batch_size % (settings.micro_batch_size * processes) == 0,
         f"{settings.group}.batch_size",
         settings.batch_size,
-        f"must be a multiple of {settings.group}.micro_batch_size ({settings.micro_batch_size}) x {processes} processes",
+        f"must be a multiple of micro_batch_size ({settings.micro_batch_size}) x {processes} processes",
     )
     return settings.batch_size // (settings.micro_batch_size * processes)
 
@@ -87,6 +87,25 @@ class DPOSettings(OptimizerSettings):
             self.loss_type in DPO_LOSSES, "dpo.loss_type", self.loss_type, f"must be one of {', '.join(DPO_LOSSES)}"
         )
         require(0 <= self.label_smoothing < 0.5, "dpo.label_smoothing", self.label_smoothing, "must be in [0, 0.5)")
+
+
+@dataclass(frozen=True)
+class RLOOSettings(OptimizerSettings):
+    """RLOO; `batch_size` is the completions of one update, `num_generations` of them for each prompt."""
+
+    beta: float = 0.05
+    num_generations: int = 4
+    missing_eos_score: float | None = -1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.beta >= 0, "rloo.beta", self.beta, "must be 0 (no KL pull) or above")
+        require(
+            self.num_generations >= 2 and self.batch_size % self.num_generations == 0,
+            "rloo.num_generations",
+            self.num_generations,
+            f"must be at least 2 and divide rloo.batch_size ({self.batch_size})",
+        )
 
 
 @dataclass(frozen=True)

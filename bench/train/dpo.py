@@ -16,7 +16,8 @@ from bench.ops import lm_head, token_logps_and_entropy
 from bench.records import PreferencePair
 from bench.special_tokens import pad_id
 from bench.train.config import CHECKPOINT_EVERY_S, DPOSettings
-from bench.train.trl_common import LogCallback, TrainingLog, model_of, train, training_arguments
+from bench.train.health.settings import DEFAULT_HEALTH, HealthSettings
+from bench.train.trl_common import WHOLE_ROWS, LogCallback, TrainingLog, model_of, train, training_arguments
 
 
 class PairLogps(NamedTuple):
@@ -98,6 +99,7 @@ def train_dpo(
     bf16: bool,
     scratch: Path,
     checkpoint_every_s: float = CHECKPOINT_EVERY_S,
+    health: HealthSettings = DEFAULT_HEALTH,
 ) -> tuple[PreTrainedModel, TrainingLog]:
     """The trained policy and the log's rows. The reference is `ref_logps` (`pair_logps`), so one model is resident."""
     log = LogCallback("dpo", "loss")
@@ -116,6 +118,7 @@ def train_dpo(
         model=str(sft_folder),
         args=DPOConfig(
             **arguments,
+            **WHOLE_ROWS,
             beta=settings.beta,
             loss_type=[settings.loss_type],
             label_smoothing=settings.label_smoothing,
@@ -127,5 +130,5 @@ def train_dpo(
         callbacks=[log],
     )
     with shared_prefix(model_of(trainer).base_model):
-        train(trainer, log, checkpoint_every_s)
+        train(trainer, log, checkpoint_every_s, health)
     return model_of(trainer), log.rows

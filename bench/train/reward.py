@@ -11,7 +11,8 @@ from trl import RewardConfig, RewardTrainer
 from bench.models.shared_prefix import shared_prefix
 from bench.records import PreferencePair
 from bench.train.config import CHECKPOINT_EVERY_S, RewardSettings
-from bench.train.trl_common import LogCallback, TrainingLog, model_of, train, training_arguments
+from bench.train.health.settings import DEFAULT_HEALTH, HealthSettings
+from bench.train.trl_common import WHOLE_ROWS, LogCallback, TrainingLog, model_of, train, training_arguments
 
 
 def train_reward_model(
@@ -27,6 +28,7 @@ def train_reward_model(
     bf16: bool,
     scratch: Path,
     checkpoint_every_s: float = CHECKPOINT_EVERY_S,
+    health: HealthSettings = DEFAULT_HEALTH,
 ) -> TrainingLog:
     """Train `model` in place with -log sigma(r_chosen - r_rejected) at the last token; the log's rows are returned."""
     log = LogCallback(stage, "accuracy")
@@ -34,11 +36,11 @@ def train_reward_model(
     arguments = training_arguments(settings, epochs=epochs, scratch=scratch, seed=seed, device=device, bf16=bf16)
     trainer = RewardTrainer(
         model=model,
-        args=RewardConfig(**arguments),
+        args=RewardConfig(**arguments, **WHOLE_ROWS),
         train_dataset=Dataset.from_list(rows),
         processing_class=tokenizer,
         callbacks=[log],
     )
     with shared_prefix(model_of(trainer).base_model):
-        train(trainer, log, checkpoint_every_s)
+        train(trainer, log, checkpoint_every_s, health)
     return log.rows

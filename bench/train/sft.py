@@ -10,7 +10,8 @@ from trl import SFTConfig, SFTTrainer
 
 from bench.records import Demonstration
 from bench.train.config import CHECKPOINT_EVERY_S, SFTSettings
-from bench.train.trl_common import LogCallback, TrainingLog, train, training_arguments
+from bench.train.health.settings import DEFAULT_HEALTH, HealthSettings
+from bench.train.trl_common import WHOLE_ROWS, LogCallback, TrainingLog, train, training_arguments
 
 
 def train_sft(
@@ -19,23 +20,25 @@ def train_sft(
     demonstrations: Sequence[Demonstration],
     settings: SFTSettings,
     *,
+    stage: str = "sft",
     epochs: float,
     seed: int,
     device: torch.device,
     bf16: bool,
     scratch: Path,
     checkpoint_every_s: float = CHECKPOINT_EVERY_S,
+    health: HealthSettings = DEFAULT_HEALTH,
 ) -> TrainingLog:
     """Train `model` in place on the completions of the demonstrations, EOS included; the log's rows are returned."""
-    log = LogCallback("sft", "loss")
+    log = LogCallback(stage, "loss")
     dataset = Dataset.from_list([{"prompt": d.prompt, "completion": f" {d.completion}"} for d in demonstrations])
     arguments = training_arguments(settings, epochs=epochs, scratch=scratch, seed=seed, device=device, bf16=bf16)
     trainer = SFTTrainer(
         model=model,
-        args=SFTConfig(**arguments, completion_only_loss=True),
+        args=SFTConfig(**arguments, **WHOLE_ROWS, completion_only_loss=True),
         train_dataset=dataset,
         processing_class=tokenizer,
         callbacks=[log],
     )
-    train(trainer, log, checkpoint_every_s)
+    train(trainer, log, checkpoint_every_s, health)
     return log.rows

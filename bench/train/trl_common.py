@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,9 @@ from bench import processes
 from bench.progress import StageBar
 from bench.train.checkpoints import CheckpointCallback, newest_checkpoint
 from bench.train.config import OptimizerSettings, accumulation_steps
+from bench.train.health.callback import HealthCallback
+from bench.train.health.settings import HealthSettings
+from bench.train.health.watch import Watch
 
 # TRL projects every position through the LM head unless the device has Triton; only the completion's are needed.
 # This name decides that and nothing else in this module (the kernels look up their own).
@@ -31,6 +35,9 @@ trl.trainer.utils._use_triton = lambda device: True
 datasets.disable_progress_bars()
 transformers_logging.disable_progress_bar()
 transformers_logging.set_verbosity_error()  # a new reward head is reported as missing from the checkpoint
+
+WHOLE_ROWS: dict[str, Any] = {"max_length": None}
+"""For the configs that cut rows: the data room has cut the posts, and cutting here would lose the EOS."""
 
 TrainingLog = list[dict[str, float | None]]
 
@@ -51,11 +58,11 @@ def training_arguments(
         adam_epsilon=settings.eps,
         weight_decay=settings.weight_decay,
         max_grad_norm=settings.max_grad_norm,
-        max_length=None,  # the data room has cut the posts; cutting here would lose the EOS
         use_cpu=device.type == "cpu",
         bf16=bf16,
         gradient_checkpointing=False,
         logging_steps=1,
+        logging_nan_inf_filter=False,  # it logs the mean of the steps before for a NaN
         save_strategy="no",  # by the clock instead: CheckpointCallback
         save_total_limit=2,  # the one before stays until the new one is whole
         report_to="none",
@@ -66,13 +73,14 @@ def training_arguments(
     )
 
 
-def train(trainer: Trainer, log: "LogCallback", checkpoint_every_s: float) -> None:
+def train(trainer: Trainer, log: "LogCallback", checkpoint_every_s: float, health: HealthSettings) -> None:
     """Train, from the newest whole checkpoint that a killed run left in the trainer's output folder if there is one.
 
     The trainer prints nothing of its own: the stage's bar shows what there is to see.
     """
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(CheckpointCallback(log.rows, checkpoint_every_s))
+    trainer.add_callback(HealthCallback(Watch(log.stage, health), log.rows))
     resumed = newest_checkpoint(Path(str(trainer.args.output_dir)))
     if resumed is not None:
         log.rows += resumed.rows
@@ -80,6 +88,11 @@ def train(trainer: Trainer, log: "LogCallback", checkpoint_every_s: float) -> No
             # TRL logs this count as num_tokens and forgets it; where the trainer has another, this one is not read.
             vars(trainer)["_total_train_tokens"] = resumed.rows[-1].get("num_tokens")
     trainer.train(resume_from_checkpoint=None if resumed is None else str(resumed.folder))
+
+
+def log_row(numbers: Mapping[str, float | None]) -> dict[str, float | None]:
+    """NaN and infinity have no place in JSON; null says that the number could not be computed."""
+    return {key: value if value is not None and math.isfinite(value) else None for key, value in numbers.items()}
 
 
 def model_of(trainer: Trainer) -> PreTrainedModel:
@@ -118,9 +131,8 @@ class LogCallback(TrainerCallback):
     ) -> None:
         if not logs or self.shown not in logs or self._bar is None:
             return  # the closing summary of the run
-        # A NaN has no place in JSON; null says that the number could not be computed.
-        row = {key: value if math.isfinite(value) else None for key, value in logs.items()}
-        self.rows.append({"step": state.global_step, "wall_s": time.perf_counter() - self._start, **row})
+        wall_s = time.perf_counter() - self._start
+        self.rows.append({"step": state.global_step, "wall_s": wall_s, **log_row(logs)})
         self._bar.update(1, **{self.shown: logs[self.shown]})
 
     def on_train_end(

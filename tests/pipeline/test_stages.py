@@ -16,10 +16,12 @@ from bench.pipeline.stages import Stages
 from bench.provenance import stable_hash
 
 EVERYTHING = {
-    "base", "sft", "reward", "judge_reward", "reference_logps", "dpo", "ppo",
-    "generate_base", "generate_sft", "generate_dpo", "generate_ppo",
+    "base", "sft", "preferred_ft", "reward", "judge_reward", "best_of_n", "rloo", "ppo", "reference_logps", "dpo",
+    *(f"generate_{arm}" for arm in ARMS),
 }  # fmt: skip
 AFTER_SFT = EVERYTHING - {"base"}  # generate_base too: its KL is measured against the SFT model
+BY_REWARD = {"best_of_n", "generate_best_of_n", "rloo", "generate_rloo", "ppo", "generate_ppo"}
+BY_PAIRS = {"preferred_ft", "generate_preferred_ft", "dpo", "generate_dpo"}
 GENERATED = {f"generate_{arm}" for arm in ARMS}
 
 
@@ -46,22 +48,25 @@ def keys(config: RunConfig, tmp_path: Path) -> dict[str, str]:
         ("name", "other", set()),
         ("arms", ("sft", "dpo"), set()),
         ("results_dir", "elsewhere", set()),
+        ("checkpoint_every_s", 0.0, set()),
         ("model.hidden_size", 64, EVERYTHING),
         ("model.precision", "bf16", EVERYTHING),
         ("sft.learning_rate", 2e-2, AFTER_SFT),
         ("budget.sft_epochs", 2.0, AFTER_SFT),
         ("budget.demonstrations", 8, EVERYTHING),  # the tiny model's tokenizer is trained on them
-        ("reward.learning_rate", 2e-2, {"reward", "judge_reward", "ppo", "generate_ppo"}),
-        ("budget.reward_epochs", 2.0, {"reward", "judge_reward", "ppo", "generate_ppo"}),
+        ("reward.learning_rate", 2e-2, {"reward", "judge_reward"} | BY_REWARD),
+        ("budget.reward_epochs", 2.0, {"reward", "judge_reward"} | BY_REWARD),
         ("budget.judge_pairs", 4, {"judge_reward"}),
-        ("budget.pairs", 4, {"reward", "ppo", "generate_ppo", "reference_logps", "dpo", "generate_dpo"}),
+        ("budget.pairs", 4, {"reward", "reference_logps"} | BY_REWARD | BY_PAIRS),
         ("dpo.beta", 0.5, {"dpo", "generate_dpo"}),
-        ("budget.dpo_epochs", 2.0, {"dpo", "generate_dpo"}),
+        ("budget.dpo_epochs", 2.0, BY_PAIRS),
+        ("rloo.beta", 0.5, {"rloo", "generate_rloo"}),
+        ("best_of_n.n", 2, {"best_of_n", "generate_best_of_n"}),
         ("ppo.beta", 0.5, {"ppo", "generate_ppo"}),
-        ("budget.ppo_episodes", 8, {"ppo", "generate_ppo"}),
-        ("budget.max_completion_tokens", 4, {"ppo"} | GENERATED),
-        ("sampling.temperature", 1.0, {"ppo"} | GENERATED),
-        ("budget.eval_prompts", 2, GENERATED),
+        ("budget.ppo_episodes", 8, {"rloo", "generate_rloo", "ppo", "generate_ppo"}),
+        ("budget.max_completion_tokens", 4, {"ppo", "rloo", "best_of_n"} | GENERATED),
+        ("sampling.temperature", 1.0, {"ppo", "rloo", "best_of_n"} | GENERATED),
+        ("budget.eval_prompts", 2, {"best_of_n"} | GENERATED),
         ("budget.validation_pairs", 4, set()),
         ("evaluation.bootstrap_resamples", 200, set()),
     ],

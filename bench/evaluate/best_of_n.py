@@ -1,0 +1,54 @@
+"""Best of n: the SFT model's best completion by the reward model, for every n from one set of samples."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bench.validation import require
+
+
+@dataclass(frozen=True)
+class BestOfNSettings:
+    """`n` completions are sampled per evaluation prompt; every power of two up to `n` is scored from them."""
+
+    n: int = 128
+
+    def __post_init__(self) -> None:
+        require(
+            1 <= self.n <= 1024 and self.n.bit_count() == 1, "best_of_n.n", self.n, "must be a power of two up to 1024"
+        )
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One sampled completion of an evaluation prompt, with the reward model's score."""
+
+    prompt_id: str
+    completion: str
+    n_tokens: int
+    finished: bool
+    score: float
+
+
+def sizes(n_max: int) -> list[int]:
+    """1, 2, 4, ..., n_max."""
+    return [2**k for k in range(n_max.bit_length())]
+
+
+def best_of_first(candidates: Sequence[Candidate], n_max: int, n: int) -> list[Candidate]:
+    """The best-scored of each prompt's first `n` candidates, in the prompts' order; the earliest of equals.
+
+    `candidates` holds `n_max` rows per prompt, a prompt's rows together. They are independent samples, so the first n
+    of them are what sampling n alone would have given, and all n share one set.
+    """
+    starts = range(0, len(candidates), n_max)
+    return [max(candidates[start : start + n], key=lambda candidate: candidate.score) for start in starts]
+
+
+def kl_bound(n: int) -> float:
+    """Upper bound of KL(best of n || SFT model) in nats per completion: log n - (n - 1)/n.
+
+    Stiennon et al. 2020 (App. G.3) give it as the KL itself; Beirami et al. 2024 (arXiv 2401.01879, Theorem 1) show
+    that it is a bound, tight only where no two completions are likely to be the same.
+    """
+    return math.log(n) - (n - 1) / n

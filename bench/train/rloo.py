@@ -1,0 +1,149 @@
+"""RLOO (Ahmadian et al. 2024) through TRL: REINFORCE whose baseline is the mean reward of a prompt's other samples.
+
+The same reward model, prompts, completion length, temperature and per-completion KL penalty as PPO; no value model.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from torch.nn.utils.rnn import pad_sequence
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from trl import RLOOConfig, RLOOTrainer
+
+from bench import processes
+from bench.generation import SamplingConfig, sample
+from bench.models.loading import RewardModel
+from bench.ops import last_token_scores
+from bench.provenance import stable_hash
+from bench.special_tokens import eos_id, pad_id
+from bench.train.config import CHECKPOINT_EVERY_S, RLOOSettings
+from bench.train.health.settings import DEFAULT_HEALTH, HealthSettings
+from bench.train.trl_common import LogCallback, TrainingLog, model_of, train, training_arguments
+from bench.validation import require
+
+
+class _Trainer(RLOOTrainer):
+    """TRL's trainer with this project's sampler in the place of `generate`: all arms sample through the same lines.
+
+    The draws of a step depend on the seed, the step and the rank alone, so a resumed run repeats them.
+    """
+
+    draw: Callable[[PreTrainedModel, list[list[int]], torch.Generator], list[list[int]]]
+
+    def _generate_single_turn(self, prompt_ids: list[list[int]], *_: Any) -> list[list[int]]:
+        model = self.accelerator.unwrap_model(self.model)
+        place = [self.args.seed, self.state.global_step, self.accelerator.process_index]
+        generator = torch.Generator(model.device).manual_seed(int(stable_hash(place)[:15], 16))
+        with self.accelerator.autocast():
+            return self.draw(model, prompt_ids, generator)
+
+
+def train_rloo(
+    sft_folder: Path,
+    reward: RewardModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[str],
+    settings: RLOOSettings,
+    sampling: SamplingConfig,
+    *,
+    episodes: int,
+    max_new_tokens: int,
+    seed: int,
+    device: torch.device,
+    bf16: bool,
+    scratch: Path,
+    checkpoint_every_s: float = CHECKPOINT_EVERY_S,
+    health: HealthSettings = DEFAULT_HEALTH,
+) -> tuple[PreTrainedModel, TrainingLog]:
+    """The trained policy and the log's rows, one per update of `batch_size` completions.
+
+    Raises:
+        ConfigError: `episodes` do not make one batch of whole groups.
+    """
+    settings = within_budget(settings, episodes, processes.count())
+    groups = settings.batch_size // settings.num_generations
+    rows = [{"prompt": prompt} for prompt in prompts] * math.ceil(groups / len(prompts))  # TRL wants one full batch
+    log = LogCallback("rloo", "reward")
+    arguments = training_arguments(settings, epochs=1, scratch=scratch, seed=seed, device=device, bf16=bf16)
+    trainer = _Trainer(
+        model=str(sft_folder),
+        reward_funcs=reward_function(reward, tokenizer, settings, bf16),
+        args=RLOOConfig(
+            **arguments,
+            max_steps=episodes // settings.batch_size,
+            beta=settings.beta,
+            num_generations=settings.num_generations,
+            max_completion_length=max_new_tokens,
+            temperature=sampling.temperature,
+            disable_dropout=True,
+            model_init_kwargs={"dtype": torch.float32, "use_safetensors": True},
+        ),
+        train_dataset=Dataset.from_list(rows),
+        processing_class=tokenizer,
+        callbacks=[log],
+    )
+
+    def draw(model: PreTrainedModel, prompt_ids: list[list[int]], generator: torch.Generator) -> list[list[int]]:
+        rollout = sample(
+            model,
+            prompt_ids[:: settings.num_generations],  # a prompt's samples stand together
+            max_new_tokens=max_new_tokens,
+            eos_token_id=eos_id(tokenizer),
+            pad_token_id=pad_id(tokenizer),
+            temperature=sampling.temperature,
+            generator=generator,
+            samples_per_prompt=settings.num_generations,
+        )
+        return [ids[mask].tolist() for ids, mask in zip(rollout.completion_ids, rollout.completion_mask, strict=True)]
+
+    trainer.draw = draw
+    train(trainer, log, checkpoint_every_s, health)
+    return model_of(trainer), log.rows
+
+
+def within_budget(settings: RLOOSettings, episodes: int, processes: int) -> RLOOSettings:
+    """The settings with a batch that the budget holds: fewer episodes than a batch are one update of that many.
+
+    Raises:
+        ConfigError: such a batch does not hold whole groups on each process.
+    """
+    batch = min(settings.batch_size, episodes)
+    require(
+        batch % (settings.num_generations * processes) == 0,
+        "rloo.num_generations",
+        settings.num_generations,
+        f"x {processes} processes must divide an update's {batch} episodes",
+    )
+    return replace(settings, batch_size=batch, micro_batch_size=min(settings.micro_batch_size, batch // processes))
+
+
+def reward_function(
+    reward: RewardModel, tokenizer: PreTrainedTokenizerBase, settings: RLOOSettings, bf16: bool
+) -> Callable[..., list[float | None]]:
+    """What TRL asks for the rewards: the score at the last token; a completion without EOS gets `missing_eos_score`."""
+    device = reward.model.device
+
+    @torch.no_grad()
+    def score(prompts: list[str], completion_ids: list[list[int]], **_: Any) -> list[float | None]:
+        rows = [
+            torch.tensor([*tokenizer(prompt).input_ids, *ids])
+            for prompt, ids in zip(prompts, completion_ids, strict=True)
+        ]
+        scores: list[float | None] = []
+        for start in range(0, len(rows), settings.micro_batch_size):
+            chunk = rows[start : start + settings.micro_batch_size]
+            input_ids = pad_sequence(chunk, batch_first=True, padding_value=pad_id(tokenizer)).to(device)
+            lengths = torch.tensor([len(row) for row in chunk], device=device)
+            with torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16):
+                scores += (last_token_scores(reward.model, input_ids, lengths) - reward.shift).tolist()
+        if settings.missing_eos_score is None:
+            return scores
+        finished = [ids[-1] == eos_id(tokenizer) for ids in completion_ids]
+        return [s if done else settings.missing_eos_score for s, done in zip(scores, finished, strict=True)]
+
+    return score

@@ -38,6 +38,7 @@ def sample(
     temperature: float,
     generator: torch.Generator,
     samples_per_prompt: int = 1,
+    among: tuple[torch.Tensor, int] | None = None,
 ) -> Rollout:
     """`samples_per_prompt` completions per prompt, with the log-probs of their tokens at the sampling temperature.
 
@@ -50,6 +51,8 @@ def sample(
             second's, and so on: B = len(prompts) * samples_per_prompt.
         generator: the only source of randomness; draws are made on its device, so a seed gives one sequence of
             uniform numbers per row whichever rows have finished.
+        among: where several processes sample one batch: the places (B,) of this call's rows in it, and its number of
+            rows. Each row then gets what it would get if the batch were sampled in one call.
     """
     device = model.device
     rows = torch.arange(len(prompts), device=device).repeat_interleave(samples_per_prompt)
@@ -65,6 +68,7 @@ def sample(
     mask = torch.zeros((batch, max_new_tokens), dtype=torch.bool, device=device)
     finished = torch.zeros(batch, dtype=torch.bool, device=device)
     rows = torch.arange(batch, device=device)  # original row of each row still in the cache
+    places, total = among or (rows, batch)
     head = lm_head(model)
 
     for step in range(max_new_tokens):
@@ -73,7 +77,7 @@ def sample(
             chosen = distribution.argmax(-1)
         else:
             # Inverse-CDF draws from one uniform per original row: what a row gets does not depend on the others.
-            uniform = torch.rand(batch, generator=generator, device=generator.device).to(device)[rows]
+            uniform = torch.rand(total, generator=generator, device=generator.device).to(device)[places[rows]]
             cdf = distribution.exp().cumsum(-1)
             chosen = torch.searchsorted(cdf, (uniform * cdf[:, -1])[:, None], right=True)[:, 0]
             chosen = chosen.clamp(max=distribution.size(-1) - 1)

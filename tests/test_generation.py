@@ -24,7 +24,7 @@ PROMPTS = [
 ]
 
 
-def draw(model, prompts=PROMPTS, *, eos=NEVER, temperature=0.7, seed=0, max_new_tokens=12) -> Rollout:
+def draw(model, prompts=PROMPTS, *, eos=NEVER, temperature=0.7, seed=0, max_new_tokens=12, among=None) -> Rollout:
     return sample(
         model,
         prompts,
@@ -33,6 +33,7 @@ def draw(model, prompts=PROMPTS, *, eos=NEVER, temperature=0.7, seed=0, max_new_
         pad_token_id=PAD,
         temperature=temperature,
         generator=torch.Generator().manual_seed(seed),
+        among=among,
     )
 
 
@@ -139,6 +140,17 @@ def test_what_a_row_draws_does_not_depend_on_the_other_rows(make_policy):
     eos = common_token(draw(model))
     others = [PROMPTS[0], *([7, 7, i] for i in range(len(PROMPTS) - 1))]
     assert rows_of(draw(model, others, eos=eos))[0] == rows_of(draw(model, eos=eos))[0]
+
+
+def test_shares_of_a_batch_draw_what_the_whole_batch_draws(make_policy):
+    """As two processes would, the second with rows that end before the first's."""
+    model = make_policy()
+    whole = draw(model)
+    eos = common_token(whole)
+    whole = rows_of(draw(model, eos=eos))
+    for places in (torch.tensor([0, 2, 4, 6]), torch.tensor([1, 3, 5, 7])):
+        share = draw(model, [PROMPTS[i] for i in places], eos=eos, among=(places, len(PROMPTS)))
+        assert rows_of(share) == [whole[i] for i in places]
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.7])

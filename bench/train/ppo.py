@@ -177,19 +177,28 @@ class PPOTrainer:
 
     @torch.no_grad()
     def roll_out(self, prompts: Sequence[PromptIds]) -> Rollout:
-        """Step 1."""
+        """Step 1. Each process samples its share of the prompts and receives the others'."""
         if self.sampler is not self.models.policy:
             for target, source in zip(self.sampler.parameters(), self.models.policy.parameters(), strict=True):
                 target.copy_(source)
+        # A generator for each batch: what one batch draws does not depend on when the last one's rows ended.
         seed = int(torch.randint(2**63 - 1, (), generator=self.sampler_generator))
-        return sample(
+        own, pad = self.ranks.own(torch.arange(len(prompts), device=self.device)), pad_id(self.tokenizer)
+        share = sample(
             self.sampler,
-            [p.token_ids for p in prompts],
+            [prompts[i].token_ids for i in own.tolist()],
             max_new_tokens=self.max_new_tokens,
             eos_token_id=eos_id(self.tokenizer),
-            pad_token_id=pad_id(self.tokenizer),
+            pad_token_id=pad,
             temperature=self.sampling.temperature,
             generator=torch.Generator(self.device).manual_seed(seed),
+            among=(own, len(prompts)),
+        )
+        return Rollout(
+            **{
+                name: self.ranks.gather(tensor, own, len(prompts), fill=pad if name.endswith("_ids") else 0)
+                for name, tensor in vars(share).items()
+            }
         )
 
     @torch.no_grad()

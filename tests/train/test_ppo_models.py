@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from ppo_world import PROMPTS, full_logps, gradients, make_transformer_trainer, small_policy
+from ppo_world import PROMPTS, full_logps, gradients, make_transformer_trainer, sft_policy
 from torch import nn
 
 from bench.losses import ppo_policy_loss, ppo_value_loss
@@ -40,7 +40,7 @@ def policy_loss(trainer: PPOTrainer, experience: Experience) -> torch.Tensor:
 
 def test_an_adapter_changes_nothing_at_first_and_its_reference_is_the_sft_model(architecture):
     trainer = make_transformer_trainer(architecture, **LORA)
-    sft = small_policy(architecture=architecture)
+    sft = sft_policy(architecture)
     experience = trainer.collect(PROMPTS)
     with torch.no_grad():
         expected = full_logps(sft, experience)
@@ -66,7 +66,7 @@ def test_the_adapters_gradient_is_that_of_a_plain_forward_pass(architecture, kl)
     trainer.models.policy.zero_grad()
     loss = policy_loss(trainer, experience)
     if kl == "full":
-        rollout, sft = experience.rollout, small_policy(architecture=architecture)
+        rollout, sft = experience.rollout, sft_policy(architecture)
         logits, ref_logits = (model(input_ids=rollout.input_ids).logits / 0.7 for model in (trainer.models.policy, sft))
         logps, ref_logps = logits.log_softmax(-1), ref_logits.log_softmax(-1)
         every_kl = (logps.exp() * (logps - ref_logps)).sum(-1)
@@ -94,13 +94,13 @@ def test_the_trained_policy_is_a_plain_model_that_says_the_same(tmp_path, archit
     ids = torch.tensor([PROMPTS[0].token_ids])
     with torch.no_grad():
         expected = trainer.models.policy(input_ids=ids).logits
-        sft = small_policy(architecture=architecture)(input_ids=ids).logits
+        sft = sft_policy(architecture)(input_ids=ids).logits
         plain = trainer.models.trained_policy()
         plain.save_pretrained(tmp_path)
         loaded = type(plain).from_pretrained(tmp_path)
         torch.testing.assert_close(loaded(input_ids=ids).logits, expected, atol=1e-5, rtol=1e-5)
     assert (expected - sft).abs().max() > 1e-3
-    assert set(dict(loaded.named_parameters())) == set(dict(small_policy(architecture=architecture).named_parameters()))
+    assert set(dict(loaded.named_parameters())) == set(dict(sft_policy(architecture).named_parameters()))
 
 
 @pytest.mark.parametrize("options", [{"value_model": "shared"}, {"value_model": "shared", **LORA}])

@@ -17,6 +17,7 @@ class OpenAIJudgeConfig:
     base_url: str = "https://api.openai.com/v1"
     api_key_env: str | None = "OPENAI_API_KEY"
     prompt: str = "simple"
+    compare_first: bool = True
     temperature: float | None = 0.0
     max_answer_tokens: int = 128
     token_limit_name: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
@@ -62,6 +63,7 @@ class LocalLLMJudgeConfig:
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     device: str = "auto"
     prompt: str = "simple"
+    compare_first: bool = True
     method: Literal["likelihood", "text"] = "likelihood"
     tie_margin: float = 0.0
     max_answer_tokens: int = 128

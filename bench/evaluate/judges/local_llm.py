@@ -54,7 +54,8 @@ class LocalLLMJudge(AskingJudge):
 
     def __init__(self, config: LocalLLMJudgeConfig, cache: VerdictCache, wheels: Path) -> None:
         by_text = config.method == "text"
-        template = load_template(config.prompt, "judge.local_llm.prompt", COMPARE_FIRST if by_text else VERDICT_ONLY)
+        answer_format = COMPARE_FIRST if by_text and config.compare_first else VERDICT_ONLY
+        template = load_template(config.prompt, "judge.local_llm.prompt", answer_format)
         self._device = pick_device(config.device)
         self._bf16 = use_bf16(config.precision, self._device)
         asked = {

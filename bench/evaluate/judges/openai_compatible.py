@@ -1,5 +1,6 @@
 """The judge behind an OpenAI-compatible endpoint: OpenAI itself, vLLM, llama.cpp, `transformers serve`, ..."""
 
+import json
 import math
 import os
 import random
@@ -19,11 +20,11 @@ from bench.evaluate.judges.asking import AskingJudge
 from bench.evaluate.judges.base import JudgeItem
 from bench.evaluate.judges.cache import VerdictCache
 from bench.evaluate.judges.config import OpenAIJudgeConfig
-from bench.evaluate.judges.template import load_template
+from bench.evaluate.judges.template import COMPARE_FIRST, VERDICT_ONLY, load_template
 from bench.progress import StageBar
 from bench.records import VerdictLabel
 
-_BYTES_PER_TOKEN = 4  # of English text; the estimate before the first request says "about"
+_BYTES_PER_TOKEN = 3  # plain English has 4, the tags and other languages fewer: the estimate errs upwards
 _MAX_BACKOFF_S = 60.0
 _MAX_RETRY_AFTER_S = 600.0
 _SHORTEST_SECRET = 8  # characters; shorter ones ("none", "EMPTY") are placeholders
@@ -42,7 +43,8 @@ class OpenAIJudge(AskingJudge):
     """
 
     def __init__(self, config: OpenAIJudgeConfig, cache: VerdictCache) -> None:
-        template = load_template(config.prompt, "judge.openai.prompt")
+        answer_format = COMPARE_FIRST if config.compare_first else VERDICT_ONLY
+        template = load_template(config.prompt, "judge.openai.prompt", answer_format)
         base_url = config.base_url.rstrip("/")
         # The endpoint is part of who answers: local servers often take any model name.
         asked = {
@@ -70,13 +72,12 @@ class OpenAIJudge(AskingJudge):
         self._stop.clear()
         pool = ThreadPoolExecutor(self._config.concurrency, thread_name_prefix="judge")
         try:
-            futures = [pool.submit(self._answer, key, item) for key, item in questions.items()]
+            futures = [pool.submit(self._answer_or_stop, key, item) for key, item in questions.items()]
             with StageBar(f"judge {self.name}", len(questions), "verdicts") as bar:
                 for future in as_completed(futures):
                     future.result()
                     bar.update(1, unparsed=self.usage.unparsed)
         except ResourceError as error:
-            self._stop.set()
             pool.shutdown(cancel_futures=True)  # first let in what is on its way: it is paid for
             kept = sum(key in self._labels for key in questions)
             raise ResourceError(
@@ -103,6 +104,13 @@ class OpenAIJudge(AskingJudge):
         print(f"{line}; {self.usage.cached:,} verdicts are in the cache", file=sys.stderr)
         self._budget.require_room(requests=len(questions), tokens=prompt + completion)
 
+    def _answer_or_stop(self, key: str, item: JudgeItem) -> None:
+        try:
+            self._answer(key, item)
+        except ResourceError:
+            self._stop.set()  # here and not in `ask`: this thread would begin another question before that hears of it
+            raise
+
     def _answer(self, key: str, item: JudgeItem) -> None:
         """Ask until there is an answer, and keep it."""
         messages: Any = self._template.messages(item)
@@ -122,12 +130,14 @@ class OpenAIJudge(AskingJudge):
                 )
             except openai.APIStatusError as error:
                 self._budget.settle(reserved, 0)
-                problem = self._clean(f"{error.status_code} {error.message}")
+                said = error.message.removeprefix(f"Error code: {error.status_code} - ")
+                problem = self._clean(f"{error.status_code} {said}")
                 if error.status_code < 500 and error.status_code not in _WORTH_REPEATING:
                     raise ResourceError(f"{self._config.base_url} refuses: {problem}") from None
                 delay = self._delay_for_all(error.response.headers.get("retry-after"), delay)
                 continue
-            except openai.APIError as error:  # no connection or a timeout: what was reserved may have been spent
+            except (openai.APIError, json.JSONDecodeError, UnicodeDecodeError) as error:
+                # No connection, a timeout, a body that says it is JSON: what was reserved may have been spent.
                 problem = self._clean(str(error))
                 continue
             answer = _answer_text(response)

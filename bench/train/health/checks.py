@@ -66,8 +66,8 @@ _SFT = [
         measures.loss_fall,
         "below",
         lambda s: 0.0,
-        "the loss is no lower than at the start: the model learns nothing",
-        "a higher {group}.learning_rate; or the model knows these texts already",
+        "the loss is no lower than at the start: the model has learned nothing",
+        "a higher {group}.learning_rate if the loss lies flat, a lower one if it jumped in the first steps",
     ),
     Check(
         "loss_rising",
@@ -97,8 +97,8 @@ def _pairwise(accuracy: str, start: Callable[..., float | None], start_in_words:
             "warning",
             measures.loss_above(start),
             "above",
-            lambda s: s.standard_errors,
-            f"the loss lies {{value:.1f}} standard errors above {start_in_words}: training makes it worse",
+            lambda s: s.max_loss_share,
+            f"the loss is {{value:.3g}} times {start_in_words}: training has made it worse than not knowing",
             "a lower {group}.learning_rate, or more {group}.warmup_steps",
         ),
     ]

@@ -91,13 +91,11 @@ def loss_rise(rows: Sequence[Row], settings: HealthSettings) -> float | None:
 
 
 def loss_above(start: Callable[[Sequence[Row]], float | None]) -> Measure:
-    """How far the loss of the last `window` steps lies above a model's that knows nothing, in standard errors."""
+    """Mean loss of the last `window` steps over that of a model that has learned nothing."""
 
     def measure(rows: Sequence[Row], settings: HealthSettings) -> float | None:
-        untrained, losses = start(rows), last(rows, "loss", settings.window)
-        if untrained is None or len(losses) < max(2, settings.window) or not has_settled(rows, settings):
-            return None
-        return _over(fmean(losses) - untrained, standard_error(losses))
+        untrained, mean = start(rows), mean_of_last(rows, "loss", settings.window)
+        return None if not untrained or mean is None or not has_settled(rows, settings) else mean / untrained
 
     return measure
 

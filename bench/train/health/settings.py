@@ -15,6 +15,7 @@ class HealthSettings:
     patience: int = 50
     standard_errors: float = 4.0
     grad_spike: float = 10.0
+    max_loss_share: float = 1.25
     kl_negative: float = 0.1
     kl_collapse: float = 50.0
     ratio_max: float = 20.0
@@ -33,9 +34,8 @@ class HealthSettings:
         for name in ("window", "updates", "unexplained_updates"):
             require(getattr(self, name) >= 1, f"health.{name}", getattr(self, name), "must be at least 1")
         require(self.patience >= 2, "health.patience", self.patience, "must be at least 2")
-        require(self.grad_spike > 1, "health.grad_spike", self.grad_spike, "must be above 1")
-        require(self.ratio_max > 1, "health.ratio_max", self.ratio_max, "must be above 1")
-        require(self.max_length_share > 1, "health.max_length_share", self.max_length_share, "must be above 1")
+        for name in ("grad_spike", "max_loss_share", "ratio_max", "max_length_share"):
+            require(getattr(self, name) > 1, f"health.{name}", getattr(self, name), "must be above 1")
         for name in ("standard_errors", "kl_negative", "kl_collapse", "approx_kl", "min_score_std", "overfit_margin"):
             require(getattr(self, name) > 0, f"health.{name}", getattr(self, name), "must be above 0")
         for name in ("min_entropy_share", "min_length_share", "min_finished", "max_finished_drop", "overfit_accuracy"):

@@ -5,6 +5,7 @@ from typing import Any
 
 import choix
 import numpy as np
+from scipy.special import expit
 
 from bench.errors import DataError
 from bench.evaluate.statistics import ALPHA, RESAMPLES
@@ -45,17 +46,34 @@ def bradley_terry(
             wins[row[prompt_id], i, j] += point
             wins[row[prompt_id], j, i] += 1 - point
 
-    def strengths(comparisons: np.ndarray, start: np.ndarray | None = None) -> np.ndarray:
-        found = choix.ilsr_pairwise_dense(comparisons + prior, initial_params=start, tol=1e-6)
-        return found - found[column[reference]]
-
-    found = strengths(wins.sum(0))
+    found = choix.ilsr_pairwise_dense(wins.sum(0) + prior)
+    found = found - found[column[reference]]
     # How often each prompt is drawn, times its verdicts: every resampled table of wins in one product.
     drawn = np.random.default_rng(seed).multinomial(len(prompts), np.full(len(prompts), 1 / len(prompts)), resamples)
     tables = (drawn @ wins.reshape(len(prompts), -1)).reshape(resamples, len(arms), len(arms))
-    resampled = np.array([strengths(table, found) for table in tables])
+    resampled = _refit(tables + prior, found, column[reference])
     low, high = np.quantile(resampled, [ALPHA / 2, 1 - ALPHA / 2], axis=0)
     return {
         arm: {"value": float(found[i]), "ci95": [float(low[i]), float(high[i])], "n": len(prompts)}
         for arm, i in column.items()
     }
+
+
+def _refit(tables: np.ndarray, start: np.ndarray, fixed: int) -> np.ndarray:
+    """The strengths (R, K) of R tables of wins (R, K, K) at once, by Newton's method; arm `fixed` stays where it is.
+
+    The same maximum as choix finds, thousands of times faster than one by one.
+    """
+    free = np.arange(len(start)) != fixed
+    theta = np.tile(start, (len(tables), 1))
+    met = tables + tables.swapaxes(1, 2)
+    for _ in range(100):
+        p = expit(theta[:, :, None] - theta[:, None, :])  # [r, i, j]: arm i beats arm j
+        gradient = (tables - met * p).sum(2)[:, free]
+        curvature = met * p * (1 - p)
+        hessian = curvature.sum(2)[:, :, None] * np.eye(len(start)) - curvature
+        step = np.linalg.solve(hessian[:, free][:, :, free], gradient[:, :, None])[:, :, 0]
+        theta[:, free] += step
+        if np.abs(step).max() < 1e-8:
+            return theta
+    raise ArithmeticError("Bradley-Terry strengths of the resamples did not converge")

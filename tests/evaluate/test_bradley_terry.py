@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bench.errors import DataError
-from bench.evaluate.bradley_terry import bradley_terry
+from bench.evaluate.bradley_terry import _refit, bradley_terry
 
 
 def duel(wins, ties, losses):
@@ -54,6 +54,18 @@ def test_an_arm_that_never_won_has_a_finite_strength():
     # Half a win of 51 against each of two equal arms: odds 1 in 101.
     assert found["base"]["value"] == pytest.approx(math.log(0.5 / 50.5), abs=1e-5)
     assert found["sft"]["value"] == pytest.approx(0, abs=1e-6)
+
+
+def test_resamples_are_fitted_as_the_data_are():
+    rng = np.random.default_rng(0)
+    tables = rng.integers(0, 30, (20, 4, 4)).astype(float) + 0.5
+    tables[:, range(4), range(4)] = 0
+    tables[0, 3, :3] = 0.5  # an arm that never won
+    start = choix.ilsr_pairwise_dense(tables.mean(0))
+    found = _refit(tables, start - start[1], fixed=1)
+    for table, strengths in zip(tables, found, strict=True):
+        expected = choix.ilsr_pairwise_dense(table)
+        assert strengths == pytest.approx(expected - expected[1], abs=1e-5)
 
 
 def test_prompts_are_resampled_with_all_their_verdicts():

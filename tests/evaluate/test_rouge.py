@@ -1,4 +1,5 @@
 import pytest
+from rouge_score.rouge_scorer import RougeScorer
 
 from bench.errors import DataError
 from bench.evaluate.rouge import Rouge, rouge_estimates, rouge_scores
@@ -24,6 +25,37 @@ def test_lsum_forgives_the_order_of_sentences_and_l_does_not(between):
     scores = rouge_scores([f"dogs bark loud.{between}cats sleep long!"], ["cats sleep long! dogs bark loud."])
     assert scores["rougeL"] == [pytest.approx(f1(3, 6, 6))]
     assert scores["rougeLsum"] == [pytest.approx(f1(6, 6, 6))]
+
+
+def test_lsum_of_lines_is_the_union_of_their_common_subsequences():
+    # Lin 2004, section 3.2: the lines share w1 w3 w5 and w1 w2 with the reference, in union 4 of its 5 words, and have
+    # 10 words. A sentence's end is a line's end.
+    reference, written = "w1 w2 w3 w4 w5", ("w1 w3 w8 w9 w5", "w1 w2 w6 w7 w8")
+    for prediction in ("\n".join(written), ". ".join(written)):
+        scores = rouge_scores([prediction], [reference])
+        assert scores["rougeLsum"] == [pytest.approx(f1(4, 10, 5))]
+        assert scores["rougeL"] == [pytest.approx(f1(3, 10, 5))]  # w1 w3 w5, as one text
+
+
+def test_values_of_the_metric_card():
+    """The examples of the card of `evaluate`'s own rouge."""
+    same = rouge_scores(["hello there", "general kenobi"], ["hello there", "general kenobi"], use_stemmer=False)
+    assert same == {name: [1.0, 1.0] for name in ("rouge1", "rouge2", "rougeL", "rougeLsum")}
+    # The card prints 0.5 for the first, which is its precision; 1 word of 2 written and 1 asked for has F1 2/3.
+    other = rouge_scores(["hello goodbye", "ankh morpork"], ["goodbye", "general kenobi"], use_stemmer=False)
+    assert other["rouge1"] == [pytest.approx(f1(1, 2, 1)), 0.0]
+
+
+@pytest.mark.parametrize("use_stemmer", [True, False])
+def test_it_is_rouge_score(use_stemmer):
+    predictions = ["The cats sat.\nDogs barked loudly", "Nothing of this", "cat, dog; CAT", "???", "café naïve"]
+    references = ["A cat sits and the dogs bark.\nIt was loud", "all of that!", "dog cat", "what", "cafe naive"]
+    scorer = RougeScorer(["rouge1", "rouge2", "rougeL", "rougeLsum"], use_stemmer=use_stemmer)
+    expected = [scorer.score(reference, text) for reference, text in zip(references, predictions, strict=True)]
+    found = rouge_scores(predictions, references, use_stemmer)
+    for name, scores in found.items():
+        assert scores == [score[name].fmeasure for score in expected]
+    assert 0 < found["rouge1"][0] < 1
 
 
 def test_stemmer_matches_forms_of_a_word():

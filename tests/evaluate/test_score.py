@@ -1,9 +1,14 @@
-"""The evaluator's forward passes against the full logits of each row alone."""
+"""The evaluator's forward passes against the full logits of each row alone, and its KL against enumeration."""
+
+import copy
+import itertools
 
 import pytest
 import torch
 
 from bench.evaluate.score import completion_scores, encode, reward_scores, summed_logps
+from bench.evaluate.statistics import bootstrap_mean, decide, paired_difference
+from bench.generation import SamplingConfig, sample_all
 from bench.models.loading import RewardModel
 
 PAIRS = [
@@ -77,3 +82,73 @@ def test_rewards_are_the_shifted_scores_at_the_eos_whatever_the_batch(
         for prompt, completion in completions
     ]
     assert found == pytest.approx(expected, abs=1e-4)
+
+
+EOS, VOCABULARY, LIMIT = 1, 4, 3
+SEQUENCES = [
+    [*body, last]
+    for length in range(1, LIMIT + 1)
+    for body in itertools.product([i for i in range(VOCABULARY) if i != EOS], repeat=length - 1)
+    for last in ([EOS] if length < LIMIT else range(VOCABULARY))
+]
+"""Everything that can be sampled in at most three tokens: EOS ends a completion early."""
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+def test_both_estimates_of_two_models_have_their_kl_by_enumeration_as_expectation(
+    make_policy, tokenizer, architecture, temperature
+):
+    policy, ref_policy = (make_policy(architecture, seed) for seed in (0, 1))
+    for model in (policy, ref_policy):
+        model.resize_token_embeddings(VOCABULARY)
+    tokens = [([2, 3], sequence) for sequence in SEQUENCES]
+    logp, ref_logp = (
+        torch.tensor([full_logps(m, t, temperature)[range(len(t[1])), t[1]].sum() for t in tokens])
+        for m in (policy, ref_policy)
+    )
+    assert logp.exp().sum().item() == pytest.approx(1, abs=1e-5)
+    kl = (logp.exp() * (logp - ref_logp)).sum().item()
+    assert kl > 0.05
+
+    scores = completion_scores(policy, ref_policy, tokenizer, tokens, temperature, batch_size=16)
+
+    k1 = [score.logp - score.ref_logp for score in scores]
+    exact = [score.kl for score in scores if score.kl is not None]
+    for estimates in (k1, exact):
+        assert (logp.exp() * torch.tensor(estimates)).sum().item() == pytest.approx(kl, rel=1e-4)
+    assert min(exact) >= 0 > min(k1)
+
+
+def test_both_estimates_agree_within_their_intervals_on_samples_of_a_trained_policy(make_policy, tokenizer):
+    ref_policy = make_policy()
+    policy = copy.deepcopy(ref_policy).train()
+    optimizer = torch.optim.AdamW(policy.parameters(), lr=5e-3)
+    ids = torch.tensor([[*prompt, *completion] for prompt, completion in [encode(tokenizer, *PAIRS[1])]])
+    for _ in range(6):
+        policy(input_ids=ids, labels=ids).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    policy.eval()
+    prompts = [tokenizer(prompt).input_ids for prompt, _ in PAIRS[:4]] * 50
+    sampled = sample_all(
+        policy,
+        tokenizer,
+        prompts,
+        sampling=SamplingConfig(temperature=0.7, batch_size=100),
+        max_new_tokens=10,
+        generator=torch.Generator().manual_seed(0),
+    )
+    tokens = [(prompt, completion) for prompt, (completion, _) in zip(prompts, sampled, strict=True)]
+    scores = completion_scores(policy, ref_policy, tokenizer, tokens, 0.7, batch_size=100)
+
+    k1 = [score.logp - score.ref_logp for score in scores]
+    exact = [score.kl for score in scores if score.kl is not None]
+    found, found_exact = bootstrap_mean(k1, seed=0), bootstrap_mean(exact, seed=0)
+    assert found_exact.low > 0.5
+    assert found.low <= found_exact.high and found_exact.low <= found.high
+    assert decide(paired_difference(k1, exact, seed=0), 0.0) == "not decided at this n"
+    assert found_exact.high - found_exact.low < found.high - found.low  # what the exact sum is for
+    wrong = completion_scores(policy, ref_policy, tokenizer, tokens, 1.0, batch_size=100)
+    k1 = [score.logp - score.ref_logp for score in wrong]
+    exact = [score.kl for score in wrong if score.kl is not None]
+    assert decide(paired_difference(k1, exact, seed=0), 0.0) != "not decided at this n"  # another temperature shows

@@ -1,0 +1,133 @@
+"""What a run says of its verdicts as a whole; the numbers themselves are tested where they are computed."""
+
+import math
+
+import pytest
+
+from bench.evaluate.comparisons import against_reference, head_to_heads, judge_habits, paired_wins, strengths
+from bench.evaluate.length_control import length_controlled_win_rate
+from bench.evaluate.power import prompts_needed
+from bench.evaluate.win_rate import SWAPPED
+from bench.records import Verdict, VerdictLabel
+
+LABELS: dict[str, VerdictLabel] = {"a": "a", "b": "b", "t": "tie", "?": "unparsed"}
+
+
+def verdicts(a, b, labels, judge="fake"):
+    """One verdict per prompt in order ab; a label of two letters is one in each order, as the judge saw them."""
+    rows = []
+    for i, label in enumerate(labels):
+        rows.append(Verdict(f"p{i}", a, b, "ab", LABELS[label[0]], judge, ""))
+        if len(label) == 2:
+            rows.append(Verdict(f"p{i}", a, b, "ba", SWAPPED[LABELS[label[1]]], judge, ""))
+    return rows
+
+
+def lengths_of(**arms):
+    return {arm: {f"p{i}": float(length) for i, length in enumerate(lengths)} for arm, lengths in arms.items()}
+
+
+N = 12
+LENGTHS = lengths_of(
+    dpo=[20, 9, 30, 12, 8, 25, 20, 9, 30, 12, 8, 25], ppo=[12] * N, sft=[11] * N, reference=[10, 14] * (N // 2)
+)
+
+
+def test_lengths_are_those_of_the_prompts_that_were_parsed():
+    labels = "a?babaatbbab"
+    found = against_reference(
+        ("dpo", "reference"), {"fake": verdicts("dpo", "reference", labels)}, LENGTHS, seed=0, resamples=100
+    )
+    kept = [i for i in range(N) if labels[i] != "?"]
+    points = [{"a": 1.0, "b": 0.0, "t": 0.5}[labels[i]] for i in kept]
+    differences = [LENGTHS["dpo"][f"p{i}"] - LENGTHS["reference"][f"p{i}"] for i in kept]
+    assert found["win_rate"]["fake"]["n"] == 11
+    expected = length_controlled_win_rate(points, differences)
+    assert found["win_rate_length_controlled"]["fake"] == expected and expected["value"] is not None
+    by_length = found["win_rate_by_length"]["fake"]
+    assert sum(b["n"] for b in by_length) == 11
+    assert sum(b["n"] * b["value"] for b in by_length if b["n"]) == pytest.approx(sum(points))
+
+
+def test_wins_are_paired_by_prompt_and_a_tie_is_no_win():
+    a = verdicts("dpo", "reference", "aaatb?ab")
+    b = verdicts("ppo", "reference", "abtabaab")
+    found = paired_wins(a, list(reversed(b)), seed=0, resamples=100)  # whatever their order
+    # p0 both; p1, p2 only a; p3 only b; p4 neither; p5 is unparsed; p6 both; p7 neither.
+    assert [found[cell] for cell in ("both", "only_a", "only_b", "neither")] == [2, 2, 1, 2]
+    assert found["p_value"] == 1.0  # 2 of 3 or more, twice, is 1
+    assert found["difference"]["value"] == pytest.approx((1 + 0.5 - 0.5) / 7)
+    assert found["difference"]["n"] == 7
+
+
+def test_no_prompt_judged_for_both_is_no_difference():
+    found = paired_wins(verdicts("x", "reference", "?a"), verdicts("y", "reference", "a?"), seed=0)
+    assert (found["difference"], found["p_value"]) == ({"value": None, "ci95": None, "n": 0}, 1.0)
+
+
+def test_p_values_are_adjusted_over_the_pairs_of_one_judge():
+    duels = {
+        ("dpo", "ppo"): {"fake": verdicts("dpo", "ppo", "a" * 9 + "b" * 3)},
+        ("dpo", "sft"): {"fake": verdicts("dpo", "sft", "a" * 11 + "b")},
+        ("ppo", "sft"): {"fake": verdicts("ppo", "sft", "a" * 10 + "b" * 2)},
+    }
+    references = {
+        arm: {"fake": verdicts(arm, "reference", "a" * wins + "b" * (N - wins))}
+        for arm, wins in (("dpo", 12), ("ppo", 6), ("sft", 2))
+    }
+    found = head_to_heads(duels, references, LENGTHS, seed=0, resamples=100)
+
+    assert list(found) == ["dpo_vs_ppo", "dpo_vs_sft", "ppo_vs_sft"]
+    # Sign tests of 9:3, 11:1 and 10:2, both tails.
+    p = [2 * sum(math.comb(12, k) for k in range(losses + 1)) / 2**12 for losses in (3, 1, 2)]
+    assert [entry["p_value"]["fake"] for entry in found.values()] == pytest.approx(p)
+    assert [entry["p_holm"]["fake"] for entry in found.values()] == pytest.approx([p[0], 3 * p[1], 2 * p[2]])
+    # Wins against the reference are nested: 6, 10 and 4 prompts are discordant, all one way.
+    mcnemar = [entry["mcnemar"]["fake"] for entry in found.values()]
+    assert [row["p_value"] for row in mcnemar] == pytest.approx([2 / 2**6, 2 / 2**10, 2 / 2**4])
+    assert [row["p_holm"] for row in mcnemar] == pytest.approx([2 * 2 / 2**6, 3 * 2 / 2**10, 2 / 2**4])
+    assert [row["difference"]["value"] for row in mcnemar] == pytest.approx([6 / 12, 10 / 12, 4 / 12])
+
+
+def test_an_undecided_pair_says_how_many_prompts_it_would_take():
+    def of(labels):
+        duels = {("dpo", "ppo"): {"fake": verdicts("dpo", "ppo", labels)}}
+        references = {arm: {"fake": verdicts(arm, "reference", "ab" * 6)} for arm in ("dpo", "ppo")}
+        entry = head_to_heads(duels, references, LENGTHS, seed=0, resamples=100)["dpo_vs_ppo"]
+        return entry["first_is_better"]["fake"], entry["prompts_needed"]["fake"]
+
+    assert of("a" * 12) == ("supported", None)
+    assert of("b" * 12) == ("contradicted", None)
+    # 5 won, 3 lost, 4 tied: wins minus losses 2/12 of which 8/12 are untied.
+    assert of("aaaaabbbtttt") == ("not decided at this n", prompts_needed(2 / 12, discordant=8 / 12))
+    assert of("ab" * 6) == ("not decided at this n", None)  # no number of prompts tells nothing from nothing
+    assert of("?" * 12) == ("not decided at this n", None)
+
+
+def test_strengths_use_every_duel_and_skip_a_judge_without_verdicts():
+    duels = {
+        ("dpo", "reference"): {"fake": verdicts("dpo", "reference", "aaab"), "mute": verdicts("dpo", "reference", "?")},
+        ("ppo", "reference"): {"fake": verdicts("ppo", "reference", "aabb"), "mute": verdicts("ppo", "reference", "?")},
+        ("dpo", "ppo"): {"fake": verdicts("dpo", "ppo", "aaat"), "mute": verdicts("dpo", "ppo", "?")},
+    }
+    found = strengths(duels, "reference", seed=0, resamples=100)
+    assert list(found) == ["fake"]
+    assert set(found["fake"]) == {"dpo", "ppo", "reference"}
+    assert found["fake"]["dpo"]["value"] > found["fake"]["ppo"]["value"] > -0.5
+
+
+def test_habits_of_a_judge_over_all_its_duels():
+    lengths = lengths_of(dpo=[10, 20], ppo=[20, 10], sft=[15, 15])
+    duels = {
+        # As shown: p0 first, first (disagree); p1 first, second (agree on dpo).
+        ("dpo", "ppo"): {"fake": verdicts("dpo", "ppo", ["aa", "ab"])},
+        # Both orders for ppo on p0; a tie and an unparsed one on p1.
+        ("ppo", "sft"): {"fake": verdicts("ppo", "sft", ["ab", "t?"])},
+    }
+    found = judge_habits(duels, lengths, seed=0, resamples=100)["fake"]
+    assert found["flip_rate"] == pytest.approx(1 / 3)
+    assert (found["decided"], found["ties"], found["unparsed"]) == (6, 1, 1)
+    # Shown first: on p0 in 2 of 2 and 1 of 2 duels, 3 of 4 verdicts; on p1 in 1 of 2.
+    assert found["position_bias"]["value"] == pytest.approx((3 / 4 + 1 / 2) / 2)
+    # The longer one: on p0 ppo once of two (20 > 10), then ppo twice (20 > 15); on p1 dpo twice (20 > 10).
+    assert found["length_bias"]["value"] == pytest.approx((3 / 4 + 1) / 2)

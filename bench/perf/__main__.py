@@ -15,6 +15,7 @@ examples:
   python -m bench.perf --data PATH                      all tasks, SmolLM2-135M on your pairs
   python -m bench.perf dpo reward --rounds 5            two tasks, more rounds
   python -m bench.perf ppo --trl-1-12 .trl-1.12         TRL 1.12.0 is installed into that folder when it is not there
+  python -m bench.perf dpo --profile                    where the time of our own step goes
   python -m bench.perf --scaling                        time and memory against prompt, completion, batch and model size
 """
 
@@ -24,7 +25,7 @@ def main() -> int:
     try:
         for task in arguments.tasks:
             require(task in TASKS, "TASK", task, f"must be one of {', '.join(TASKS)}")
-        from bench.perf.run import Settings, run_scaling, run_tasks
+        from bench.perf.run import Settings, run_profile, run_scaling, run_tasks
 
         settings = Settings(
             model=arguments.model,
@@ -40,7 +41,11 @@ def main() -> int:
             threads=arguments.threads,
             trl_1_12=arguments.trl_1_12,
         )
-        print(run_scaling(settings) if arguments.scaling else run_tasks(arguments.tasks or list(TASKS), settings))
+        tasks = arguments.tasks or list(TASKS)
+        if arguments.scaling:
+            print(run_scaling(settings))
+        else:
+            print((run_profile if arguments.profile else run_tasks)(tasks, settings))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
@@ -82,6 +87,7 @@ def _parser() -> argparse.ArgumentParser:
         "--trl-1-12", type=Path, default=None, metavar="FOLDER", help="measure TRL 1.12.0's PPOTrainer, installed there"
     )
     parser.add_argument("--scaling", action="store_true", help="measure growth with the input instead of the peers")
+    parser.add_argument("--profile", action="store_true", help="show where our own time goes instead of the peers")
     return parser
 
 

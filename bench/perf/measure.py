@@ -27,6 +27,7 @@ class Spec:
     steps: int
     max_new_tokens: int
     threads: int
+    profile: bool = False
 
 
 @dataclass
@@ -39,6 +40,7 @@ class Measurement:
     reference_s: float = 0.0  # DPO's reference pass over all pairs of all steps, where it is done beforehand
     peak_memory_gib: float = 0.0
     flops: int = 0  # of all steps and the reference pass, counted; 0 for peers
+    operators: list[tuple[str, float]] = field(default_factory=list)  # name, self CPU seconds; under the profiler only
 
 
 class StepClock:

@@ -17,6 +17,7 @@ from bench.errors import ConfigError, ResourceError
 from bench.files import read_json, write_json
 from bench.models import wheel
 from bench.models.loading import load_policy, load_tokenizer, new_reward_model, save_policy
+from bench.perf import profile
 from bench.perf.contenders import UNITS, Contender, contenders
 from bench.perf.measure import Measurement, Spec
 from bench.perf.tables import markdown
@@ -81,6 +82,21 @@ def run_tasks(tasks: Sequence[str], settings: Settings) -> str:
     table = markdown(records)
     (settings.out / "perf.md").write_text(table, encoding="utf-8")
     return table
+
+
+def run_profile(tasks: Sequence[str], settings: Settings) -> str:
+    """Run our own step of each task once under the profiler, write `<out>/profile.md`, and return it."""
+    peak = gemm_peak(_CPU, torch.float32) / 1e12
+    model = _model_folder(settings)
+    tokenizer = load_tokenizer(model)
+    parts = []
+    for task in tasks:
+        ours = contenders(task, "fp32", False)[0]
+        spec = replace(_spec(ours, settings, model, _workload(task, settings, tokenizer), settings.out), profile=True)
+        result = _work(ours, spec, settings)
+        parts.append(profile.text(task, profile.shares(result.operators), asdict(result), peak))
+    (settings.out / "profile.md").write_text("".join(parts), encoding="utf-8")
+    return "".join(parts)
 
 
 def run_scaling(settings: Settings) -> str:

@@ -30,6 +30,15 @@ _NEVER_S = 1e9  # no checkpoint falls into a measurement
 
 def measure(spec: Spec) -> Measurement:
     torch.set_num_threads(spec.threads)
+    if not spec.profile:
+        return _measure(spec)
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        result = _measure(spec)
+    result.operators = [(event.key, event.self_cpu_time_total / 1e6) for event in profile.key_averages()]
+    return result
+
+
+def _measure(spec: Spec) -> Measurement:
     tokenizer = AutoTokenizer.from_pretrained(spec.model)
     pairs = read_pairs(Path(spec.pairs))
     ours = spec.contender.startswith("ours")

@@ -3,6 +3,7 @@
 import pytest
 
 from bench.perf.contenders import contenders
+from bench.perf.profile import shares, text
 from bench.perf.scaling import exponent
 from bench.perf.tables import largest_loss_difference, markdown, mfu, rate, summarize
 
@@ -75,3 +76,28 @@ def test_peers_best_runs_in_the_faster_type():
     assert [c.dtype for c in contenders("dpo", "fp32", False)] == ["fp32", "bf16", "fp32"]
     assert [c.name for c in contenders("dpo", "bf16", False)] == ["ours", "ours_fp32", "trl_default", "trl_best"]
     assert [c.name for c in contenders("ppo", "fp32", False)] == ["ours"]
+
+
+def test_operators_are_grouped_by_kind():
+    times = [
+        ("aten::mm", 3.0),
+        ("aten::mul", 0.5),
+        ("aten::mul_", 0.5),
+        ("aten::_scaled_dot_product_flash_attention_for_cpu_backward", 1.0),
+        ("aten::_fused_adamw_", 2.0),
+        ("aten::fill_", 1.0),
+    ]
+    # 8 seconds in all; the largest group first, and mm is no prefix: mul is elementwise.
+    assert shares(times) == {
+        "matrix products": 3 / 8,
+        "optimizer step": 2 / 8,
+        "elementwise, reductions and copies": 1 / 8,
+        "attention": 1 / 8,
+        "allocation and filling": 1 / 8,
+    }
+    assert list(shares(times))[0] == "matrix products"
+
+
+def test_the_limit_of_a_step():
+    # 3 TFLOP at a peak of 0.5 TFLOP/s take 6 s; 12 s were spent.
+    assert "would be 2.0 times as fast" in text("dpo", {}, measurement([8.0], reference_s=4.0, flops=3 * 10**12), 0.5)

@@ -39,6 +39,6 @@ def text(task: str, profile: dict[str, float], measurement: dict[str, Any], peak
         f"### {task}: where the time goes\n\n| kind of operator | share of CPU time |\n|---|---|\n"
         + "\n".join(lines)
         + f"\n\nCounted: {measurement['flops'] / 1e12:.2f} TFLOP in {busy:.1f} s (under the profiler). At the measured"
-        f" matrix-product peak of {peak_tflops:.2f} TFLOP/s they would take {at_peak:.1f} s: a step that did nothing else"
-        f" would be {busy / at_peak:.1f} times as fast.\n\n"
+        f" matrix-product peak of {peak_tflops:.2f} TFLOP/s they would take {at_peak:.1f} s: a step that did nothing"
+        f" else would be {busy / at_peak:.1f} times as fast.\n\n"
     )

@@ -3,6 +3,7 @@
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,13 +18,13 @@ REFERENCE = Path(__file__).parents[2] / "results" / "reference"
 SHORT = HealthSettings(window=2, updates=2, patience=4)
 
 
-def log(**columns: list[float | None]) -> list[dict[str, float | None]]:
+def log(**columns: Any) -> list[dict[str, Any]]:
     """Rows from columns."""
     count = len(next(iter(columns.values())))
     return [{"step": i + 1, **{key: values[i] for key, values in columns.items()}} for i in range(count)]
 
 
-def constant_rate(losses: list[float | None]) -> list[dict[str, float | None]]:
+def constant_rate(losses: list[float]) -> list[dict[str, Any]]:
     return log(loss=losses, learning_rate=[1.0] * len(losses))
 
 
@@ -125,7 +126,7 @@ def test_over_optimisation_is_the_smaller_of_two_changes_in_standard_errors():
 
     assert measures.overoptimised(log(gold=golds, score=scores), SHORT) == pytest.approx(expected)
     assert measures.overoptimised(log(gold=golds[:7], score=scores[:7]), SHORT) is None
-    assert measures.overoptimised(log(gold=scores, score=scores), SHORT) <= 0
+    assert (measures.overoptimised(log(gold=scores, score=scores), SHORT) or 0) <= 0
 
 
 def test_numbers_that_could_not_be_computed_are_counted_in_the_last_row_alone():
@@ -206,6 +207,6 @@ def test_the_over_optimisation_run_is_found_out():
 @pytest.mark.parametrize(
     ("key", "value"), [("window", 0), ("patience", 1), ("grad_spike", 1.0), ("kl_collapse", 0.0), ("min_finished", 1.0)]
 )
-def test_a_threshold_that_cannot_be_is_refused(key: str, value: float):
+def test_a_threshold_that_cannot_be_is_refused(key: str, value: Any):
     with pytest.raises(ConfigError, match=f"health.{key} must be"):
         HealthSettings(**{key: value})

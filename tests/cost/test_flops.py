@@ -105,15 +105,17 @@ def test_a_checkpoint_runs_its_forward_twice():
 
 
 def test_flops_are_of_the_dtype_that_ran():
-    layer, x = torch.nn.Linear(8, 16), torch.randn(4, 8)
+    layer, x, w = torch.nn.Linear(8, 16), torch.randn(4, 8), torch.randn(8, 16)
+    product = 2 * 4 * 8 * 16
 
     with torch.no_grad(), FlopCounter() as counter:
         layer(x)
         with torch.autocast("cpu", dtype=torch.bfloat16):
             layer(x)
-            layer(x)
+            torch.matmul(x, w)
+        torch.mm(x.bfloat16(), w.bfloat16(), out=torch.empty(4, 16, dtype=torch.bfloat16))
 
-    assert counter.by_dtype == {torch.float32: 2 * 4 * 8 * 16, torch.bfloat16: 2 * (2 * 4 * 8 * 16)}
+    assert counter.by_dtype == {torch.float32: product, torch.bfloat16: 3 * product}
 
 
 def test_counters_nest_and_leave_nothing_behind():

@@ -1,6 +1,8 @@
 """The processes of one run: which of them writes, and where all of them meet. One process needs none of it."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -26,6 +28,16 @@ def count() -> int:
 def is_main() -> bool:
     """Whether this is rank 0, which does all writing."""
     return not dist.is_initialized() or dist.get_rank() == 0
+
+
+@contextmanager
+def main_first() -> Iterator[None]:
+    """Rank 0 runs the block before the others do: what it fetches into a cache is there for them."""
+    if not is_main():
+        wait()
+    yield
+    if is_main():
+        wait()
 
 
 def wait() -> None:

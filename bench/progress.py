@@ -1,5 +1,6 @@
 """One line per stage on the terminal: a bar, the time left, and the number that matters."""
 
+import os
 import sys
 
 from tqdm import tqdm
@@ -7,9 +8,13 @@ from tqdm import tqdm
 _FORMAT = "{desc} {percentage:3.0f}%|{bar:20}| {n_fmt}/{total_fmt}{unit} [{elapsed}<{remaining}]{postfix}"
 
 
+_IS_QUIET = int(os.environ.get("RANK", "0")) > 0  # of several processes the first one speaks
+
+
 def say(text: str) -> None:
     """Print a line on stderr above the bar, which stays whole."""
-    tqdm.write(text, file=sys.stderr)
+    if not _IS_QUIET:
+        tqdm.write(text, file=sys.stderr)
 
 
 class StageBar:
@@ -24,6 +29,7 @@ class StageBar:
             dynamic_ncols=True,
             mininterval=0.2 if sys.stderr.isatty() else 30,
             bar_format=_FORMAT,
+            disable=_IS_QUIET,
         )
 
     def update(self, done: int, **numbers: float | None) -> None:

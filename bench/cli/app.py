@@ -66,14 +66,16 @@ def _run(config: DictConfig) -> None:
     run_config = bind({str(key): value for key, value in resolved.items()})
     warnings.filterwarnings("ignore", category=FutureWarning)
     # After the config is known to be sound: the training libraries take seconds to import.
+    from bench import processes
     from bench.pipeline.runner import run
     from bench.report import render_run
     from bench.report.summary import summary
 
     folder = run(run_config, shlex.join(["python", "-m", "bench", *_overrides()]))
-    report = render_run(folder)
-    print(summary(folder))
-    print(report)
+    if processes.is_main():
+        report = render_run(folder)
+        print(summary(folder))
+        print(report)
 
 
 def _overrides() -> list[str]:

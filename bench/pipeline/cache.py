@@ -102,6 +102,8 @@ class StageCache:
             earlier_s = _begin(work)
             processes.wait()
             cost, log = build(work)
+            if by_all:
+                cost = _of_all(cost, processes.count())
             write_jsonl(work / "training.jsonl", log)
             cost = _with_earlier(cost, earlier_s)
             write_json(work / "stage.json", {"stage": name, "inputs": inputs, "cost": cost.to_dict()})
@@ -136,14 +138,27 @@ def _keep_checkpoint(work: Path) -> None:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
-def _with_earlier(cost: StageCost, earlier_s: float) -> StageCost:
-    """The cost of all attempts: what a killed one spent was spent on this stage too."""
-    hours = earlier_s * cost.devices / 3600
+def _of_all(cost: StageCost, count: int) -> StageCost:
+    """Of `count` processes that shared the work evenly, from what the first one measured."""
     return replace(
         cost,
-        wall_s=cost.wall_s + earlier_s,
-        device_hours=cost.device_hours + hours,
-        gpu_hours=cost.gpu_hours + (hours if cost.gpu_hours else 0.0),
+        devices=count,
+        device_hours=cost.device_hours * count,
+        gpu_hours=cost.gpu_hours * count,
+        flops=cost.flops * count,
+    )
+
+
+def _with_earlier(cost: StageCost, earlier_s: float) -> StageCost:
+    """The cost with that of earlier attempts, whose work went into the stage: at the last one's rate per second."""
+    scale = 1 + earlier_s / cost.wall_s if cost.wall_s else 1.0
+    return replace(
+        cost,
+        wall_s=cost.wall_s * scale,
+        device_hours=cost.device_hours * scale,
+        gpu_hours=cost.gpu_hours * scale,
+        flops=round(cost.flops * scale),
+        energy_kwh=None if cost.energy_kwh is None else cost.energy_kwh * scale,
     )
 
 

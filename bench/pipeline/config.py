@@ -9,7 +9,17 @@ from bench.evaluate.best_of_n import BestOfNSettings
 from bench.evaluate.config import EvaluationConfig, JudgeConfig
 from bench.generation import SamplingConfig
 from bench.models.config import ModelConfig
-from bench.train.config import CHECKPOINT_EVERY_S, DPOSettings, PPOSettings, RewardSettings, RLOOSettings, SFTSettings
+from bench.train.config import (
+    CHECKPOINT_EVERY_S,
+    DPOSettings,
+    OptimizerSettings,
+    PPOSettings,
+    RewardSettings,
+    RLOOSettings,
+    SFTSettings,
+    accumulation_steps,
+    within_budget,
+)
 from bench.train.health.settings import HealthSettings
 from bench.validation import require
 
@@ -17,6 +27,24 @@ ARMS = ("base", "sft", "preferred_ft", "best_of_n", "rloo", "ppo", "dpo")
 DEFAULT_ARMS = ("base", "sft", "ppo", "dpo")
 NEED_REWARD = frozenset({"best_of_n", "rloo", "ppo"})
 NEED_PAIRS = NEED_REWARD | {"preferred_ft", "dpo"}
+
+
+def check_batches(config: "RunConfig", processes: int) -> None:
+    """Refuse a batch that so many processes cannot share, for each TRL trainer that the run needs.
+
+    Raises:
+        ConfigError: names the batch size.
+    """
+    arms, budget = set(config.arms), config.budget
+    used: list[OptimizerSettings] = [config.sft]
+    if NEED_REWARD & arms or "reward_model" in config.judge.names:
+        used.append(config.reward)
+    if "dpo" in arms:
+        used.append(config.dpo)
+    if "rloo" in arms:
+        used.append(within_budget(config.rloo, budget.ppo_episodes, processes))
+    for settings in used:
+        accumulation_steps(settings, processes)
 
 
 @dataclass(frozen=True)

@@ -91,6 +91,7 @@ class Evaluation:
             metrics["bradley_terry"] = strengths(judged, REFERENCE, self.seed, self.resamples)
             metrics["judges"] = judge_habits(judged, lengths, self.seed, self.resamples)
             for judge in self.judges:
+                metrics["judges"][judge.name]["prompt_hash"] = judge.prompt_hash
                 if isinstance(judge, AskingJudge):
                     metrics["judges"][judge.name]["usage"] = judge.usage.to_dict()
             metrics["power"] = power_summary(len(self.data.eval_prompts))

@@ -1,6 +1,5 @@
 """A whole run: data -> stages -> completions -> evaluation -> the run folder."""
 
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -10,6 +9,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase, set_seed
 
+from bench import processes
 from bench.cost import metered
 from bench.data import (
     FilesConfig,
@@ -27,10 +27,11 @@ from bench.evaluate.power import power_line
 from bench.files import read_json, read_jsonl, write_json, write_jsonl
 from bench.models.loading import base_context_length, base_tokenizer, pick_device
 from bench.pipeline.cache import StageCache
-from bench.pipeline.config import NEED_PAIRS, RunConfig
+from bench.pipeline.config import NEED_PAIRS, RunConfig, check_batches
 from bench.pipeline.evaluation import Evaluation, add_costs
 from bench.pipeline.run_folder import claim, config_as_dict, config_hash
 from bench.pipeline.stages import Stages
+from bench.progress import say
 from bench.provenance import device_info, git_state, package_versions
 from bench.records import ComparisonData, Completion
 from bench.train.health.watch import health_record, health_summary
@@ -44,18 +45,16 @@ def run(config: RunConfig, command: str) -> Path:
     Raises:
         UserError: what the user can mend, found before any model is loaded wherever that is possible.
     """
-    folder, finished = claim(config)
+    processes.connect(pick_device(config.model.device))
+    folder, finished = processes.from_main(_claimed(config) if processes.is_main() else None)
     if finished:
-        _require_same_files(config, folder)
-        print(f"{folder} holds this run, finished: nothing to do (remove the folder to run it again)", file=sys.stderr)
         return folder
-    check_judges(config.judge)
     started, start = _now(), time.perf_counter()
-    device = pick_device(config.model.device)
     cache_dir = Path(config.results_dir) / ".cache"
-    data, tokenizer, statistics = prepare_data(config, cache_dir)
-    print(format_statistics(statistics), file=sys.stderr)
-    print(power_line(len(data.eval_prompts)), file=sys.stderr)
+    with processes.main_first():
+        data, tokenizer, statistics = prepare_data(config, cache_dir)
+    say(format_statistics(statistics))
+    say(power_line(len(data.eval_prompts)))
 
     set_seed(config.seed)
     stages = Stages(config, data, tokenizer, StageCache(cache_dir / "stages"), cache_dir)
@@ -63,8 +62,40 @@ def run(config: RunConfig, command: str) -> Path:
     for arm in config.arms:
         stage = stages.generate(arm)
         completions[arm] = [Completion(**row) for row in read_jsonl(stage.folder / "completions.jsonl")]
+    if "reward_model" in config.judge.names:
+        stages.judge_reward()
+    if processes.is_main():
+        _finish(config, folder, command, stages, statistics, completions, started, start)
+    processes.wait()
+    return folder
+
+
+def _claimed(config: RunConfig) -> tuple[Path, bool]:
+    """The run's folder and whether it is finished, after all that can be refused before data and models are read."""
+    folder, finished = claim(config)
+    if finished:
+        _require_same_files(config, folder)
+        say(f"{folder} holds this run, finished: nothing to do (remove the folder to run it again)")
+    else:
+        check_judges(config.judge)
+        check_batches(config, processes.count())
+    return folder, finished
+
+
+def _finish(
+    config: RunConfig,
+    folder: Path,
+    command: str,
+    stages: Stages,
+    statistics: Mapping[str, Any],
+    completions: Mapping[str, Sequence[Completion]],
+    started: str,
+    start: float,
+) -> None:
+    """Evaluate the completions and write the run folder. The run began at `started`; this clock said `start` then."""
+    data = stages.data
     evaluation = Evaluation(config, data, stages)
-    with metered(device) as evaluation_cost:
+    with metered(stages.device) as evaluation_cost:
         measured = evaluation.metrics(completions)
     metrics: dict[str, Any] = {
         "schema": SCHEMA,
@@ -89,15 +120,14 @@ def run(config: RunConfig, command: str) -> Path:
         "seed": config.seed,
         "git": git_state(),
         "versions": package_versions(),
-        "device": {**device_info(device), "bf16": stages.bf16},
+        "device": {**device_info(stages.device), "bf16": stages.bf16, "processes": processes.count()},
         "data": {"source": dict(data.source), "hash": split_hash(data)},
         "stages": {name: {"key": stage.key, "reused": stage.reused} for name, stage in stages.done.items()},
         "started": started,
         "finished": _now(),
     }
     _write(folder, record, metrics, completions, evaluation, stages, data)
-    print("\n".join(health_summary(metrics["health"])), file=sys.stderr)
-    return folder
+    say("\n".join(health_summary(metrics["health"])))
 
 
 def _require_same_files(config: RunConfig, folder: Path) -> None:

@@ -37,12 +37,12 @@ from bench.progress import StageBar
 from bench.provenance import stable_hash
 from bench.records import ComparisonData, Completion, Demonstration, PreferencePair
 from bench.special_tokens import pad_id
-from bench.train.config import OptimizerSettings
+from bench.train.config import OptimizerSettings, within_budget
 from bench.train.dpo import PairLogps, pair_logps, train_dpo
 from bench.train.ppo import PPOTrainer, PromptIds
 from bench.train.ppo_models import load_ppo_models
 from bench.train.reward import train_reward_model
-from bench.train.rloo import train_rloo, within_budget
+from bench.train.rloo import train_rloo
 from bench.train.sft import train_sft
 from bench.train.trl_common import TrainingLog
 
@@ -166,7 +166,6 @@ class Stages:
 
         def build(folder: Path) -> tuple[StageCost, TrainingLog]:
             with metered(self.device, models_resident=3) as cost:
-                cost.devices = processes.count()
                 policy, log = train_rloo(
                     sft.folder,
                     load_reward_model(reward.folder, self.device, self.frozen_dtype),
@@ -185,7 +184,7 @@ class Stages:
                 )
                 self._save(policy, folder)
             lengths = sum(row["completions/mean_length"] or 0.0 for row in log)
-            batch = within_budget(config.rloo, budget.ppo_episodes, cost.devices).batch_size
+            batch = within_budget(config.rloo, budget.ppo_episodes, processes.count()).batch_size
             cost.tokens_generated = cost.tokens_trained = round(lengths * batch)
             return cost, log
 
@@ -245,7 +244,7 @@ class Stages:
                     frozen_dtype=self.frozen_dtype,
                     seed=config.seed,
                 )
-                cost.devices, cost.models_resident = processes.count(), models.count
+                cost.models_resident = models.count
                 trainer = PPOTrainer(
                     models,
                     self.tokenizer,
@@ -386,7 +385,6 @@ class Stages:
 
         def build(folder: Path) -> tuple[StageCost, TrainingLog]:
             with metered(self.device, models_resident=1) as cost:
-                cost.devices = processes.count()
                 log = train(folder, **common, scratch=folder / CHECKPOINT)
             cost.tokens_trained = round(max((row.get("num_tokens") or 0.0 for row in log), default=0.0))
             return cost, log

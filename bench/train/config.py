@@ -1,6 +1,7 @@
 """Settings of the trainers. How long each trains is the budget's, which both arms share."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from typing import Literal
 
 from bench.validation import require
@@ -108,6 +109,22 @@ class RLOOSettings(OptimizerSettings):
         )
 
 
+def within_budget(settings: RLOOSettings, episodes: int, processes: int) -> RLOOSettings:
+    """The settings with a batch that the budget holds: fewer episodes than a batch are one update of that many.
+
+    Raises:
+        ConfigError: such a batch does not hold whole groups on each process.
+    """
+    batch = min(settings.batch_size, episodes)
+    require(
+        batch % (settings.num_generations * processes) == 0,
+        "rloo.num_generations",
+        settings.num_generations,
+        f"x {processes} processes must divide an update's {batch} episodes",
+    )
+    return replace(settings, batch_size=batch, micro_batch_size=min(settings.micro_batch_size, batch // processes))
+
+
 @dataclass(frozen=True)
 class PPOSettings(OptimizerSettings):
     """PPO; `batch_size` is the episodes of one update, `micro_batch_size` what one backward pass holds."""
@@ -132,6 +149,7 @@ class PPOSettings(OptimizerSettings):
     value_model: Literal["separate", "shared"] = "separate"
     lora_rank: int = 0
     lora_alpha: int = 32
+    rollout_engine: Literal["auto", "loop", "vllm"] = "auto"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -145,6 +163,13 @@ class PPOSettings(OptimizerSettings):
         )
         require(self.lora_rank >= 0, "ppo.lora_rank", self.lora_rank, "must be 0 (train all weights) or above")
         require(self.lora_alpha > 0, "ppo.lora_alpha", self.lora_alpha, "must be above 0")
+        engines = ("auto", "loop", "vllm") if find_spec("vllm") else ("auto", "loop")
+        require(
+            self.rollout_engine in engines,
+            "ppo.rollout_engine",
+            self.rollout_engine,
+            "must be auto, loop, or, where vLLM is installed (pip install 'trl[vllm]'), vllm",
+        )
         require(self.ppo_epochs >= 1, "ppo.ppo_epochs", self.ppo_epochs, "must be at least 1")
         require(
             self.num_mini_batches >= 1

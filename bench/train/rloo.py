@@ -5,7 +5,6 @@ The same reward model, prompts, completion length, temperature and per-completio
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +20,9 @@ from bench.models.loading import RewardModel
 from bench.ops import last_token_scores
 from bench.provenance import stable_hash
 from bench.special_tokens import eos_id, pad_id
-from bench.train.config import CHECKPOINT_EVERY_S, RLOOSettings
+from bench.train.config import CHECKPOINT_EVERY_S, RLOOSettings, within_budget
 from bench.train.health.settings import DEFAULT_HEALTH, HealthSettings
 from bench.train.trl_common import LogCallback, TrainingLog, model_of, train, training_arguments
-from bench.validation import require
 
 
 class _Trainer(RLOOTrainer):
@@ -104,22 +102,6 @@ def train_rloo(
     trainer.draw = draw
     train(trainer, log, checkpoint_every_s, health)
     return model_of(trainer), log.rows
-
-
-def within_budget(settings: RLOOSettings, episodes: int, processes: int) -> RLOOSettings:
-    """The settings with a batch that the budget holds: fewer episodes than a batch are one update of that many.
-
-    Raises:
-        ConfigError: such a batch does not hold whole groups on each process.
-    """
-    batch = min(settings.batch_size, episodes)
-    require(
-        batch % (settings.num_generations * processes) == 0,
-        "rloo.num_generations",
-        settings.num_generations,
-        f"x {processes} processes must divide an update's {batch} episodes",
-    )
-    return replace(settings, batch_size=batch, micro_batch_size=min(settings.micro_batch_size, batch // processes))
 
 
 def reward_function(

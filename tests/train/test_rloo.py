@@ -12,7 +12,7 @@ from bench.generation import SamplingConfig
 from bench.models.loading import RewardModel, load_policy, save_policy
 from bench.special_tokens import eos_id
 from bench.train import rloo
-from bench.train.config import RLOOSettings
+from bench.train.config import RLOOSettings, within_budget
 
 CPU = torch.device("cpu")
 PROMPTS = ["POST: the cat sat on the warm mat. TL;DR:", "POST: a dog ran after the ball. TL;DR:", "TL;DR:"]
@@ -114,7 +114,7 @@ def test_the_score_is_the_reward_models_at_the_last_token(make_classifier, archi
     ("episodes", "processes", "batch", "micro"), [(1000, 1, 64, 16), (8, 1, 8, 8), (1000, 2, 64, 16), (8, 2, 8, 4)]
 )
 def test_a_budget_below_a_batch_is_one_smaller_update(episodes: int, processes: int, batch: int, micro: int):
-    settings = rloo.within_budget(RLOOSettings(batch_size=64, micro_batch_size=16), episodes, processes)
+    settings = within_budget(RLOOSettings(batch_size=64, micro_batch_size=16), episodes, processes)
 
     assert (settings.batch_size, settings.micro_batch_size) == (batch, micro)
 
@@ -122,4 +122,4 @@ def test_a_budget_below_a_batch_is_one_smaller_update(episodes: int, processes: 
 @pytest.mark.parametrize(("episodes", "processes"), [(6, 1), (4, 2), (2, 1)])
 def test_a_budget_of_no_whole_groups(episodes: int, processes: int):
     with pytest.raises(ConfigError, match=rf"^rloo.num_generations x {processes} processes must divide .* got 4$"):
-        rloo.within_budget(RLOOSettings(batch_size=64, micro_batch_size=16), episodes, processes)
+        within_budget(RLOOSettings(batch_size=64, micro_batch_size=16), episodes, processes)

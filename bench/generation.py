@@ -103,12 +103,12 @@ def sample(
         ).last_hidden_state[:, -1]
         positions = positions + 1
 
-    return _rollout(
+    return as_rollout(
         [p for p in prompts for _ in range(samples_per_prompt)], completion, mask, logps, finished, pad_token_id
     )
 
 
-def _rollout(
+def as_rollout(
     prompts: Sequence[Sequence[int]],
     completion: torch.Tensor,
     mask: torch.Tensor,
@@ -116,7 +116,7 @@ def _rollout(
     finished: torch.Tensor,
     pad_token_id: int,
 ) -> Rollout:
-    """Right-padded rows [prompt | completion | pad], cut to the longest completion."""
+    """Right-padded rows [prompt | completion | pad], cut to the longest completion; tensors are (B, C) and (B,)."""
     steps = int(mask.sum(1).max())
     completion, mask, logps = completion[:, :steps], mask[:, :steps], logps[:, :steps]
     lengths = torch.tensor([len(p) for p in prompts], device=completion.device)

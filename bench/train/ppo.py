@@ -13,7 +13,6 @@ The gradient depends neither on how a minibatch is cut into micro-batches nor on
 Each process holds all networks.
 """
 
-import copy
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -25,12 +24,12 @@ from transformers import PreTrainedTokenizerBase
 
 from bench import processes
 from bench.errors import ConfigError
-from bench.generation import SamplingConfig, decode, sample
+from bench.generation import SamplingConfig, decode
 from bench.ops import lm_head, scatter_states, token_kl, token_logps_and_entropy
 from bench.progress import StageBar
 from bench.provenance import stable_hash
 from bench.records import GoldReward, Rollout
-from bench.special_tokens import eos_id, pad_id
+from bench.special_tokens import pad_id
 from bench.train import ppo_checkpoint
 from bench.train.config import PPOSettings
 from bench.train.health.settings import DEFAULT_HEALTH, HealthSettings
@@ -46,6 +45,7 @@ from bench.train.ppo_models import (
     policy_states,
     rows_of,
 )
+from bench.train.ppo_rollouts import rollout_sampler
 from bench.train.ppo_update import PPOUpdate
 from bench.train.ranks import Ranks
 from bench.train.trl_common import TrainingLog, log_row
@@ -96,7 +96,7 @@ class PPOTrainer:
         bf16: bool,
     ) -> None:
         self.models, self.tokenizer, self.settings, self.sampling = models, tokenizer, settings, sampling
-        self.max_new_tokens, self.bf16, self.temperature = max_new_tokens, bf16, sampling.temperature or 1.0
+        self.bf16, self.temperature = bf16, sampling.temperature or 1.0
         self.batch_size = min(settings.batch_size, episodes)  # the budget is never overspent
         self.updates = episodes // self.batch_size
         self.device = models.policy.device
@@ -110,12 +110,13 @@ class PPOTrainer:
         self.order_generator = torch.Generator().manual_seed(seed + 1)
         self.order = PromptOrder(self.order_generator)
         self.kl = KLController(settings.beta, settings.kl_target, settings.kl_horizon)
+        models.eval()
+        self.sampler = rollout_sampler(
+            models, tokenizer, settings, temperature=sampling.temperature, max_new_tokens=max_new_tokens, bf16=bf16
+        )
         # None: the first update compares. False where the policy runs before the update anyway, or in bf16.
         runs_anyway = settings.kl == "full" or isinstance(models.value, SharedValueHead)
-        self.reuse_sampler_logps: bool | None = False if bf16 or runs_anyway else None
-        models.eval()
-        # In bf16 the sampler runs a copy of the policy in bf16 weights: autocast would convert them at every token.
-        self.sampler = copy.deepcopy(models.policy).bfloat16() if bf16 else models.policy
+        self.reuse_sampler_logps: bool | None = False if bf16 or runs_anyway or not self.sampler.gives_logps else None
         self.learner = PPOUpdate(
             models, settings, updates=self.updates, temperature=self.temperature, bf16=bf16, ranks=self.ranks
         )
@@ -178,22 +179,11 @@ class PPOTrainer:
     @torch.no_grad()
     def roll_out(self, prompts: Sequence[PromptIds]) -> Rollout:
         """Step 1. Each process samples its share of the prompts and receives the others'."""
-        if self.sampler is not self.models.policy:
-            for target, source in zip(self.sampler.parameters(), self.models.policy.parameters(), strict=True):
-                target.copy_(source)
-        # A generator for each batch: what one batch draws does not depend on when the last one's rows ended.
+        # A seed for each batch: what it draws does not depend on when the last one's rows ended.
         seed = int(torch.randint(2**63 - 1, (), generator=self.sampler_generator))
-        own, pad = self.ranks.own(torch.arange(len(prompts), device=self.device)), pad_id(self.tokenizer)
-        share = sample(
-            self.sampler,
-            [prompts[i].token_ids for i in own.tolist()],
-            max_new_tokens=self.max_new_tokens,
-            eos_token_id=eos_id(self.tokenizer),
-            pad_token_id=pad,
-            temperature=self.sampling.temperature,
-            generator=torch.Generator(self.device).manual_seed(seed),
-            among=(own, len(prompts)),
-        )
+        own = self.ranks.own(torch.arange(len(prompts), device=self.device))
+        share = self.sampler.sample([prompts[i].token_ids for i in own.tolist()], seed, own, len(prompts))
+        pad = pad_id(self.tokenizer)
         return Rollout(
             **{
                 name: self.ranks.gather(tensor, own, len(prompts), fill=pad if name.endswith("_ids") else 0)

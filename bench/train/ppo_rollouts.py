@@ -1,0 +1,81 @@
+"""What samples PPO's rollouts: this project's loop, or vLLM."""
+
+import copy
+from collections.abc import Sequence
+from importlib.util import find_spec
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from bench.generation import sample
+from bench.records import Rollout
+from bench.special_tokens import eos_id, pad_id
+from bench.train.config import PPOSettings
+from bench.train.ppo_models import PPOModels
+
+
+class RolloutSampler(Protocol):
+    """Samples one completion per prompt from the policy as it is now."""
+
+    gives_logps: bool
+    """Whether the rollouts carry log-probs; else they are 0."""
+
+    def sample(self, prompts: Sequence[list[int]], seed: int, places: Tensor, total: int) -> Rollout:
+        """The prompts stand at `places` (B,) of a batch of `total` rows that several processes share."""
+        ...
+
+
+class LoopSampler:
+    """`bench.generation.sample`: a batch's draws are a function of its seed, whoever samples which of its rows."""
+
+    gives_logps = True
+
+    def __init__(
+        self,
+        policy: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        temperature: float,
+        max_new_tokens: int,
+        bf16: bool,
+    ) -> None:
+        self.policy, self.tokenizer, self.temperature = policy, tokenizer, temperature
+        self.max_new_tokens = max_new_tokens
+        # In bf16 it runs a copy of the policy in bf16 weights: autocast would convert them at every token.
+        self.model = copy.deepcopy(policy).bfloat16() if bf16 else policy
+
+    @torch.no_grad()
+    def sample(self, prompts: Sequence[list[int]], seed: int, places: Tensor, total: int) -> Rollout:
+        if self.model is not self.policy:
+            for target, source in zip(self.model.parameters(), self.policy.parameters(), strict=True):
+                target.copy_(source)
+        return sample(
+            self.model,
+            prompts,
+            max_new_tokens=self.max_new_tokens,
+            eos_token_id=eos_id(self.tokenizer),
+            pad_token_id=pad_id(self.tokenizer),
+            temperature=self.temperature,
+            generator=torch.Generator(self.policy.device).manual_seed(seed),
+            among=(places, total),
+        )
+
+
+def rollout_sampler(
+    models: PPOModels,
+    tokenizer: PreTrainedTokenizerBase,
+    settings: PPOSettings,
+    *,
+    temperature: float,
+    max_new_tokens: int,
+    bf16: bool,
+) -> RolloutSampler:
+    """The sampler that `ppo.rollout_engine` means on this device."""
+    on_gpu = models.policy.device.type == "cuda"
+    if settings.rollout_engine == "vllm" or (settings.rollout_engine == "auto" and on_gpu and find_spec("vllm")):
+        from bench.train.vllm_rollouts import VLLMSampler  # takes long to import, and few have it
+
+        return VLLMSampler(models, tokenizer, temperature=temperature, max_new_tokens=max_new_tokens)
+    return LoopSampler(models.policy, tokenizer, temperature=temperature, max_new_tokens=max_new_tokens, bf16=bf16)

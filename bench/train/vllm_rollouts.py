@@ -1,0 +1,60 @@
+"""Rollouts by vLLM on the GPU that trains, through TRL's VLLMGeneration.
+
+Written against TRL 1.16 and tested with its class and a stand-in for vLLM's engine; not run on a GPU.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+from trl.generation.vllm_generation import VLLMGeneration
+
+from bench.generation import as_rollout
+from bench.records import Rollout
+from bench.special_tokens import eos_id, pad_id
+from bench.train.ppo_models import PPOModels
+
+_GPU_SHARE = 0.3  # of the GPU's memory for vLLM's weights and KV cache; the rest is PPO's
+
+
+class VLLMSampler:
+    """An engine beside the policy, in each process: it holds a copy of the weights and samples the process's rows.
+
+    Temperature, token limit and the absence of any truncation are those of `bench.generation.sample`. The draws are
+    vLLM's own: they follow no seed of ours, so a run cannot be repeated to the last digit.
+    """
+
+    gives_logps = False  # the training forward computes them: with another kernel's the first ratio would not be 1
+
+    def __init__(
+        self, models: PPOModels, tokenizer: PreTrainedTokenizerBase, *, temperature: float, max_new_tokens: int
+    ) -> None:
+        self.device, self.max_new_tokens = models.policy.device, max_new_tokens
+        self.pad, self.eos = pad_id(tokenizer), eos_id(tokenizer)
+        self.engine = VLLMGeneration(
+            model=models.adapter or models.policy,  # of an adapter TRL sends the weights that it is merged into
+            accelerator=Accelerator(cpu=self.device.type == "cpu"),
+            processing_class=tokenizer,
+            mode="colocate",
+            gpu_memory_utilization=_GPU_SHARE,
+            temperature=temperature,
+            top_p=1.0,
+            top_k=0,
+            max_completion_length=max_new_tokens,
+            logprobs=None,
+            generation_kwargs={"stop_token_ids": [self.eos]},
+        )
+
+    @torch.no_grad()
+    def sample(self, prompts: Sequence[list[int]], seed: int, places: Tensor, total: int) -> Rollout:
+        self.engine.sync_weights()
+        _, completions, *_ = self.engine.generate(list(prompts), images=None, num_generations=1)
+        tokens = torch.full((len(prompts), self.max_new_tokens), self.pad, device=self.device)
+        mask = torch.zeros(tokens.shape, dtype=torch.bool, device=self.device)
+        for row, completion in enumerate(completions):
+            tokens[row, : len(completion)] = torch.tensor(list(completion), device=self.device)
+            mask[row, : len(completion)] = True
+        finished = torch.tensor([completion[-1] == self.eos for completion in completions], device=self.device)
+        return as_rollout(prompts, tokens, mask, torch.zeros(mask.shape, device=self.device), finished, self.pad)

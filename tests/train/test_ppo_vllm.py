@@ -1,0 +1,114 @@
+"""vLLM as the rollout engine: TRL's own VLLMGeneration, with a stand-in where vLLM's engine would be."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from ppo_world import PROMPTS, SETTINGS, TOKENS, make_trainer, sft_policy, small_models
+from transformers import AutoModelForCausalLM
+from trl.generation import vllm_generation
+
+from bench.errors import ConfigError
+from bench.generation import sample
+from bench.train import config as train_config
+from bench.train.config import PPOSettings
+from bench.train.ppo_rollouts import LoopSampler
+from bench.train.vllm_rollouts import VLLMSampler
+
+
+class Engine:
+    """The part of `vllm.LLM` that TRL talks to: a model of its own that knows only the weights it was sent."""
+
+    def __init__(self, model: str, **settings) -> None:
+        self.settings, self.network = settings, AutoModelForCausalLM.from_pretrained(model).eval()
+        runner = SimpleNamespace(model_runner=SimpleNamespace(model=self))
+        self.llm_engine = SimpleNamespace(model_executor=SimpleNamespace(driver_worker=runner))
+        self.asked: list[SimpleNamespace] = []
+
+    def load_weights(self, weights) -> None:
+        parameters = dict(self.network.named_parameters())
+        for name, tensor in weights:
+            parameters[name].data.copy_(tensor)
+
+    def reset_prefix_cache(self) -> None: ...
+
+    def generate(self, prompts, sampling_params, use_tqdm):
+        self.asked.append(sampling_params)
+        rollout = sample(
+            self.network,
+            [p["prompt_token_ids"] for p in prompts],
+            max_new_tokens=sampling_params.max_tokens,
+            eos_token_id=sampling_params.stop_token_ids[0],
+            pad_token_id=TOKENS.pad_token_id,
+            temperature=sampling_params.temperature,
+            generator=torch.Generator().manual_seed(0),
+        )
+        return [
+            SimpleNamespace(
+                prompt_token_ids=p["prompt_token_ids"], outputs=[SimpleNamespace(token_ids=tuple(ids), logprobs=None)]
+            )
+            for p, ids in zip(
+                prompts,
+                [i[m].tolist() for i, m in zip(rollout.completion_ids, rollout.completion_mask, strict=True)],
+                strict=True,
+            )
+        ]
+
+
+@pytest.fixture
+def vllm(monkeypatch):
+    """vLLM, as far as TRL and the settings can see."""
+    for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.setenv(name, "")  # TRL sets them; restored behind the test
+        monkeypatch.delenv(name)
+    monkeypatch.setattr(vllm_generation, "is_vllm_available", lambda: True)
+    monkeypatch.setattr(vllm_generation, "LLM", Engine, raising=False)
+    monkeypatch.setattr(vllm_generation, "SamplingParams", SimpleNamespace, raising=False)
+    monkeypatch.setattr(train_config, "find_spec", lambda name: object())
+
+
+@pytest.mark.parametrize("options", [{}, {"lora_rank": 2}])
+def test_vllm_samples_from_the_policy_as_it_is_now(vllm, tmp_path, architecture, options):
+    settings = {"rollout_engine": "vllm", "learning_rate": 0.05, **options}
+    sft_policy(architecture).save_pretrained(tmp_path)
+    models = small_models(PPOSettings(**{**SETTINGS, **settings}), architecture)
+    models.policy.name_or_path = str(tmp_path)  # as models have it that were loaded from a folder
+    trainer = make_trainer(models=models, temperature=0.0, **settings)
+    assert isinstance(trainer.sampler, VLLMSampler)
+    loop = LoopSampler(models.policy, TOKENS, temperature=0.0, max_new_tokens=6, bf16=False)
+
+    def same_as_the_loop() -> torch.Tensor:
+        found, expected = trainer.roll_out(PROMPTS), loop.sample([p.token_ids for p in PROMPTS], 0, torch.arange(4), 4)
+        for name in ("input_ids", "prompt_lengths", "completion_ids", "completion_mask", "is_finished"):
+            assert torch.equal(getattr(found, name), getattr(expected, name)), name
+        return found.input_ids
+
+    before = same_as_the_loop()
+    rows = trainer.train(PROMPTS)
+    assert rows[0]["ratio_max"] == pytest.approx(1, abs=1e-5)  # the training forward's log-probs, not the engine's
+    after = same_as_the_loop()
+    assert before.shape != after.shape or not torch.equal(before, after)  # the step did change what is sampled
+
+
+def test_vllm_samples_as_the_loop_does(vllm, tmp_path):
+    """Plain temperature sampling up to the limit, ended by the EOS alone."""
+    sft_policy().save_pretrained(tmp_path)
+    models = small_models(PPOSettings(**SETTINGS))
+    models.policy.name_or_path = str(tmp_path)
+    trainer = make_trainer(models=models, rollout_engine="vllm")
+    trainer.roll_out(PROMPTS)
+    asked = trainer.sampler.engine.llm.asked[0]
+    assert (asked.n, asked.temperature, asked.max_tokens, asked.stop_token_ids) == (1, 0.7, 6, [1])
+    assert (asked.top_p, asked.top_k, asked.min_p, asked.repetition_penalty) == (1.0, 0, 0.0, 1.0)
+
+
+def test_without_vllm_it_is_refused_and_auto_is_the_loop():
+    with pytest.raises(
+        ConfigError, match=r"^ppo\.rollout_engine must be auto, loop, or, where vLLM is installed .*'vllm'$"
+    ):
+        PPOSettings(rollout_engine="vllm")
+    assert isinstance(make_trainer().sampler, LoopSampler)
+
+
+def test_auto_is_the_loop_on_a_cpu_even_with_vllm(vllm):
+    assert isinstance(make_trainer(rollout_engine="auto").sampler, LoopSampler)

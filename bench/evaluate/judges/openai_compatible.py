@@ -55,6 +55,7 @@ class OpenAIJudge(AskingJudge):
         }
         super().__init__("openai", template.hash, cache, asked)
         self._config, self._template = config, template
+        self._frame = "".join(message["content"] for message in template.messages(JudgeItem("", "", "", "")))
         self._key = api_key(config)
         self._budget = _Budget(config)
         self._jitter = random.Random()  # its own: training draws from the global one
@@ -176,8 +177,8 @@ class OpenAIJudge(AskingJudge):
         return limit if self._config.temperature is None else {**limit, "temperature": self._config.temperature}
 
     def _prompt_tokens(self, item: JudgeItem) -> int:
-        texts = [message["content"] for message in self._template.messages(item)]
-        return math.ceil(sum(len(text.encode()) for text in texts) / _BYTES_PER_TOKEN)
+        texts = (self._frame, item.prompt, item.first, item.second)
+        return math.ceil(sum(len(text.encode("utf-8", "replace")) for text in texts) / _BYTES_PER_TOKEN)
 
     def _clean(self, text: str) -> str:
         """A server's words as part of one line."""

@@ -12,7 +12,7 @@ from typing import Any
 
 from bench.evaluate.statistics import CONTRADICTED, NOT_DECIDED, SUPPORTED, Decision, decide_estimate
 
-JUDGES_BEST_FIRST = ("gold", "reward_model")
+JUDGES_BEST_FIRST = ("gold", "human", "openai", "local_llm", "reward_model")
 
 
 def verdicts_on_claims(
@@ -74,13 +74,16 @@ def _as_good(metrics: Mapping[str, Any], margin: float) -> dict[str, Any]:
     judge = next((name for name in JUDGES_BEST_FIRST if name in rates), None)
     judged = rates[judge] if judge else None
     kl_ref = {arm: _get(metrics, "arms", arm, "kl_ref", "value") for arm in ("dpo", "ppo")}
+    verdict = decide_estimate(judged, 0.5 - margin)
+    needed = _get(metrics, "head_to_head", "dpo_vs_ppo", "prompts_needed", judge) if judge else None
     return _claim(
         4,
         "DPO summarizes as well as or better than RLHF.",
         f"share of held-out prompts on which DPO beats PPO, judge {judge}, ties half, each arm at its own KL "
         f"to the SFT model (kl_ref, nats); asked to exceed {0.5 - margin:.3g}",
-        _sampled(judged) | {"judge": judge, "kl_ref": kl_ref},
-        decide_estimate(judged, 0.5 - margin),
+        _sampled(judged)
+        | {"judge": judge, "kl_ref": kl_ref, "prompts_needed": needed if verdict == NOT_DECIDED else None},
+        verdict,
     )
 
 

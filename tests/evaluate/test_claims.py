@@ -86,10 +86,26 @@ def test_quality_is_asked_of_the_gold_judge_where_there_is_one():
         "n": 256,
         "judge": "gold",
         "kl_ref": {"dpo": 5.0, "ppo": 7.5},
+        "prompts_needed": None,
     }
     without_gold = changed({"reward_model": judged(0.3, 0.36, 0.42)}, "head_to_head", "dpo_vs_ppo", "win_rate")
     assert claim(4, without_gold)["verdict"] == "contradicted"
     assert claim(4, without_gold)["estimate"]["judge"] == "reward_model"
+
+
+def test_people_are_asked_before_models():
+    rates = {name: judged(0.51, 0.57, 0.63) for name in ("reward_model", "local_llm", "openai", "human")}
+    for best in ("human", "openai", "local_llm", "reward_model"):
+        metrics = changed(rates, "head_to_head", "dpo_vs_ppo", "win_rate")
+        assert claim(4, metrics)["estimate"]["judge"] == best
+        del rates[best]
+
+
+@pytest.mark.parametrize(("value", "needed"), [(judged(0.48, 0.52, 0.56), 4000), (judged(0.51, 0.57, 0.63), None)])
+def test_what_it_would_take_is_said_where_it_is_not_decided(value, needed):
+    metrics = changed(value, "head_to_head", "dpo_vs_ppo", "win_rate", "gold")
+    metrics["head_to_head"]["dpo_vs_ppo"]["prompts_needed"] = {"gold": 4000}
+    assert claim(4, metrics)["estimate"]["prompts_needed"] == needed
 
 
 @pytest.mark.parametrize(

@@ -2,13 +2,10 @@
 
 import re
 from dataclasses import dataclass, field
-from typing import Literal, get_args
 
+from bench.audit.rules import RULES
 from bench.evaluate.config import JudgeConfig
 from bench.validation import require
-
-Rule = Literal["labels", "longer", "title_overlap", "column"]
-RULES: tuple[str, ...] = get_args(Rule)
 
 
 @dataclass(frozen=True)
@@ -35,7 +32,7 @@ class AuditConfig:
 
     data: str
     judge: JudgeConfig | None = None
-    rule: Rule = "labels"
+    rule: str = "labels"
     as_shown: bool = True
     reward_model: str | None = None
     columns: AuditColumns = field(default_factory=AuditColumns)

@@ -8,13 +8,10 @@ from bench.audit.pairs import LabelledPair, require_prompts
 from bench.data.prompts import truncate_post
 from bench.errors import ConfigError
 from bench.evaluate.judges.base import Judge, JudgeItem, ScoringJudge, Summary
-from bench.evaluate.judges.factory import build_judges, check_judges
 from bench.evaluate.judges.reward_model import Score
 from bench.evaluate.rouge import rouge_scores
 from bench.evaluate.rules import post_title
-from bench.evaluate.score import encode, reward_scores
 from bench.evaluate.win_rate import SWAPPED, Order, drawn_order
-from bench.models.loading import load_reward_model, load_tokenizer, pick_device
 from bench.progress import StageBar
 from bench.records import Verdict, VerdictLabel
 
@@ -107,6 +104,9 @@ def _judges(config: AuditConfig, pairs: Sequence[LabelledPair]) -> list[Judge]:
             require_prompts(pairs, config.rule)
         return [rule() for name, rule in _RULES.items() if name == config.rule]
     require_prompts(pairs, config.judge_name)
+    # Labels and rules need no model, and should not wait for the libraries that load one.
+    from bench.evaluate.judges.factory import build_judges, check_judges
+
     check_judges(config.judge)
     score = None if config.reward_model is None else _reward_score(Path(config.reward_model), pairs)
     cache_dir = Path(config.results_dir) / ".cache"
@@ -124,6 +124,9 @@ def _reward_score(folder: Path, pairs: Sequence[LabelledPair]) -> Score:
             f"reward_model: {folder} holds no trained reward model; name a stage's folder, such as"
             " results/.cache/stages/judge_reward-..."
         )
+    from bench.evaluate.score import encode, reward_scores
+    from bench.models.loading import load_reward_model, load_tokenizer, pick_device
+
     tokenizer, reward = load_tokenizer(folder), load_reward_model(folder, pick_device("auto"))
     longest = max(len(encode(tokenizer, "", summary)[1]) for pair in pairs for summary in (pair.a, pair.b))
     room = reward.model.config.max_position_embeddings - longest

@@ -8,11 +8,11 @@ from pathlib import Path
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import OverrideType
-from hydra.errors import HydraException
+from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from bench.audit.config import RULES, AuditConfig
+from bench.audit.rules import RULES
 from bench.cli.conf_dir import conf_dir
 from bench.cli.manual import first_comment, group_pages
 from bench.cli.one_line import fail, leaves
@@ -63,15 +63,20 @@ def _as_rule(argument: str) -> str:
 
 
 def _run(judge: list[str], settings: list[str]) -> None:
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        config = compose(_CONFIG, overrides=judge)
+    try:
+        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+            config = compose(_CONFIG, overrides=judge)
+    except MissingConfigException as error:
+        options = ", ".join([*RULES, *(error.options or ())])
+        raise ConfigError(f"there is no such judge ({', '.join(judge)}); choose one of {options}") from error
     _override(config, settings)
     resolved = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     assert isinstance(resolved, dict)
     # Binding imports torch; --help and a mistyped option should not wait for it.
-    from bench.cli.bind import bind
+    from bench.audit.config import AuditConfig
+    from bench.cli.bind import bind_to
 
-    audit_config = bind({str(key): value for key, value in resolved.items()}, AuditConfig)
+    audit_config = bind_to(AuditConfig, {str(key): value for key, value in resolved.items()})
     warnings.filterwarnings("ignore", category=FutureWarning)
     from bench.audit.runner import audit
 
@@ -101,7 +106,7 @@ def _override(config: DictConfig, settings: list[str]) -> None:
 
 def _manual(conf: Path) -> str:
     lines = [_HEAD, "judges (judge=NAME):", ""]
-    lines += [f"  {name:<22} the rule of this name, below" for name in RULES]
+    lines += [f"  {name:<22} {sentence}" for name, sentence in RULES.items()]
     lines += [f"  {option.stem:<22} {first_comment(option)}" for option in sorted((conf / "judge").glob("*.yaml"))]
     lines += ["", "settings (conf/audit.yaml):", ""]
     lines += [f"  {line}" for line in (conf / "audit.yaml").read_text(encoding="utf-8").splitlines()]

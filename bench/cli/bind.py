@@ -5,18 +5,25 @@ import math
 import types
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from bench.data import CnnDmConfig, DataConfig, FilesConfig, SyntheticConfig, TldrConfig
 from bench.errors import ConfigError
-from bench.pipeline.config import RunConfig
 
-_DATA_KINDS = {"synthetic": SyntheticConfig, "files": FilesConfig, "tldr": TldrConfig, "cnn_dm": CnnDmConfig}
+if TYPE_CHECKING:
+    from bench.pipeline.config import RunConfig
+
 Config = TypeVar("Config")
 
 
-def bind(config: Mapping[str, Any], cls: type[Config] = RunConfig) -> Config:
-    """The run, or the other settings `cls`, that a plain nested mapping describes, every value checked.
+def bind(config: Mapping[str, Any]) -> "RunConfig":
+    """The run that a plain nested mapping describes, every value checked, as in `bind_to`."""
+    from bench.pipeline.config import RunConfig  # brings the training libraries, which not every command needs
+
+    return bind_to(RunConfig, config)
+
+
+def bind_to(cls: type[Config], config: Mapping[str, Any]) -> Config:
+    """The settings that a plain nested mapping describes, every value checked.
 
     Raises:
         ConfigError: an unknown or missing key, a value of another type, or one out of range.
@@ -45,11 +52,14 @@ def unknown_key(key: str, known: list[str]) -> str:
 def _convert(hint: Any, value: Any, path: str) -> Any:
     """`value` as `hint`, refusing what only looks like it (a bool for a number, a number for a text)."""
     origin, arguments = get_origin(hint), get_args(hint)
-    if hint == DataConfig:
+    if len(arguments) > 1 and all(is_dataclass(argument) for argument in arguments):
+        kinds: dict[str, Any] = {
+            argument.kind: argument for argument in arguments
+        }  # settings of several kinds name theirs
         kind = value.get("kind") if isinstance(value, Mapping) else None
-        if kind not in _DATA_KINDS:
-            raise ConfigError(f"data.kind must be one of {', '.join(_DATA_KINDS)}, got {kind!r}")
-        return _bind(_DATA_KINDS[kind], value, "data.")
+        if kind not in kinds:
+            raise ConfigError(f"{path}.kind must be one of {', '.join(kinds)}, got {kind!r}")
+        return _bind(kinds[kind], value, f"{path}.")
     if origin in (Union, types.UnionType):
         if value is None and type(None) in arguments:
             return None

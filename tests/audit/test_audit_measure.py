@@ -1,0 +1,120 @@
+"""The numbers of an audit, from pairs and verdicts made by hand."""
+
+import pytest
+
+from bench.audit.measure import Audit
+from bench.audit.pairs import Annotation, LabelledPair
+from bench.audit.render import markdown
+from bench.errors import DataError
+from bench.evaluate.agreement import Shown
+from bench.records import Verdict
+
+
+def pair(name, a, b, *labels, confidences=()) -> LabelledPair:
+    annotations = [
+        Annotation(Shown(label, "ab"), None, confidence)
+        for label, confidence in zip(labels, confidences or [None] * len(labels), strict=True)
+    ]
+    return LabelledPair(name, "a post", a, b, tuple(annotations), ())
+
+
+def verdict(name, order, label) -> Verdict:
+    return Verdict(name, "summary_a", "summary_b", order, label, "judge", "")
+
+
+def audit(pairs) -> Audit:
+    return Audit(pairs, seed=0, resamples=100)
+
+
+def test_a_judges_numbers_by_hand():
+    pairs = [
+        pair("flipped", "xxxx", "x", "a"),  # first shown wins both times: a tie
+        pair("agreed", "xxxx", "x", "a"),
+        pair("equal", "xxxx", "yyyy", "b"),
+        pair("opposite", "x", "xxxx", "b"),
+        pair("lost", "x", "xxxx", "b"),
+    ]
+    verdicts = [
+        verdict("flipped", "ab", "a"), verdict("flipped", "ba", "b"),
+        verdict("agreed", "ab", "a"), verdict("agreed", "ba", "a"),
+        verdict("equal", "ab", "b"),
+        verdict("opposite", "ab", "a"),
+        verdict("lost", "ab", "unparsed"), verdict("lost", "ba", "b"),
+    ]  # fmt: skip
+    found = audit(pairs).judge(verdicts)
+
+    assert (found["n"], found["ties"], found["unparsed"], found["flip_rate"]) == (5, 1, 1, 0.5)
+    assert found["accuracy"]["value"] == pytest.approx((0.5 + 1 + 1 + 0) / 4)
+    # the table: (tie, a), (a, a), (b, b), (a, b)
+    assert found["kappa"]["value"] == pytest.approx((2 / 4 - (2 * 2 + 1 * 2) / 16) / (1 - (2 * 2 + 1 * 2) / 16))
+    assert found["position_bias"]["value"] == pytest.approx((1 + 0.5 + 0 + 1 + 1) / 5)
+    assert found["length_bias"]["value"] == pytest.approx((0.5 + 1 + 0.5 + 0 + 1) / 5)
+    assert found["human_agreement"] is None
+    bins = {row["bin"]: row for row in found["by_length_difference"]}
+    assert {name: row["pairs"] for name, row in bins.items()} == {"equal": 1, "above 50 %": 4}
+    assert bins["above 50 %"]["accuracy"]["value"] == pytest.approx((0.5 + 1 + 0) / 3)
+    assert found["by_confidence"] == []
+
+
+def test_labels_of_several_annotators_beside_the_judge():
+    pairs = [pair("1", "xx", "x", "a", "a"), pair("2", "x", "xx", "a", "b"), pair("3", "x", "xx", "b")]
+    measured = audit(pairs)
+    labels = measured.labels()
+    judge = measured.judge([verdict(name, "ab", "b") for name in "123"])
+
+    assert (labels["pairs"], labels["labels"], labels["ties"]) == (3, 5, 0)
+    assert labels["position_bias"]["value"] == pytest.approx((1 + 0.5 + 0) / 3)
+    assert labels["length_bias"]["value"] == pytest.approx((1 + 0.5 + 1) / 3)
+    assert labels["human_agreement"]["pairwise"]["value"] == pytest.approx(1 / 2)
+    assert judge["accuracy"]["value"] == pytest.approx((0 + 0.5 + 1) / 3)
+    assert judge["human_agreement"]["accuracy"]["value"] == pytest.approx((0 + 0.5) / 2)  # the same pairs
+
+
+def test_each_confidence_has_the_labels_that_were_given_at_it():
+    pairs = [
+        pair("1", "xx", "x", "a", "b", confidences=["high", "low"]),
+        pair("2", "xx", "x", "a", confidences=["high"]),
+        pair("3", "xx", "x", "b"),
+    ]
+    rows = audit(pairs).judge([verdict(name, "ab", "a") for name in "123"])["by_confidence"]
+
+    assert [(row["bin"], row["pairs"], row["accuracy"]["value"]) for row in rows] == [("high", 2, 1.0), ("low", 1, 0.0)]
+
+
+def test_many_confidences_are_put_into_quarters():
+    pairs = [pair(str(i), "xx", "x", "a", confidences=[float(i)]) for i in range(1, 41)]
+    rows = audit(pairs).labels()["by_confidence"]
+
+    assert [(row["bin"], row["pairs"]) for row in rows] == [
+        ("up to 10.75", 10), ("10.75 to 20.5", 10), ("20.5 to 30.25", 10), ("above 30.25", 10),
+    ]  # fmt: skip
+
+
+def test_few_confidences_have_a_line_each_in_their_order():
+    pairs = [pair(str(i), "xx", "x", "a", confidences=[float(value)]) for i, value in enumerate((10, 2, 2, 1))]
+
+    assert [row["bin"] for row in audit(pairs).labels()["by_confidence"]] == ["1", "2", "10"]
+
+
+def test_many_words_for_confidence_are_refused():
+    pairs = [pair(str(i), "xx", "x", "a", confidences=[f"word {i}"]) for i in range(11)]
+    with pytest.raises(DataError, match="confidence has 11 different values that are not all numbers"):
+        audit(pairs)
+
+
+def test_the_page_shows_estimates_with_intervals_and_what_there_is_none_of():
+    pairs = [pair(str(i), "xx" * (i % 3), "xx", "ab"[i % 2], "a", confidences=["high", None]) for i in range(12)]
+    measured = audit(pairs)
+    judge = measured.judge([verdict(str(i), "ab", "a") for i in range(12)])
+    numbers = {"data": {"name": "x"}, "labels": measured.labels(), "judges": {"judge": {**judge}}}
+    page = markdown(numbers)
+    lines = {line.split("|")[1].strip(): line for line in page.splitlines() if line.startswith("|")}
+
+    assert "# Judge audit of x" in page and "12 pairs with 24 labels" in page
+    low, high = judge["accuracy"]["ci95"]
+    assert f"75.0 % [{100 * low:.1f}, {100 * high:.1f}]" in lines["accuracy against the labels"]
+    assert "100.0 %" in lines["first shown chosen (position bias)"]
+    assert "Krippendorff's alpha of the annotators" in lines and "high" in lines and "equal" in lines
+    assert "judge" not in markdown({**numbers, "judges": {}}).replace("Judge audit", "")
+    tables = [block for block in page.split("\n\n") if block.startswith("|")]
+    assert all(len(set(map(len, table.splitlines()))) == 1 for table in tables)  # columns are aligned

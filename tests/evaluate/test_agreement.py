@@ -1,0 +1,244 @@
+import itertools
+import math
+
+import numpy as np
+import pytest
+from scipy.special import ndtr, ndtri
+
+from bench.evaluate.agreement import (
+    Shown,
+    accuracy,
+    kappa,
+    krippendorff_alpha,
+    length_bias,
+    length_bin,
+    pairwise_agreement,
+    position_bias,
+)
+
+SEED = 0
+
+
+def one_each(*labels: str) -> list[list[str]]:
+    return [[label] for label in labels]
+
+
+def repeated(counts: dict[tuple[str, str], int]) -> tuple[list[str], list[list[str]]]:
+    """Verdicts and labels with so many pairs of each (verdict, label)."""
+    rows = [pair for pair, times in counts.items() for _ in range(times)]
+    return [verdict for verdict, _ in rows], [[label] for _, label in rows]
+
+
+def plain_kappa(rows) -> float:
+    """Chance-corrected agreement by its definition; 0 where chance explains everything."""
+    n = len(rows)
+    observed = sum(verdict == label for verdict, label in rows) / n
+    expected = sum(
+        sum(verdict == c for verdict, _ in rows) / n * sum(label == c for _, label in rows) / n
+        for c in ("a", "b", "tie")
+    )
+    return 0.0 if expected == 1 else (observed - expected) / (1 - expected)
+
+
+def plain_alpha(labels) -> float:
+    """1 - observed / expected disagreement, every two labels of a pair and every two labels of all written out."""
+    units = [given for given in labels if len(given) > 1]
+    values = list(itertools.chain(*units))
+    observed = sum(
+        sum(x != y for x, y in itertools.permutations(given, 2)) / (len(given) - 1) for given in units
+    ) / len(values)
+    expected = sum(x != y for x, y in itertools.permutations(values, 2)) / (len(values) * (len(values) - 1))
+    return 1 - observed / expected
+
+
+def test_accuracy_counts_a_tie_against_a_decision_half_and_leaves_out_what_was_not_parsed():
+    verdicts = ["a", "b", "tie", "tie", "unparsed", "b"]
+    labels = [["a"], ["a"], ["b"], ["tie"], ["a"], ["a", "b", "b", "tie"]]
+    # 1, 0, 1/2, 1, -, and of the last pair's four annotators: 0, 1, 1, 1/2
+    found = accuracy(verdicts, labels, SEED)
+
+    assert found["value"] == pytest.approx((1 + 0 + 0.5 + 1 + 2.5 / 4) / 5)
+    assert found["n"] == 5
+
+
+def test_kappa_of_a_table_by_hand():
+    # 35 of 50 agree; the judge says a 25 times, the labels 30 times: chance gives .5 * .6 + .5 * .4 = .5
+    verdicts, labels = repeated({("a", "a"): 20, ("a", "b"): 5, ("b", "a"): 10, ("b", "b"): 15})
+    found = kappa(verdicts, labels, SEED)
+
+    assert found["value"] == pytest.approx((0.7 - 0.5) / (1 - 0.5))
+    # Its large-sample standard error (Fleiss, Cohen & Everitt 1969) is 0.127 here.
+    assert found["ci95"] == pytest.approx([0.4 - 1.96 * 0.127, 0.4 + 1.96 * 0.127], abs=0.03)
+    assert found["n"] == 50
+
+
+def test_kappa_takes_a_tie_for_an_answer_of_its_own():
+    counts = {("a", "a"): 7, ("a", "tie"): 2, ("b", "b"): 5, ("tie", "b"): 3, ("tie", "tie"): 1, ("b", "a"): 2}
+    verdicts, labels = repeated(counts)
+
+    expected = plain_kappa([(verdict, label) for verdict, (label,) in zip(verdicts, labels, strict=True)])
+    assert kappa(verdicts, labels, SEED)["value"] == pytest.approx(expected)
+    assert kappa([*verdicts, "unparsed"], [*labels, ["a"]], SEED)["value"] == pytest.approx(expected)
+
+
+def test_several_annotators_share_one_count_of_kappas_table():
+    # The table in counts: (a, a) 1/2 + 1, (a, b) 1/2, (b, b) 1; of 3.
+    found = kappa(["a", "a", "b"], [["a", "b"], ["a"], ["b", "b", "b"]], SEED)
+    observed, expected = 2.5 / 3, (2 / 3) * (1.5 / 3) + (1 / 3) * (1.5 / 3)
+
+    assert found["value"] == pytest.approx((observed - expected) / (1 - expected))
+    assert found["n"] == 3
+
+
+def test_kappas_interval_is_bca_over_all_resamples_of_the_pairs():
+    rows = [("a", "a"), ("a", "a"), ("b", "a"), ("b", "b"), ("a", "b"), ("b", "b")]
+    n = len(rows)
+    value = plain_kappa(rows)
+    resampled = np.sort([plain_kappa(resample) for resample in itertools.product(rows, repeat=n)])
+    bias = ndtri(((resampled < value - 1e-9).mean() + (resampled <= value + 1e-9).mean()) / 2)
+    without_one = np.array([plain_kappa(rows[:i] + rows[i + 1 :]) for i in range(n)])
+    pull = without_one.mean() - without_one
+    acceleration = (pull**3).sum() / (6 * (pull**2).sum() ** 1.5)
+    ends = [
+        np.quantile(resampled, ndtr(bias + (bias + z) / (1 - acceleration * (bias + z))))
+        for z in (ndtri(0.025), ndtri(0.975))
+    ]
+    verdicts, labels = [verdict for verdict, _ in rows], [[label] for _, label in rows]
+
+    assert kappa(verdicts, labels, SEED, resamples=20_000)["ci95"] == pytest.approx(ends, abs=0.02)
+
+
+def test_annotators_of_a_pair_stay_together():
+    """The same labels twice are no more pairs: nothing gets surer."""
+    verdicts, labels = repeated({("a", "a"): 12, ("a", "b"): 4, ("b", "b"): 9, ("tie", "a"): 3})
+    doubled = [[label, label] for (label,) in labels]
+
+    for measure in (accuracy, kappa):
+        once, twice = measure(verdicts, labels, SEED), measure(verdicts, doubled, SEED)
+        assert once["n"] == twice["n"] == 28
+        assert once["value"] == pytest.approx(twice["value"])
+        assert once["ci95"] == pytest.approx(twice["ci95"])
+
+
+def test_alpha_of_krippendorffs_own_example():
+    # Two observers, ten units, n = 20 values, 14 of one kind and 6 of the other, 4 units in disagreement:
+    # 1 - (n - 1) 4 / (14 * 6) = 0.095 (Krippendorff 2011, Computing Krippendorff's Alpha-Reliability, A)
+    first, second = "babbbbbbab", "aaabbabbbb"
+    found = krippendorff_alpha([list(labels) for labels in zip(first, second, strict=True)], SEED)
+
+    assert found["value"] == pytest.approx(1 - 19 * 4 / (14 * 6))
+    assert found["n"] == 10
+
+
+def test_alpha_of_unequal_numbers_of_annotators_with_ties():
+    labels = [["a", "a", "b"], ["b", "b"], ["tie", "a"], ["a"], ["a", "a", "a", "tie"], ["b", "tie", "b"], ["a", "a"]]
+    found = krippendorff_alpha(labels, SEED)
+
+    assert found["value"] == pytest.approx(plain_alpha(labels))
+    assert found["n"] == 6  # one annotator alone says nothing of agreement
+    low, high = found["ci95"]
+    assert low < found["value"] < high <= 1
+
+
+def test_alphas_interval_covers_what_annotators_without_a_clue_have():
+    labels = np.random.default_rng(5).choice(["a", "b", "tie"], size=(300, 3), p=[0.5, 0.4, 0.1]).tolist()
+    low, high = krippendorff_alpha(labels, SEED)["ci95"]
+
+    assert low < 0 < high
+    assert 0.05 < high - low < 0.12  # 900 pairs of labels, 42 % of them equal by chance: sd about 0.028
+
+
+def test_two_annotators_of_a_pair_are_compared_with_each_other():
+    labels = [["a", "a"], ["a", "b"], ["a", "a", "tie"], ["b"]]
+    found = pairwise_agreement(labels, SEED)
+
+    assert found["value"] == pytest.approx((1 + 0 + (1 + 0.5 + 0.5) / 3) / 3)
+    assert found["n"] == 3
+
+
+def kappa_of_two(labels):
+    return kappa([one for one, _ in labels], [[other] for _, other in labels], SEED)
+
+
+def alpha_of_two(labels):
+    return krippendorff_alpha(labels, SEED)
+
+
+@pytest.mark.parametrize("measure", [kappa_of_two, alpha_of_two])
+def test_where_agreement_beyond_chance_cannot_be_seen(measure):
+    assert measure([["a", "a"]] * 6) == {"value": None, "ci95": None, "n": 6}  # nothing else was ever said
+    assert measure([["a", "a"], ["b", "b"]] * 3) == {"value": pytest.approx(1), "ci95": None, "n": 6}
+    assert measure([["a", "b"]])["ci95"] is None  # one pair says nothing about the spread
+    assert measure([]) == {"value": None, "ci95": None, "n": 0}
+
+
+def test_position_bias_is_the_share_that_the_summary_shown_first_wins():
+    shown = [
+        [Shown("a", "ab")],  # first
+        [Shown("a", "ba")],  # second
+        [Shown("b", "ba")],  # first
+        [Shown("a", "ab"), Shown("b", "ba"), Shown("tie", "ab")],  # first twice
+        [Shown("a", "ab"), Shown("a", "ba")],  # once each
+        [Shown("tie", "ab")],
+        [Shown("unparsed", "ab")],
+        [Shown("a", None)],
+    ]
+    found = position_bias(shown, SEED)
+
+    assert found["value"] == pytest.approx((1 + 0 + 1 + 1 + 0.5) / 5)
+    assert found["n"] == 5
+
+
+def test_length_bias_is_the_share_that_the_longer_summary_wins():
+    verdicts = [["a"], ["b"], ["b"], ["a", "b", "tie"], ["a"], ["tie"], ["unparsed"]]
+    lengths = [(9, 4), (9, 4), (4, 9), (9, 4), (4, 4), (9, 4), (9, 4)]
+    found = length_bias(verdicts, lengths, SEED)
+
+    assert found["value"] == pytest.approx((1 + 0 + 1 + 0.5 + 0.5) / 5)
+    assert (found["n"], found["equal_length"]) == (5, 1)
+
+
+def test_length_bias_of_labels_is_the_accuracy_of_the_rule_longer_wins():
+    rng = np.random.default_rng(2)
+    lengths = [(int(a), int(b)) for a, b in rng.integers(3, 9, size=(80, 2))]
+    labels = one_each(*rng.choice(["a", "b"], size=80))
+    rule = ["tie" if a == b else "a" if a > b else "b" for a, b in lengths]
+    bias = length_bias(labels, lengths, SEED)
+
+    assert bias.pop("equal_length") == rule.count("tie") > 0
+    assert bias == accuracy(rule, labels, SEED)
+
+
+def test_summaries_that_are_all_of_equal_length_have_no_length_bias():
+    assert length_bias([["a"], ["b"]], [(4, 4), (7, 7)], SEED) == {
+        "value": None,
+        "ci95": None,
+        "n": 0,
+        "equal_length": 2,
+    }
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "name"),
+    [
+        (0, 0, "equal"),
+        (50, 50, "equal"),
+        (90, 100, "up to 10 %"),
+        (100, 89, "10 to 25 %"),
+        (75, 100, "10 to 25 %"),
+        (74, 100, "25 to 50 %"),
+        (50, 100, "25 to 50 %"),
+        (100, 49, "above 50 %"),
+        (0, 3, "above 50 %"),
+    ],
+)
+def test_difference_in_length_is_relative_to_the_longer_summary(a, b, name):
+    assert length_bin(a, b) == name
+
+
+def test_intervals_are_a_function_of_the_seed():
+    verdicts, labels = repeated({("a", "a"): 9, ("a", "b"): 4, ("b", "b"): 8})
+
+    assert kappa(verdicts, labels, 0) == kappa(verdicts, labels, 0)
+    assert kappa(verdicts, labels, 0) != kappa(verdicts, labels, 1)
+    assert math.isfinite(kappa(verdicts, labels, 1)["value"])

@@ -66,17 +66,44 @@ def accumulation_steps(settings: OptimizerSettings, processes: int) -> int:
 
 
 @dataclass(frozen=True)
-class SFTSettings(OptimizerSettings):
+class BudgetedSettings(OptimizerSettings):
+    """Trainers that put rows of similar length into one micro-batch: rows and tokens of a backward pass are bounded."""
+
+    micro_batch_tokens: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(
+            self.micro_batch_tokens is None or self.micro_batch_tokens >= 1,
+            f"{self.group}.micro_batch_tokens",
+            self.micro_batch_tokens,
+            "must be at least 1, or null for no limit",
+        )
+
+
+def rows_per_process(settings: OptimizerSettings, processes: int) -> int:
+    """Rows of one process per optimizer step: `batch_size` is that of all processes together."""
+    require(
+        settings.batch_size % processes == 0,
+        f"{settings.group}.batch_size",
+        settings.batch_size,
+        f"must be a multiple of the {processes} processes",
+    )
+    return settings.batch_size // processes
+
+
+@dataclass(frozen=True)
+class SFTSettings(BudgetedSettings):
     """Supervised fine-tuning on the demonstrations, loss on the completion alone."""
 
 
 @dataclass(frozen=True)
-class RewardSettings(OptimizerSettings):
+class RewardSettings(BudgetedSettings):
     """The reward model, and with the same settings on its own split the judge's reward model."""
 
 
 @dataclass(frozen=True)
-class DPOSettings(OptimizerSettings):
+class DPOSettings(BudgetedSettings):
     beta: float = 0.1
     loss_type: str = "sigmoid"
     label_smoothing: float = 0.0

@@ -17,6 +17,7 @@ from bench.records import PreferencePair
 from bench.special_tokens import pad_id
 from bench.train.config import CHECKPOINT_EVERY_S, DPOSettings
 from bench.train.health.settings import DEFAULT_HEALTH, HealthSettings
+from bench.train.micro_batched import MicroBatched
 from bench.train.trl_common import WHOLE_ROWS, LogCallback, TrainingLog, model_of, train, training_arguments
 
 
@@ -79,7 +80,7 @@ def _summed_logps(
     return logps.sum(1)
 
 
-class _ReferencedDPOTrainer(DPOTrainer):
+class _ReferencedDPOTrainer(MicroBatched, DPOTrainer):
     """TRL's trainer on rows that bring their reference log-probs along, so that a sweep of beta computes them once."""
 
     def _precompute_ref_logps(self, dataset: Dataset, *args: Any, **kwargs: Any) -> Dataset:
@@ -129,6 +130,7 @@ def train_dpo(
         processing_class=tokenizer,
         callbacks=[log],
     )
+    trainer.settings = settings
     with shared_prefix(model_of(trainer).base_model):
         train(trainer, log, checkpoint_every_s, health)
     return model_of(trainer), log.rows

@@ -1,12 +1,11 @@
 """TRL trainers whose optimizer batch is cut into micro-batches of similar length.
 
 The trainers' own gradient accumulation takes rows as they come, so a micro-batch is padded to its longest row. Here the
-whole batch comes at once, and `training_step` cuts it: shortest rows together, at most `max_rows` rows and `max_tokens`
-tokens. The gradient is that of the batch, however it is cut.
+whole batch comes at once, and `training_step` cuts it: rows of similar length together, at most `micro_batch_size` of
+them and `micro_batch_tokens` tokens. The gradient is that of the batch, however it is cut.
 """
 
 import contextlib
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,20 +13,13 @@ from torch import Tensor, nn
 from transformers import Trainer
 
 from bench.micro_batches import similar_lengths
-
-
-@dataclass(frozen=True)
-class MicroBatchLimits:
-    """What one backward pass may hold; None is no limit."""
-
-    max_rows: int | None = None
-    max_tokens: int | None = None
+from bench.train.config import BudgetedSettings
 
 
 class MicroBatched(Trainer):
-    """Mixin, first of the bases: `class _DPO(MicroBatched, DPOTrainer)`; set `limits` before training."""
+    """Mixin, first of the bases: `class _DPO(MicroBatched, DPOTrainer)`; `settings` is given before training."""
 
-    limits = MicroBatchLimits()
+    settings: BudgetedSettings
     _metrics: dict[str, dict[str, list[float]]]  # TRL's: mode -> name -> one value per call of compute_loss
 
     def training_step(
@@ -63,12 +55,12 @@ class MicroBatched(Trainer):
         sides = 1 if "labels" in inputs else 2
         rows = ids.size(0) // sides
         longest = lengths.view(sides, rows).amax(0).tolist()
-        limits = self.limits
-        groups = similar_lengths(longest, limits.max_rows, limits.max_tokens)
+        limits = self.settings.micro_batch_size, self.settings.micro_batch_tokens
+        groups = similar_lengths([sides * length for length in longest], *limits)
         if self.accelerator.num_processes > 1:  # the trainers gather their metrics in every compute_loss
             number = torch.tensor([len(groups)], device=self.args.device)
             most = int(self.accelerator.gather(number).max())  # pyright: ignore[reportAttributeAccessIssue]
-            groups = similar_lengths(longest, limits.max_rows, limits.max_tokens, at_least=most)
+            groups = similar_lengths([sides * length for length in longest], *limits, at_least=most)
         parts = []
         for group in groups:
             width = max(longest[row] for row in group)

@@ -12,7 +12,12 @@ from bench.models.shared_prefix import shared_prefix
 from bench.records import PreferencePair
 from bench.train.config import CHECKPOINT_EVERY_S, RewardSettings
 from bench.train.health.settings import DEFAULT_HEALTH, HealthSettings
+from bench.train.micro_batched import MicroBatched
 from bench.train.trl_common import WHOLE_ROWS, LogCallback, TrainingLog, model_of, train, training_arguments
+
+
+class _Trainer(MicroBatched, RewardTrainer):
+    """TRL's trainer, its batch cut by length."""
 
 
 def train_reward_model(
@@ -34,13 +39,14 @@ def train_reward_model(
     log = LogCallback(stage, "accuracy")
     rows = [{"chosen": f"{p.prompt} {p.chosen}", "rejected": f"{p.prompt} {p.rejected}"} for p in pairs]
     arguments = training_arguments(settings, epochs=epochs, scratch=scratch, seed=seed, device=device, bf16=bf16)
-    trainer = RewardTrainer(
+    trainer = _Trainer(
         model=model,
         args=RewardConfig(**arguments, **WHOLE_ROWS),
         train_dataset=Dataset.from_list(rows),
         processing_class=tokenizer,
         callbacks=[log],
     )
+    trainer.settings = settings
     with shared_prefix(model_of(trainer).base_model):
         train(trainer, log, checkpoint_every_s, health)
     return log.rows

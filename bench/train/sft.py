@@ -11,7 +11,12 @@ from trl import SFTConfig, SFTTrainer
 from bench.records import Demonstration
 from bench.train.config import CHECKPOINT_EVERY_S, SFTSettings
 from bench.train.health.settings import DEFAULT_HEALTH, HealthSettings
+from bench.train.micro_batched import MicroBatched
 from bench.train.trl_common import WHOLE_ROWS, LogCallback, TrainingLog, train, training_arguments
+
+
+class _Trainer(MicroBatched, SFTTrainer):
+    """TRL's trainer, its batch cut by length."""
 
 
 def train_sft(
@@ -33,12 +38,13 @@ def train_sft(
     log = LogCallback(stage, "loss")
     dataset = Dataset.from_list([{"prompt": d.prompt, "completion": f" {d.completion}"} for d in demonstrations])
     arguments = training_arguments(settings, epochs=epochs, scratch=scratch, seed=seed, device=device, bf16=bf16)
-    trainer = SFTTrainer(
+    trainer = _Trainer(
         model=model,
         args=SFTConfig(**arguments, **WHOLE_ROWS, completion_only_loss=True),
         train_dataset=dataset,
         processing_class=tokenizer,
         callbacks=[log],
     )
+    trainer.settings = settings
     train(trainer, log, checkpoint_every_s, health)
     return log.rows

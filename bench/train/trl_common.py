@@ -23,7 +23,7 @@ from transformers.utils import logging as transformers_logging
 from bench import processes
 from bench.progress import StageBar
 from bench.train.checkpoints import CheckpointCallback, newest_checkpoint
-from bench.train.config import OptimizerSettings, accumulation_steps
+from bench.train.config import BudgetedSettings, OptimizerSettings, accumulation_steps, rows_per_process
 from bench.train.health.callback import HealthCallback
 from bench.train.health.settings import HealthSettings
 from bench.train.health.watch import Watch
@@ -49,8 +49,7 @@ def training_arguments(
     return dict(
         output_dir=str(scratch),
         num_train_epochs=epochs,
-        per_device_train_batch_size=settings.micro_batch_size,
-        gradient_accumulation_steps=accumulation_steps(settings, processes.count()),
+        **_batch(settings),
         learning_rate=settings.learning_rate,
         lr_scheduler_type=settings.schedule,
         warmup_steps=settings.warmup_steps,
@@ -71,6 +70,15 @@ def training_arguments(
         data_seed=seed,
         dataloader_pin_memory=device.type == "cuda",
     )
+
+
+def _batch(settings: OptimizerSettings) -> dict[str, int]:
+    """Rows of one process, and what its trainer accumulates: nothing where it cuts the batch itself."""
+    if isinstance(settings, BudgetedSettings):
+        rows, steps = rows_per_process(settings, processes.count()), 1
+    else:
+        rows, steps = settings.micro_batch_size, accumulation_steps(settings, processes.count())
+    return {"per_device_train_batch_size": rows, "gradient_accumulation_steps": steps}
 
 
 def train(trainer: Trainer, log: "LogCallback", checkpoint_every_s: float, health: HealthSettings) -> None:

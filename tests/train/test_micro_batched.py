@@ -7,7 +7,8 @@ from trl import DPOConfig, DPOTrainer, RewardConfig, RewardTrainer, SFTConfig, S
 
 from bench.models.loading import save_policy
 from bench.models.shared_prefix import shared_prefix
-from bench.train.micro_batched import MicroBatched, MicroBatchLimits
+from bench.train.config import BudgetedSettings
+from bench.train.micro_batched import MicroBatched
 
 ROWS = [
     {"prompt": "POST: the cat sat on the warm mat.", "chosen": " the cat slept.", "rejected": " a dog"},
@@ -16,7 +17,12 @@ ROWS = [
     {"prompt": "my friend forgot the sugar.", "chosen": " no sugar", "rejected": " sugar"},
     {"prompt": "the cat slept all day.", "chosen": " it slept all day long", "rejected": " it ran"},
 ]
-LIMITS = [MicroBatchLimits(), MicroBatchLimits(max_rows=2), MicroBatchLimits(max_tokens=52)]
+N = len(ROWS)
+LIMITS = [
+    BudgetedSettings(batch_size=N, micro_batch_size=N),
+    BudgetedSettings(batch_size=2 * N, micro_batch_size=2),
+    BudgetedSettings(batch_size=N, micro_batch_size=N, micro_batch_tokens=104),
+]
 
 
 class _SFT(MicroBatched, SFTTrainer):
@@ -62,7 +68,7 @@ def run(stock, ours, config, model, rows, tokenizer, scratch, limits, monkeypatc
 
     monkeypatch.setattr(trainer, "compute_loss", watched)
     if limits is not None:
-        trainer.limits = limits
+        trainer.settings = limits
     with shared_prefix(trainer.model.base_model):
         trainer.train()
     log = [row for row in trainer.state.log_history if "loss" in row]
@@ -79,9 +85,9 @@ def check(runs, limits, sides):
     for found, wanted in zip(parameters, expected, strict=True):
         torch.testing.assert_close(found, wanted, atol=2e-5, rtol=1e-4)
     assert sum(sizes) == 2 * sides * len(ROWS)
-    if limits.max_rows:
+    if limits.micro_batch_size == 2:
         assert sizes == [2 * sides, 2 * sides, sides] * 2
-    if limits.max_tokens:
+    if limits.micro_batch_tokens:
         assert 2 < len(sizes) < 2 * len(ROWS)
 
 

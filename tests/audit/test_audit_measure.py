@@ -82,11 +82,11 @@ def test_each_confidence_has_the_labels_that_were_given_at_it():
 
 
 def test_many_confidences_are_put_into_quarters():
-    pairs = [pair(str(i), "xx", "x", "a", confidences=[float(i)]) for i in range(1, 41)]
+    pairs = [pair(str(i), "xx", "x", "a", confidences=[float(i)]) for i in range(1, 42)]
     rows = audit(pairs).labels()["by_confidence"]
 
     assert [(row["bin"], row["pairs"]) for row in rows] == [
-        ("up to 10.75", 10), ("10.75 to 20.5", 10), ("20.5 to 30.25", 10), ("above 30.25", 10),
+        ("up to 11", 11), ("11 to 21", 10), ("21 to 31", 10), ("above 31", 10),
     ]  # fmt: skip
 
 

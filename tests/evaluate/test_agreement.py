@@ -82,9 +82,9 @@ def test_kappa_takes_a_tie_for_an_answer_of_its_own():
 
 
 def test_several_annotators_share_one_count_of_kappas_table():
-    # The table in counts: (a, a) 1/2 + 1, (a, b) 1/2, (b, b) 1; of 3.
-    found = kappa(["a", "a", "b"], [["a", "b"], ["a"], ["b", "b", "b"]], SEED)
-    observed, expected = 2.5 / 3, (2 / 3) * (1.5 / 3) + (1 / 3) * (1.5 / 3)
+    # The table in counts: (a, a) 1/2 + 1, (a, b) 1/2, (b, b) 3/4, (b, a) 1/4; of 3.
+    found = kappa(["a", "a", "b"], [["a", "b"], ["a"], ["b", "b", "b", "a"]], SEED)
+    observed, expected = 2.25 / 3, (2 / 3) * (1.75 / 3) + (1 / 3) * (1.25 / 3)
 
     assert found["value"] == pytest.approx((observed - expected) / (1 - expected))
     assert found["n"] == 3
@@ -177,6 +177,7 @@ def test_position_bias_is_the_share_that_the_summary_shown_first_wins():
         [Shown("a", "ab")],  # first
         [Shown("a", "ba")],  # second
         [Shown("b", "ba")],  # first
+        [Shown("b", "ba")],  # first
         [Shown("a", "ab"), Shown("b", "ba"), Shown("tie", "ab")],  # first twice
         [Shown("a", "ab"), Shown("a", "ba")],  # once each
         [Shown("tie", "ab")],
@@ -185,8 +186,8 @@ def test_position_bias_is_the_share_that_the_summary_shown_first_wins():
     ]
     found = position_bias(shown, SEED)
 
-    assert found["value"] == pytest.approx((1 + 0 + 1 + 1 + 0.5) / 5)
-    assert found["n"] == 5
+    assert found["value"] == pytest.approx((1 + 0 + 1 + 1 + 1 + 0.5) / 6)
+    assert found["n"] == 6
 
 
 def test_length_bias_is_the_share_that_the_longer_summary_wins():

@@ -18,7 +18,15 @@ from bench.special_tokens import pad_id
 from bench.train.config import CHECKPOINT_EVERY_S, DPOSettings
 from bench.train.health.settings import DEFAULT_HEALTH, HealthSettings
 from bench.train.micro_batched import MicroBatched
-from bench.train.trl_common import WHOLE_ROWS, LogCallback, TrainingLog, model_of, train, training_arguments
+from bench.train.trl_common import (
+    WHOLE_ROWS,
+    LogCallback,
+    TrainingLog,
+    can_hold_bf16_weights,
+    model_of,
+    train,
+    training_arguments,
+)
 
 
 class PairLogps(NamedTuple):
@@ -114,7 +122,10 @@ def train_dpo(
         }
         for pair, ref in zip(pairs, ref_logps, strict=True)
     ]
-    arguments = training_arguments(settings, epochs=epochs, scratch=scratch, seed=seed, device=device, bf16=bf16)
+    bf16_weights = bf16 and can_hold_bf16_weights()
+    arguments = training_arguments(
+        settings, epochs=epochs, scratch=scratch, seed=seed, device=device, bf16=bf16 and not bf16_weights
+    )
     trainer = _ReferencedDPOTrainer(
         model=str(sft_folder),
         args=DPOConfig(
@@ -132,5 +143,5 @@ def train_dpo(
     )
     trainer.settings = settings
     with shared_prefix(model_of(trainer).base_model):
-        train(trainer, log, checkpoint_every_s, health)
+        train(trainer, log, checkpoint_every_s, health, bf16_weights)
     return model_of(trainer), log.rows

@@ -4,35 +4,34 @@ Forward and backward read bf16 weights without a cast, as autocast would make at
 8 bits can hold are kept in the fp32 copy and are not lost.
 """
 
-from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
-
-MakeOptimizer = Callable[[list[Tensor]], Optimizer]
 
 
 class MasterWeights(Optimizer):
-    """Runs the optimizer that `make` gives on fp32 copies of `parameters`, and writes them back rounded.
+    """Runs `inner`, which has taken no step yet, on fp32 copies of its parameters, and writes them back as bf16.
 
-    Its parameter groups are those of the inner optimizer with the low-precision parameters in place of the copies, so
-    schedulers and gradient clipping act as always.
+    The parameters become bf16. The parameter groups are those of `inner` with the bf16 parameters in place of the
+    copies, so schedulers and gradient clipping act as always.
     """
 
-    def __init__(self, parameters: Iterable[nn.Parameter], make: MakeOptimizer) -> None:
-        self.parameters = [p for p in parameters if p.requires_grad]
-        self.masters = [p.detach().float().clone() for p in self.parameters]
-        self.inner = make(self.masters)
-        (group,) = self.inner.param_groups
-        options = {name: value for name, value in group.items() if name != "params"}
-        super().__init__([{"params": self.parameters, **options}], {})
+    def __init__(self, inner: Optimizer) -> None:
+        self.inner = inner
+        groups = [dict(group) for group in inner.param_groups]
+        self.parameters: list[Tensor] = [p for group in groups for p in group["params"]]
+        for group in inner.param_groups:
+            group["params"] = [p.detach().float().clone() for p in group["params"]]
+        self.masters: list[Tensor] = [m for group in inner.param_groups for m in group["params"]]
+        for parameter in self.parameters:
+            parameter.data = parameter.data.bfloat16()
+        super().__init__(groups, {})
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
-        ours, inner = self.param_groups[0], self.inner.param_groups[0]
-        inner.update({name: value for name, value in ours.items() if name != "params"})  # the scheduler's rate
+        self._share_options(self.param_groups, self.inner.param_groups)  # the scheduler's rate
         for master, parameter in zip(self.masters, self.parameters, strict=True):
             master.grad = None if parameter.grad is None else parameter.grad.float()
         self.inner.step()
@@ -41,13 +40,12 @@ class MasterWeights(Optimizer):
             parameter.copy_(master)
 
     def state_dict(self) -> dict[str, Any]:
-        group = {name: value for name, value in self.param_groups[0].items() if name != "params"}
-        return {"inner": self.inner.state_dict(), "masters": self.masters, "group": group}
+        return {"inner": self.inner.state_dict(), "masters": self.masters}
 
     @torch.no_grad()
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.inner.load_state_dict(state_dict["inner"])
-        self.param_groups[0].update(state_dict["group"])
+        self._share_options(self.inner.param_groups, self.param_groups)
         for master, parameter, saved in zip(self.masters, self.parameters, state_dict["masters"], strict=True):
             master.copy_(saved)
             parameter.copy_(master)
@@ -57,3 +55,8 @@ class MasterWeights(Optimizer):
         """Give every parameter its fp32 master: what training learned, to the last digit, and what is saved."""
         for master, parameter in zip(self.masters, self.parameters, strict=True):
             parameter.data = master
+
+    @staticmethod
+    def _share_options(source: list[dict[str, Any]], target: list[dict[str, Any]]) -> None:
+        for ours, theirs in zip(source, target, strict=True):
+            theirs.update({name: value for name, value in ours.items() if name != "params"})

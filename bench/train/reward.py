@@ -13,7 +13,15 @@ from bench.records import PreferencePair
 from bench.train.config import CHECKPOINT_EVERY_S, RewardSettings
 from bench.train.health.settings import DEFAULT_HEALTH, HealthSettings
 from bench.train.micro_batched import MicroBatched
-from bench.train.trl_common import WHOLE_ROWS, LogCallback, TrainingLog, model_of, train, training_arguments
+from bench.train.trl_common import (
+    WHOLE_ROWS,
+    LogCallback,
+    TrainingLog,
+    can_hold_bf16_weights,
+    model_of,
+    train,
+    training_arguments,
+)
 
 
 class _Trainer(MicroBatched, RewardTrainer):
@@ -38,7 +46,10 @@ def train_reward_model(
     """Train `model` in place with -log sigma(r_chosen - r_rejected) at the last token; the log's rows are returned."""
     log = LogCallback(stage, "accuracy")
     rows = [{"chosen": f"{p.prompt} {p.chosen}", "rejected": f"{p.prompt} {p.rejected}"} for p in pairs]
-    arguments = training_arguments(settings, epochs=epochs, scratch=scratch, seed=seed, device=device, bf16=bf16)
+    bf16_weights = bf16 and can_hold_bf16_weights()
+    arguments = training_arguments(
+        settings, epochs=epochs, scratch=scratch, seed=seed, device=device, bf16=bf16 and not bf16_weights
+    )
     trainer = _Trainer(
         model=model,
         args=RewardConfig(**arguments, **WHOLE_ROWS),
@@ -48,5 +59,5 @@ def train_reward_model(
     )
     trainer.settings = settings
     with shared_prefix(model_of(trainer).base_model):
-        train(trainer, log, checkpoint_every_s, health)
+        train(trainer, log, checkpoint_every_s, health, bf16_weights)
     return log.rows

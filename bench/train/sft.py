@@ -12,7 +12,14 @@ from bench.records import Demonstration
 from bench.train.config import CHECKPOINT_EVERY_S, SFTSettings
 from bench.train.health.settings import DEFAULT_HEALTH, HealthSettings
 from bench.train.micro_batched import MicroBatched
-from bench.train.trl_common import WHOLE_ROWS, LogCallback, TrainingLog, train, training_arguments
+from bench.train.trl_common import (
+    WHOLE_ROWS,
+    LogCallback,
+    TrainingLog,
+    can_hold_bf16_weights,
+    train,
+    training_arguments,
+)
 
 
 class _Trainer(MicroBatched, SFTTrainer):
@@ -37,7 +44,10 @@ def train_sft(
     """Train `model` in place on the completions of the demonstrations, EOS included; the log's rows are returned."""
     log = LogCallback(stage, "loss")
     dataset = Dataset.from_list([{"prompt": d.prompt, "completion": f" {d.completion}"} for d in demonstrations])
-    arguments = training_arguments(settings, epochs=epochs, scratch=scratch, seed=seed, device=device, bf16=bf16)
+    bf16_weights = bf16 and can_hold_bf16_weights()
+    arguments = training_arguments(
+        settings, epochs=epochs, scratch=scratch, seed=seed, device=device, bf16=bf16 and not bf16_weights
+    )
     trainer = _Trainer(
         model=model,
         args=SFTConfig(**arguments, **WHOLE_ROWS, completion_only_loss=True),
@@ -46,5 +56,5 @@ def train_sft(
         callbacks=[log],
     )
     trainer.settings = settings
-    train(trainer, log, checkpoint_every_s, health)
+    train(trainer, log, checkpoint_every_s, health, bf16_weights)
     return log.rows

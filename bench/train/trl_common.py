@@ -1,6 +1,7 @@
 """What the TRL trainers share: their arguments, their log, their progress, and going on after a kill."""
 
 import math
+import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,6 +28,7 @@ from bench.train.config import BudgetedSettings, OptimizerSettings, accumulation
 from bench.train.health.callback import HealthCallback
 from bench.train.health.settings import HealthSettings
 from bench.train.health.watch import Watch
+from bench.train.master_weights import MasterWeights
 
 # TRL projects every position through the LM head unless the device has Triton; only the completion's are needed.
 # This name decides that and nothing else in this module (the kernels look up their own).
@@ -81,9 +83,17 @@ def _batch(settings: OptimizerSettings) -> dict[str, int]:
     return {"per_device_train_batch_size": rows, "gradient_accumulation_steps": steps}
 
 
-def train(trainer: Trainer, log: "LogCallback", checkpoint_every_s: float, health: HealthSettings) -> None:
+def can_hold_bf16_weights() -> bool:
+    """Whether the trained weights may be bf16 over an fp32 master copy; a sharded model keeps fp32 under autocast."""
+    return not any(os.environ.get(f"ACCELERATE_USE_{name}", "").lower() == "true" for name in ("FSDP", "DEEPSPEED"))
+
+
+def train(
+    trainer: Trainer, log: "LogCallback", checkpoint_every_s: float, health: HealthSettings, bf16_weights: bool = False
+) -> None:
     """Train, from the newest whole checkpoint that a killed run left in the trainer's output folder if there is one.
 
+    With `bf16_weights` the model computes in bf16 weights and ends with the fp32 ones that the optimizer kept.
     The trainer prints nothing of its own: the stage's bar shows what there is to see.
     """
     trainer.remove_callback(PrinterCallback)
@@ -95,7 +105,11 @@ def train(trainer: Trainer, log: "LogCallback", checkpoint_every_s: float, healt
         if resumed.rows:
             # TRL logs this count as num_tokens and forgets it; where the trainer has another, this one is not read.
             vars(trainer)["_total_train_tokens"] = resumed.rows[-1].get("num_tokens")
+    masters = MasterWeights(trainer.create_optimizer()) if bf16_weights else None
+    trainer.optimizer = masters or trainer.optimizer
     trainer.train(resume_from_checkpoint=None if resumed is None else str(resumed.folder))
+    if masters is not None:
+        masters.restore()
 
 
 def log_row(numbers: Mapping[str, float | None]) -> dict[str, float | None]:

@@ -10,17 +10,18 @@ from torch.optim.lr_scheduler import LambdaLR
 from bench.train.master_weights import MasterWeights
 
 
-def network(dtype=torch.bfloat16) -> nn.Linear:
+def network() -> nn.Linear:
     layer = nn.Linear(8, 4)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in layer.parameters():
             parameter.copy_(torch.randn(parameter.shape, generator=generator).bfloat16())  # the same in both types
-    return layer.to(dtype)
+    return layer
 
 
 def adamw(parameters) -> AdamW:
-    return AdamW(parameters, lr=1e-2, eps=1e-5, weight_decay=0.1)
+    weight, bias = parameters
+    return AdamW([{"params": [weight], "weight_decay": 0.1}, {"params": [bias]}], lr=1e-2, eps=1e-5, weight_decay=0.0)
 
 
 def gradients(step: int, dtype) -> list[torch.Tensor]:
@@ -41,8 +42,8 @@ def take(layer: nn.Module, optimizer, steps, scheduler=None) -> None:
 
 
 def test_masters_go_the_way_of_fp32_weights_and_the_weights_are_their_rounding():
-    low, full = network(), network(torch.float32)
-    optimizer, plain = MasterWeights(low.parameters(), adamw), adamw(full.parameters())
+    low, full = network(), network()
+    optimizer, plain = MasterWeights(adamw(low.parameters())), adamw(full.parameters())
     schedule = [LambdaLR(o, lambda step: 1 / (1 + step)) for o in (optimizer, plain)]
 
     take(low, optimizer, range(5), schedule[0])
@@ -55,8 +56,8 @@ def test_masters_go_the_way_of_fp32_weights_and_the_weights_are_their_rounding()
 
 def test_steps_below_bf16s_resolution_add_up():
     """1 + 2^-10 rounds to 1 in bf16 (8 bits): plain bf16 weights would stand still."""
-    weight = nn.Parameter(torch.ones(1, dtype=torch.bfloat16))
-    optimizer = MasterWeights([weight], lambda p: SGD(p, lr=2.0**-10))
+    weight = nn.Parameter(torch.ones(1))
+    optimizer = MasterWeights(SGD([weight], lr=2.0**-10))
     for _ in range(16):
         weight.grad = -torch.ones_like(weight)
         optimizer.step()
@@ -71,15 +72,15 @@ def test_steps_below_bf16s_resolution_add_up():
 
 def test_saved_and_loaded_goes_on_as_if_nothing_had_been(tmp_path):
     whole = network()
-    optimizer = MasterWeights(whole.parameters(), adamw)
+    optimizer = MasterWeights(adamw(whole.parameters()))
     take(whole, optimizer, range(4))
 
     first = network()
-    before = MasterWeights(first.parameters(), adamw)
+    before = MasterWeights(adamw(first.parameters()))
     take(first, before, range(2))
     torch.save(before.state_dict(), tmp_path / "optimizer.pt")
     second = copy.deepcopy(first)
-    after = MasterWeights(second.parameters(), adamw)
+    after = MasterWeights(adamw(second.parameters()))
     after.load_state_dict(torch.load(tmp_path / "optimizer.pt", weights_only=True))
     take(second, after, range(2, 4))
 
@@ -89,7 +90,7 @@ def test_saved_and_loaded_goes_on_as_if_nothing_had_been(tmp_path):
 
 def test_a_parameter_without_gradient_stays():
     layer = network()
-    optimizer = MasterWeights(layer.parameters(), adamw)
+    optimizer = MasterWeights(adamw(layer.parameters()))
     before = [p.clone() for p in layer.parameters()]
     layer.weight.grad = torch.ones_like(layer.weight)
     optimizer.step()

@@ -115,6 +115,12 @@ class DPOSettings(BudgetedSettings):
             self.loss_type in DPO_LOSSES, "dpo.loss_type", self.loss_type, f"must be one of {', '.join(DPO_LOSSES)}"
         )
         require(0 <= self.label_smoothing < 0.5, "dpo.label_smoothing", self.label_smoothing, "must be in [0, 0.5)")
+        require(
+            (self.label_smoothing > 0) == (self.loss_type == "robust"),
+            "dpo.label_smoothing",
+            self.label_smoothing,
+            "must be above 0 with loss_type=robust and 0 with every other, which would not read it",
+        )
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ SMALLEST = """
     budget=smoke budget.max_prompt_tokens=256 budget.ppo_episodes=4
     sft.batch_size=4 sft.micro_batch_size=4 reward.batch_size=4 reward.micro_batch_size=4
     dpo.batch_size=4 dpo.micro_batch_size=4 ppo.batch_size=4 ppo.micro_batch_size=4 ppo.num_mini_batches=1
+    rloo.batch_size=4 rloo.micro_batch_size=4 best_of_n.n=4
     evaluation.bootstrap_resamples=100
 """.split()
 SMALLEST_WORLD = """

@@ -112,6 +112,16 @@ def test_option_shows_every_setting(path: Path):
     assert missing == (SIZES_OF_TINY if group == "model" and path.stem != "tiny" else set())
 
 
+def test_dpos_paper_preset_is_the_papers():
+    """Rafailov et al. 2023, App. B: beta 0.5 for TL;DR, batch 64, RMSprop, 1e-6 after 150 steps; its code: norm 10."""
+    dpo = composed("dpo=paper").dpo
+
+    assert (dpo.beta, dpo.loss_type, dpo.batch_size) == (0.5, "sigmoid", 64)
+    assert (dpo.optimizer, dpo.learning_rate, dpo.schedule, dpo.warmup_steps, dpo.max_grad_norm) == (
+        "rmsprop", 1e-6, "constant_with_warmup", 150, 10.0,
+    )  # fmt: skip
+
+
 def test_the_config_shows_every_setting():
     written = yaml.safe_load((CONF / "config.yaml").read_text(encoding="utf-8"))
     groups = {next(iter(entry)) for entry in written["defaults"] if isinstance(entry, Mapping)}

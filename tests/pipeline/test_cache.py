@@ -1,6 +1,7 @@
 """A stage is there whole or not at all, and is made once."""
 
 import errno
+import multiprocessing
 import os
 import threading
 import time
@@ -96,6 +97,60 @@ def test_what_a_killed_process_left_is_built_again(tmp_path: Path):
     assert not again.reused
     assert sorted(os.listdir(again.folder)) == ["model", "stage.json", "training.jsonl"]
     assert folders(tmp_path) == [again.folder.name]
+
+
+def test_a_killed_stage_goes_on_from_its_checkpoint(tmp_path: Path):
+    """A real `kill -9`. The record adds the time up to the checkpoint, and FLOPs at the last attempt's rate."""
+
+    def killed(folder: Path) -> tuple[StageCost, TrainingLog]:
+        (folder / "model").write_text("half")
+        (folder / "checkpoint").mkdir()
+        time.sleep(0.3)
+        (folder / "checkpoint" / "state").write_text("step 5")
+        time.sleep(60)
+        raise AssertionError
+
+    process = multiprocessing.get_context("fork").Process(target=StageCache(tmp_path).run, args=("sft", {}, killed))
+    process.start()
+    while not list(tmp_path.glob(".sft-*.partial/checkpoint/state")):
+        time.sleep(0.01)
+    time.sleep(0.3)  # work behind the checkpoint is done again, and counts when it is
+    process.kill()
+    process.join()
+
+    seen: list[str] = []
+
+    def continued(folder: Path) -> tuple[StageCost, TrainingLog]:
+        seen.extend([*sorted(os.listdir(folder)), (folder / "checkpoint" / "state").read_text()])
+        (folder / "model").write_text("weights")
+        return StageCost(wall_s=2.0, device_hours=2.0, gpu_hours=4.0, flops=1000, tokens_trained=7), LOG
+
+    stage = StageCache(tmp_path).run("sft", {}, continued)
+
+    assert seen == ["attempt.json", "checkpoint", "step 5"]  # and no half of a model
+    assert sorted(os.listdir(stage.folder)) == ["model", "stage.json", "training.jsonl"]
+    assert folders(tmp_path) == [stage.folder.name]
+    earlier = stage.cost.wall_s - 2.0
+    assert 0.3 <= earlier < 0.6
+    assert stage.cost.device_hours == pytest.approx(2.0 * (1 + earlier / 2))
+    assert stage.cost.gpu_hours == pytest.approx(4.0 * (1 + earlier / 2))
+    assert stage.cost.flops == pytest.approx(1000 * (1 + earlier / 2), abs=1)
+    assert stage.cost.tokens_trained == 7  # read off the log, which is whole
+
+
+def test_an_attempt_that_saved_nothing_new_adds_nothing(tmp_path: Path):
+    def interrupted(folder: Path) -> tuple[StageCost, TrainingLog]:
+        (folder / "checkpoint").mkdir(exist_ok=True)
+        if not (folder / "checkpoint" / "state").exists():
+            (folder / "checkpoint" / "state").touch()
+        time.sleep(0.2)
+        raise KeyboardInterrupt
+
+    for _ in range(3):
+        with pytest.raises(KeyboardInterrupt):
+            StageCache(tmp_path).run("sft", {}, interrupted)
+
+    assert StageCache(tmp_path).run("sft", {}, Builder()).cost.wall_s == pytest.approx(COST.wall_s, abs=0.1)
 
 
 # safetensors and tokenizers write from Rust and raise no OSError

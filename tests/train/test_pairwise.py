@@ -1,6 +1,7 @@
 """DPO and the reward model inside TRL's trainers: packed and stock runs agree, and so do the losses of this project."""
 
 import contextlib
+import math
 from types import SimpleNamespace
 
 import pytest
@@ -168,6 +169,50 @@ def test_trl_logs_the_dpo_loss_of_this_project(make_policy, architecture, tokeni
     assert rows[1]["loss"] == pytest.approx(second, abs=1e-4) and abs(second - first) > 0.02
     assert rows[0]["logps/chosen"] == pytest.approx(ref_logps[0].mean().item(), abs=1e-3)
     assert rows[0]["logps/rejected"] == pytest.approx(ref_logps[1].mean().item(), abs=1e-3)
+
+
+def log_sigmoid(x: float) -> float:
+    return -math.log1p(math.exp(-x))
+
+
+@pytest.mark.parametrize(
+    ("loss_type", "formula"),
+    [
+        # (log-ratio of chosen, of rejected, their lengths in tokens) -> loss, with beta = 0.3
+        ("sigmoid", lambda c, r, nc, nr: -log_sigmoid(0.3 * (c - r))),  # Eq. 7, Rafailov et al. 2023
+        ("hinge", lambda c, r, nc, nr: max(0.0, 1 - 0.3 * (c - r))),  # SLiC, Zhao et al. 2023
+        ("ipo", lambda c, r, nc, nr: (c / nc - r / nr - 1 / 0.6) ** 2),  # Eq. 17, Azar et al. 2023, per token
+        (  # Eq. 9, Chowdhury et al. 2024, with a tenth of the labels flipped
+            "robust",
+            lambda c, r, nc, nr: (-0.9 * log_sigmoid(0.3 * (c - r)) + 0.1 * log_sigmoid(0.3 * (r - c))) / 0.8,
+        ),
+        ("sigmoid_norm", lambda c, r, nc, nr: -log_sigmoid(0.3 * (c / nc - r / nr))),  # length-normalised
+    ],
+)
+def test_each_loss_type_is_its_formula(loss_type, formula, make_policy, tokenizer, tmp_path):
+    """Against a made-up reference, so that the log-ratios of the first step are known and far from 0."""
+    save_policy(make_policy(), tokenizer, tmp_path / "sft")
+    shifts = [(2.0, -1.0), (-3.0, 4.0), (0.5, 0.25), (6.0, -6.0)]  # log-ratios of chosen and rejected
+    logps = dpo.pair_logps(load_policy(tmp_path / "sft", CPU), tokenizer, PAIRS, batch_size=4)
+    ref = [dpo.PairLogps(own.chosen - c, own.rejected - r) for own, (c, r) in zip(logps, shifts, strict=True)]
+    lengths = [[len(completion) for _, completion in tokens(tokenizer, pair)] for pair in PAIRS]
+
+    _, rows = dpo.train_dpo(
+        tmp_path / "sft",
+        tokenizer,
+        PAIRS,
+        ref,
+        DPOSettings(**BATCH, beta=0.3, loss_type=loss_type, label_smoothing=0.1 if loss_type == "robust" else 0.0),
+        epochs=1,
+        seed=0,
+        device=CPU,
+        bf16=False,
+        scratch=tmp_path,
+    )
+
+    expected = [formula(*shift, *length) for shift, length in zip(shifts, lengths, strict=True)]
+    assert rows[0]["loss"] == pytest.approx(sum(expected) / len(expected), abs=1e-4)
+    assert rows[0]["rewards/margins"] == pytest.approx(0.3 * sum(c - r for c, r in shifts) / 4, abs=1e-4)
 
 
 def test_packed_reward_training_equals_the_stock_one(

@@ -3,7 +3,7 @@
 import pytest
 
 from bench.errors import ConfigError
-from bench.train.config import DPOSettings, PPOSettings, RewardSettings, SFTSettings
+from bench.train.config import DPOSettings, PPOSettings, RewardSettings, RLOOSettings, SFTSettings
 
 
 @pytest.mark.parametrize(
@@ -17,6 +17,10 @@ from bench.train.config import DPOSettings, PPOSettings, RewardSettings, SFTSett
         (DPOSettings, "dpo.beta", 0.0),
         (DPOSettings, "dpo.loss_type", "nonsense"),
         (DPOSettings, "dpo.label_smoothing", 0.5),
+        (DPOSettings, "dpo.label_smoothing", 0.1),  # sigmoid does not read it
+        (RLOOSettings, "rloo.beta", -1.0),
+        (RLOOSettings, "rloo.num_generations", 1),
+        (RLOOSettings, "rloo.num_generations", 5),  # does not divide 64
         (PPOSettings, "ppo.beta", -1.0),
         (PPOSettings, "ppo.num_mini_batches", 3),
         (PPOSettings, "ppo.gamma", 0.0),

@@ -1,0 +1,128 @@
+"""The arms beside PPO and DPO, in one small run of all of them."""
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from bench.errors import ConfigError
+from bench.evaluate.best_of_n import BestOfNSettings
+from bench.files import read_json, read_jsonl
+from bench.generation import SamplingConfig
+from bench.models.loading import load_policy, load_tokenizer
+from bench.pipeline.config import ARMS, RunConfig, check_batches
+from bench.pipeline.runner import prepare_data, run
+from bench.records import Demonstration
+from bench.train.config import DPOSettings, RLOOSettings
+from bench.train.sft import train_sft
+
+N = 4
+
+
+@pytest.fixture(scope="module")
+def all_arms(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[RunConfig, Path]:
+    """The smallest run with every arm: its config and its folder."""
+    smallest, _ = request.getfixturevalue("finished")
+    config = replace(
+        smallest,
+        name="all",
+        arms=ARMS,
+        rloo=RLOOSettings(
+            batch_size=4, micro_batch_size=2, num_generations=2, learning_rate=1e-2, missing_eos_score=None
+        ),
+        best_of_n=BestOfNSettings(N),
+    )  # in the results folder of `finished`: what that run made is not made again
+    return config, run(config, "the command")
+
+
+def stage_folder(config: RunConfig, folder: Path, stage: str) -> Path:
+    key = read_json(folder / "run.json")["stages"][stage]["key"]
+    return Path(config.results_dir) / ".cache" / "stages" / f"{stage}-{key}"
+
+
+def test_every_n_comes_from_one_set_of_samples(all_arms: tuple[RunConfig, Path]):
+    config, folder = all_arms
+    metrics = read_json(folder / "metrics.json")
+    candidates = read_jsonl(stage_folder(config, folder, "best_of_n") / "candidates.jsonl")
+    prompts = [row["prompt_id"] for row in read_jsonl(folder / "prompts.jsonl")]
+    verdicts = {judge: read_jsonl(folder / "verdicts" / f"{judge}.jsonl") for judge in ("gold", "reward_model")}
+    by_n = metrics["best_of_n"]["by_n"]
+    points = {"a": 1.0, "tie": 0.5, "b": 0.0}
+
+    assert set(by_n) == {"1", "2", "4"}
+    for n in (1, 2, 4):
+        best = []
+        for prompt in prompts:
+            first = [row for row in candidates if row["prompt_id"] == prompt][:n]
+            assert len(first) == n
+            best.append(sorted(first, key=lambda row: -row["score"])[0])
+        assert by_n[str(n)]["reward"]["proxy"]["value"] == pytest.approx(sum(b["score"] for b in best) / 4, abs=1e-4)
+        assert by_n[str(n)]["length_tokens"]["value"] == pytest.approx(sum(b["n_tokens"] for b in best) / 4)
+        assert by_n[str(n)]["kl_ref"]["value"] == pytest.approx(math.log(n) - (n - 1) / n)
+        name = "best_of_n" if n == N else f"best_of_{n}"
+        for judge, rows in verdicts.items():
+            shown = [r for r in rows if (r["arm_a"], r["arm_b"], r["order"]) == (name, "reference", "ab")]
+            assert [row["prompt_id"] for row in shown] == prompts
+            won = sum(points[row["verdict"]] for row in shown) / 4
+            assert by_n[str(n)]["win_rate"][judge]["value"] == pytest.approx(won)
+    rows = read_jsonl(folder / "completions" / "best_of_n.jsonl")
+    assert [row["completion"] for row in rows] == [b["completion"] for b in best]
+    proxies = [by_n[str(n)]["reward"]["proxy"]["value"] for n in (1, 2, 4)]
+    assert proxies == sorted(proxies) and proxies[0] < proxies[-1]
+
+
+def test_each_arm_pays_for_what_it_needs(all_arms: tuple[RunConfig, Path]):
+    metrics = read_json(all_arms[1] / "metrics.json")
+
+    assert {arm: set(metrics["arms"][arm]["cost"]["stages"]) for arm in ARMS} == {
+        "base": set(), "sft": {"sft"}, "preferred_ft": {"preferred_ft"}, "best_of_n": {"reward", "best_of_n"},
+        "rloo": {"reward", "rloo"}, "ppo": {"reward", "ppo"}, "dpo": {"reference_logps", "dpo"},
+    }  # fmt: skip
+    for arm in ("preferred_ft", "rloo"):
+        assert metrics["arms"][arm]["kl_ref"]["value"] > 0
+        assert metrics["arms"][arm]["cost"]["stages"][arm]["tokens_trained"] > 0
+
+
+def test_preferred_ft_is_sft_on_the_chosen_summaries(all_arms: tuple[RunConfig, Path], tmp_path: Path):
+    config, folder = all_arms
+    sft = stage_folder(config, folder, "sft")
+    data, _, _ = prepare_data(config, tmp_path)
+    policy = load_policy(sft, torch.device("cpu"))
+    train_sft(
+        policy,
+        load_tokenizer(sft),
+        [Demonstration(pair.id, pair.prompt, pair.chosen) for pair in data.preferences["train"]],
+        config.sft,
+        epochs=config.budget.dpo_epochs,
+        seed=config.seed,
+        device=torch.device("cpu"),
+        bf16=False,
+        scratch=tmp_path,
+    )
+
+    found = load_file(stage_folder(config, folder, "preferred_ft") / "model.safetensors")
+    expected = dict(policy.named_parameters())
+    assert found.keys() <= expected.keys()
+    assert all(torch.equal(found[key], expected[key]) for key in found)
+
+
+@pytest.mark.parametrize("arm", ["best_of_n", "rloo"])
+def test_arms_that_need_samples_that_differ(arm: str, make_config: Callable[..., RunConfig]):
+    with pytest.raises(ConfigError, match=r"^sampling.temperature must be above 0 with arm best_of_n or rloo"):
+        make_config(arms=("sft", arm), sampling=SamplingConfig(temperature=0.0))
+
+
+def test_batches_that_the_processes_cannot_share(make_config: Callable[..., RunConfig]):
+    """Of the arms that run, and of no other."""
+    config = make_config(dpo=DPOSettings(batch_size=2, micro_batch_size=2))
+    check_batches(config, 1)
+    with pytest.raises(
+        ConfigError, match=r"^sft.batch_size must be a multiple of micro_batch_size \(4\) x 2 processes"
+    ):
+        check_batches(config, 2)
+    with pytest.raises(ConfigError, match=r"^rloo.num_generations x 3 processes must divide"):
+        check_batches(make_config(arms=("sft", "rloo"), rloo=RLOOSettings()), 3)

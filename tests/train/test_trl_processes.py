@@ -1,0 +1,114 @@
+"""Two processes that share a batch take the steps of one: losses, gradient norms and parameters."""
+
+import multiprocessing
+import os
+import socket
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerFast
+
+from bench import processes
+from bench.errors import ConfigError
+from bench.files import read_json, write_json
+from bench.models.loading import load_policy, load_tokenizer, save_policy
+from bench.records import Demonstration, PreferencePair
+from bench.train.config import DPOSettings, RewardSettings, SFTSettings, accumulation_steps
+from bench.train.dpo import pair_logps, train_dpo
+from bench.train.reward import train_reward_model
+from bench.train.sft import train_sft
+from bench.train.trl_common import TrainingLog
+
+CPU = torch.device("cpu")
+WORDS = "cat dog cake party river ball sugar mat".split()
+PAIRS = [
+    PreferencePair(
+        word, f"POST: the {' and the '.join(WORDS[: i + 1])}. TL;DR:", f"the {word}.", f"no {word}" * (i % 3 + 1)
+    )
+    for i, word in enumerate(WORDS)
+]
+# A large epsilon: where a gradient is next to 0, Adam would blow its rounding up to a whole step.
+BATCH = dict(learning_rate=1e-2, eps=1e-2, batch_size=4, micro_batch_size=1, schedule="constant")
+COMMON = dict(epochs=2, seed=0, device=CPU, bf16=False)  # 4 steps
+
+
+def train_all(folder: Path, out: Path) -> None:
+    """SFT, reward model and DPO from the model in `folder`; parameters and logs into `out`."""
+    torch.set_num_threads(1)
+    tokenizer = load_tokenizer(folder)
+    assert isinstance(tokenizer, PreTrainedTokenizerFast)
+
+    def sft() -> tuple[nn.Module, TrainingLog]:
+        model = load_policy(folder, CPU)
+        rows = [Demonstration(pair.id, pair.prompt, pair.rejected) for pair in PAIRS]  # of different lengths
+        return model, train_sft(model, tokenizer, rows, SFTSettings(**BATCH), **COMMON, scratch=out / "sft")
+
+    def reward() -> tuple[nn.Module, TrainingLog]:
+        torch.manual_seed(0)
+        model = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=1)
+        settings = RewardSettings(**BATCH)
+        return model, train_reward_model(
+            model, tokenizer, PAIRS, settings, stage="reward", **COMMON, scratch=out / "reward"
+        )
+
+    def dpo() -> tuple[nn.Module, TrainingLog]:
+        logps = pair_logps(load_policy(folder, CPU), tokenizer, PAIRS, batch_size=8)
+        return train_dpo(folder, tokenizer, PAIRS, logps, DPOSettings(**BATCH), **COMMON, scratch=out / "dpo")
+
+    for name, train in (("sft", sft), ("reward", reward), ("dpo", dpo)):
+        model, log = train()
+        save_file({key: value.detach().clone() for key, value in model.named_parameters()}, out / f"{name}.safetensors")
+        write_json(out / f"{name}.json", log)
+
+
+def rank(folder: Path, out: Path, index: int, port: int) -> None:
+    """One of two processes, as `accelerate launch` starts them."""
+    places = {"RANK": index, "LOCAL_RANK": index, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2, "MASTER_PORT": port}
+    os.environ |= {key: str(value) for key, value in places.items()} | {"MASTER_ADDR": "127.0.0.1"}
+    processes.connect(CPU)
+    assert processes.count() == 2 and processes.is_main() == (index == 0)
+    assert processes.from_main(f"of rank {index}") == "of rank 0"
+    mine = out / str(index)
+    mine.mkdir()
+    train_all(folder, mine)
+
+
+def test_two_processes_train_what_one_does(make_policy, tokenizer, tmp_path: Path):
+    save_policy(make_policy(), tokenizer, tmp_path / "model")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    context = multiprocessing.get_context("fork")
+    ranks = [context.Process(target=rank, args=(tmp_path / "model", tmp_path, index, port)) for index in range(2)]
+    for process in ranks:
+        process.start()
+    (tmp_path / "alone").mkdir()
+    train_all(tmp_path / "model", tmp_path / "alone")
+    for process in ranks:
+        process.join()
+    assert [process.exitcode for process in ranks] == [0, 0]
+
+    start = load_policy(tmp_path / "model", CPU).state_dict()
+    for name in ("sft", "reward", "dpo"):
+        expected = load_file(tmp_path / "alone" / f"{name}.safetensors")
+        log = read_json(tmp_path / "alone" / f"{name}.json")
+        assert len(log) == 4
+        for index in range(2):
+            found = load_file(tmp_path / str(index) / f"{name}.safetensors")
+            for key, value in expected.items():
+                torch.testing.assert_close(found[key], value, atol=2e-6, rtol=1e-6)
+            for row, other in zip(read_json(tmp_path / str(index) / f"{name}.json"), log, strict=True):
+                assert row["loss"] == pytest.approx(other["loss"], rel=1e-5, abs=1e-6)
+                assert row["grad_norm"] == pytest.approx(other["grad_norm"], rel=1e-5)
+                assert row["num_tokens"] == other["num_tokens"]
+        moved = [(expected[key] - start[key]).abs().max() for key in expected.keys() & start.keys()]
+        assert max(moved) > 1e-3
+
+
+def test_a_batch_that_the_processes_cannot_share():
+    assert accumulation_steps(SFTSettings(batch_size=8, micro_batch_size=2), processes=2) == 2
+    with pytest.raises(ConfigError, match=r"^dpo.batch_size must be a multiple of .* \(2\) x 3 processes, got 8$"):
+        accumulation_steps(DPOSettings(batch_size=8, micro_batch_size=2), processes=3)

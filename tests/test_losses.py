@@ -79,6 +79,21 @@ def test_policy_loss_and_its_diagnostics_by_hand():
     assert found.ratio_max.item() == pytest.approx(1.5)
 
 
+def test_the_expected_approx_kl_is_the_kl():
+    """k3 under the rollout policy, summed over a vocabulary of 5: KL(rollout policy || policy)."""
+    old, new = torch.randn(2, 5, generator=torch.Generator().manual_seed(0)).log_softmax(-1)
+    expected = (old.exp() * (old - new)).sum().item()
+    found = sum(
+        old[token].exp().item()
+        * ppo_policy_loss(
+            new[token].view(1, 1), old[token].view(1, 1), torch.zeros(1, 1), torch.ones(1, 1, dtype=torch.bool), 0.2
+        ).approx_kl.item()
+        for token in range(5)
+    )
+    assert expected > 0.1
+    assert found == pytest.approx(expected, rel=1e-5)
+
+
 def test_value_loss_by_hand_and_its_gradient():
     values = torch.tensor([[1.5, 1.5, 1.1, 40.0]], requires_grad=True)
     old_values = torch.ones(1, 4)

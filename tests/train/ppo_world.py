@@ -123,6 +123,7 @@ def make_trainer(
     max_new_tokens: int = 6,
     temperature: float = 0.7,
     seed: int = 0,
+    bf16: bool = False,
     **settings: Any,
 ) -> PPOTrainer:
     """A trainer whose reference policy is not its policy, so that the KL is not 0."""
@@ -142,13 +143,17 @@ def make_trainer(
         episodes=episodes,
         max_new_tokens=max_new_tokens,
         seed=seed,
-        bf16=False,
+        bf16=bf16,
     )
 
 
 def make_transformer_trainer(architecture: str = "llama", **settings: Any) -> PPOTrainer:
     """`make_trainer` with transformers throughout, as `small_models` puts them together."""
-    own = {key: settings.pop(key) for key in ("episodes", "max_new_tokens", "temperature", "seed") if key in settings}
+    own = {
+        key: settings.pop(key)
+        for key in ("episodes", "max_new_tokens", "temperature", "seed", "bf16")
+        if key in settings
+    }
     models = small_models(PPOSettings(**{**SETTINGS, **settings}), architecture)
     return make_trainer(models=models, **own, **settings)
 

@@ -26,6 +26,7 @@ from bench.train.config import PPOSettings
 from bench.train.ppo import PPOTrainer, PromptIds
 from bench.train.ppo_experience import Experience, describe, token_rewards
 from bench.train.ppo_models import PPOModels, ScoreScale
+from bench.train.ppo_rollouts import LoopSampler
 
 
 def test_token_rewards_by_hand():
@@ -333,6 +334,19 @@ def test_the_same_seed_trains_the_same_parameters():
     first, again, other = trained
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
     assert any(not torch.equal(a, b) for a, b in zip(first, other, strict=True))
+
+
+@pytest.mark.parametrize("options", [{}, {"lora_rank": 2, "kl": "full", "beta": 0.3}, {"value_model": "shared"}])
+def test_in_bf16_the_sampler_follows_the_policy_and_the_first_ratio_is_1(options):
+    trainer = make_transformer_trainer(bf16=True, episodes=8, learning_rate=0.05, **options)
+    rows = trainer.train(PROMPTS)
+    # the log-probs are those of the training forward, not those of the sampler's bf16 weights
+    assert [row["ratio_max"] for row in rows] == pytest.approx([1, 1], abs=1e-3)
+    trainer.roll_out(PROMPTS)
+    assert isinstance(trainer.sampler, LoopSampler)
+    for copied, own in zip(trainer.sampler.model.parameters(), trainer.models.policy.parameters(), strict=True):
+        assert copied.dtype is torch.bfloat16 and own.dtype is torch.float32
+        assert torch.equal(copied, own.bfloat16())
 
 
 def test_every_prompt_comes_once_before_any_comes_again():

@@ -84,6 +84,11 @@ def test_where_there_is_no_answer_it_says_why(points, differences, reason):
     assert found["n"] == len(points)
 
 
+def test_a_tie_is_half_a_loss_and_can_be_the_overlap():
+    found = length_controlled_win_rate([1, 1, 0.5, 0], [3, 2, 5, -2])
+    assert found["reason"] is None and 0 < found["value"] < 1
+
+
 def test_every_verdict_needs_a_length():
     with pytest.raises(DataError, match="got 2 for 3"):
         length_controlled_win_rate([1, 0, 1], [1, 2])

@@ -18,6 +18,7 @@ examples:
       figures/, report.md and report.html in the run folder
   python -m bench.report results/sweep/*
       win rate and KL against beta, and the reward-KL points of both arms, in results/sweep-comparison/
+      of runs that differ in their seed alone also each arm's mean, spread and collapsed seeds
 
 Runs are compared only when they share data, SFT model, sampling, budget and judge; the error names what
 differs. Exit code: 0 done; 2 a folder holds no finished run, or the runs may not be compared; 1 the report

@@ -9,23 +9,22 @@ import pandas as pd
 
 from bench.errors import RunFolderError
 from bench.report import figures
-from bench.report.load import NOT_TRAINED, Run, arm_table, head_to_head_table, load_run, records
-from bench.report.page import Block, Figures, Note, Page, Section, Table, Text, write_page
-from bench.report.words import (
+from bench.report.columns import (
+    ARM,
+    JUDGE,
     MEASURES,
-    NONE,
-    Cell,
-    Row,
-    arm_name,
-    count,
-    estimate,
-    has,
-    in_words,
-    is_number,
-    judge_name,
-    number,
-    share,
+    PAIR,
+    Column,
+    cost_column,
+    share_column,
+    table_of,
+    win_rate_columns,
 )
+from bench.report.load import NOT_TRAINED, Run, arm_table, head_to_head_table, load_run, records
+from bench.report.over_seeds import groups_of_seeds, means_in_words, seeds_section
+from bench.report.page import Block, Figures, Note, Page, Section, Table, Text, write_page
+from bench.report.plot import drawn
+from bench.report.words import NONE, Cell, Row, arm_name, count, has, in_words, is_number, judge_name, number
 
 # What must be equal before two runs may stand side by side: always ...
 _SAME_SETTINGS = ("config.sampling", "config.budget", "config.judge")
@@ -102,19 +101,20 @@ def comparison_page(runs: Sequence[Run]) -> Page:
     rows = records(points)
     seeds = list(dict.fromkeys(str(run.setting("seed")) for run in runs))
     judge = next((judge for judge in runs[0].judges if has(rows, f"win_rate_{judge}")), None)
-    plots = figures.drawn(
+    plots = drawn(
         [
             figures.win_rate_vs_beta(points, judge) if judge else None,
             figures.kl_vs_beta(points),
             figures.reward_kl_points(points),
         ]
     )
+    groups = groups_of_seeds(runs)
     over_beta: list[Block] = []
     if len(seeds) > 1:
         over_beta.append(
             Note(
                 f"These runs have {len(seeds)} seeds ({', '.join(seeds)}): each has its own SFT model, and"
-                " a line joins the runs of one seed only. Nothing is averaged over seeds."
+                " a line joins the runs of one seed only."
             )
         )
     if plots:
@@ -122,8 +122,10 @@ def comparison_page(runs: Sequence[Run]) -> Page:
             Text("Equal beta is not equal KL: compare the arms at the KL they reach (reward against KL)."),
             Figures(plots),
         ]
+    means = [line for group in groups if judge and (line := means_in_words(group, judge))] if len(groups) == 1 else []
     experiments = sorted({str(run.setting("experiment", run.path.parent.name)) for run in runs})
     sections = [
+        Section("Over seeds", seeds_section(groups)),
         Section("Against beta", over_beta),
         Section("Policies", [_policy_table(rows, runs[0].judges)]),
         Section("Runs", _run_tables(runs)),
@@ -131,7 +133,7 @@ def comparison_page(runs: Sequence[Run]) -> Page:
     return Page(
         title="RLHF against DPO over several runs",
         subtitle=f"{len(runs)} runs of {', '.join(experiments)}, seed {', '.join(seeds)}",
-        answer=_answer(rows, judge),
+        answer=_answer(rows, judge) + means,
         sections=[section for section in sections if section.blocks],
     )
 
@@ -161,33 +163,16 @@ def _policy_in_words(row: Row, column: str) -> str:
 
 
 def _policy_table(points: Sequence[Row], judges: Sequence[str]) -> Table:
-    win_rates = {f"win_rate_{judge}": f"win rate, {judge_name(judge)}" for judge in judges}
-    measures = {column: title for column, (title, _) in MEASURES.items()}
-    titles = win_rates | measures | {"device_hours": "device-hours"}
-    present = [column for column in titles if has(points, column)]
-
-    def cell(row: Row, column: str) -> Cell:
-        if column in win_rates:
-            return share(row, column)
-        if column in MEASURES:
-            return estimate(row, column, MEASURES[column][1])
-        return Cell(NONE) if row["arm"] in NOT_TRAINED else estimate(row, column)
-
-    rows = [
-        [
-            Cell(arm_name(row["arm"], short=True)),
-            Cell(f"{row['beta']:g}" if is_number(row["beta"]) else NONE),
-            Cell(str(row["seed"])),
-            *(cell(row, column) for column in present),
-            Cell(row["run"]),
-        ]
-        for row in points
+    columns = [
+        ARM,
+        Column("beta", lambda row: Cell(f"{row['beta']:g}" if is_number(row["beta"]) else NONE)),
+        Column("seed", lambda row: Cell(str(row["seed"]))),
+        *win_rate_columns(judges),
+        *MEASURES,
+        cost_column("device_hours", "device-hours"),
+        Column("run", lambda row: Cell(row["run"])),
     ]
-    return Table(
-        "Every distinct policy; one that several runs share stands here once",
-        ["arm", "beta", "seed", *(titles[column] for column in present), "run"],
-        rows,
-    )
+    return table_of("Every distinct policy; one that several runs share stands here once", columns, points)
 
 
 def _run_tables(runs: Sequence[Run]) -> list[Block]:
@@ -199,19 +184,16 @@ def _run_tables(runs: Sequence[Run]) -> list[Block]:
             for index, run in enumerate(runs)
         ]
         blocks.append(Table("Settings that differ between the runs", ["run", *varied], rows))
-    rows = [
-        [
-            Cell(run.path.name),
-            Cell(f"{arm_name(row['arm_a'], short=True)} against {arm_name(row['arm_b'], short=True)}"),
-            Cell(judge_name(row["judge"])),
-            share(row, "win_rate"),
-            Cell(count(row.get("win_rate_n"))),
+    duels = [{"run": run.path.name, **row} for run in runs for row in records(head_to_head_table(run))]
+    if duels:
+        columns = [
+            Column("run", lambda row: Cell(row["run"])),
+            PAIR,
+            JUDGE,
+            share_column("win_rate", "win rate"),
+            Column("n", lambda row: Cell(count(row.get("win_rate_n")))),
         ]
-        for run in runs
-        for row in records(head_to_head_table(run))
-    ]
-    if rows:
-        blocks.append(Table("Head to head within each run", ["run", "pair", "judge", "win rate", "n"], rows))
+        blocks.append(table_of("Head to head within each run", columns, duels))
     rows = [
         [
             Cell(run.path.name),

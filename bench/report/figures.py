@@ -1,22 +1,9 @@
-"""Figures of finished runs: every number drawn is read from a table of load.py or compare.py.
+"""Figures of finished runs: every number drawn is read from a table of load.py or compare.py."""
 
-Nothing touches pyplot or a display, and the SVG text of the same numbers is the same to the byte.
-"""
-
-import io
 import itertools
-import re
-from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
 
-import matplotlib
-import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_svg import FigureCanvasSVG
-from matplotlib.figure import Figure
 
 from bench.report.load import (
     NOT_TRAINED,
@@ -27,86 +14,17 @@ from bench.report.load import (
     records,
     training_curves,
 )
+from bench.report.plot import WIDE, Plot, arm_colour, error_bars, new_axes, point_style, slug, styled
 from bench.report.words import Row, arm_name, has, in_words, is_number, judge_name, number, plain
 
-# Okabe and Ito's palette: told apart with every common form of colour blindness. One colour per arm.
-ARM_COLOURS = {
-    "base": "#999999",
-    "sft": "#009E73",
-    "ppo": "#D55E00",
-    "dpo": "#0072B2",
-    "reference": "#333333",
-}
-_OTHER_COLOURS = ("#CC79A7", "#E69F00", "#56B4E9")
-_ARM_MARKERS = {"ppo": "s", "dpo": "o", "sft": "D"}
 _STAGE_COLOURS = {
     "reward": "#E69F00",
+    "rloo": "#56B4E9",
     "ppo": "#D55E00",
     "dpo": "#0072B2",
     "sft": "#009E73",
     "data": "#CCCCCC",
 }
-
-_STYLE: dict[Any, Any] = {
-    "svg.fonttype": "none",  # text stays text: it can be selected, searched and read aloud
-    "svg.hashsalt": "bench.report",  # ids inside the SVG do not change from one rendering to the next
-    "text.parse_math": False,  # names come from data; a $ is a $
-    "font.family": "sans-serif",
-    "font.size": 10.0,
-    "axes.titlesize": 11.0,
-    "axes.titlelocation": "left",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": "#e6e6e6",
-    "axes.edgecolor": "#777777",
-    "legend.frameon": False,
-    "lines.linewidth": 1.6,
-}
-# A decorator: titles and legends read the style when they are made, not when they are drawn.
-_styled = matplotlib.rc_context(_STYLE)
-_SIZE = (4.8, 3.2)  # inches; small enough to be read on a phone without scaling down
-_WIDE = (9.6, 2.6)
-
-
-@dataclass(frozen=True, eq=False)
-class Plot:
-    """A figure with its file name (no suffix), title, and a description for those who cannot see it."""
-
-    name: str
-    title: str
-    alt: str
-    figure: Figure
-
-    @property
-    def is_wide(self) -> bool:
-        """Whether it needs the full width of a page."""
-        return self.figure.get_figwidth() > _SIZE[0]
-
-    def svg(self) -> str:
-        """The figure as an SVG document without date or tool metadata."""
-        return self._svg
-
-    @cached_property
-    @_styled
-    def _svg(self) -> str:
-        text = io.StringIO()
-        metadata = {"Date": None, "Creator": None, "Format": None, "Type": None}
-        FigureCanvasSVG(self.figure).print_svg(text, metadata=metadata)
-        return text.getvalue()
-
-    def inline_svg(self) -> str:
-        """The figure as an `<svg>` element whose ids start with the plot's name, unlike any other plot's."""
-        svg = self.svg()
-        svg = svg[svg.index("<svg") :]
-        svg = re.sub(r'\bid="', f'id="{self.name}-', svg)
-        svg = re.sub(r"url\(#", f"url(#{self.name}-", svg)
-        svg = re.sub(r'href="#', f'href="#{self.name}-', svg)
-        return svg.replace("<svg", '<svg aria-hidden="true"', 1)  # the element around it carries the label
-
-    def _repr_svg_(self) -> str:
-        return self.svg()
 
 
 @dataclass(frozen=True)
@@ -139,15 +57,18 @@ _REWARD_PANELS = (
     ),
     _LOSS,
 )
-PANELS: dict[str, tuple[Panel, ...]] = {
-    "sft": (
-        Panel(
-            "loss",
-            "loss",
-            "nats per token",
-            (Series("loss", "training", _TRAIN), Series("eval_loss", "held out", _HELD_OUT)),
-        ),
+_SFT_PANELS = (
+    Panel(
+        "loss",
+        "loss",
+        "nats per token",
+        (Series("loss", "training", _TRAIN), Series("eval_loss", "held out", _HELD_OUT)),
     ),
+)
+_ENTROPY = Panel("entropy", "entropy", "nats per token", (Series("entropy", "entropy", _HELD_OUT),))
+PANELS: dict[str, tuple[Panel, ...]] = {
+    "sft": _SFT_PANELS,
+    "preferred_ft": _SFT_PANELS,
     "reward": _REWARD_PANELS,
     "judge_reward": _REWARD_PANELS,
     "dpo": (
@@ -172,26 +93,33 @@ PANELS: dict[str, tuple[Panel, ...]] = {
         Panel("score", "score of the rollouts", "reward-model units", (Series("score", "score", _TRAIN),)),
         Panel("gold", "gold reward of the rollouts", "gold reward", (Series("gold", "gold reward", _CHOSEN),)),
         Panel("kl_ref", "KL to the SFT model", "nats per completion", (Series("kl_ref", "KL", _REJECTED),)),
-        Panel("entropy", "entropy", "nats per token", (Series("entropy", "entropy", _HELD_OUT),)),
+        _ENTROPY,
+    ),
+    "rloo": (  # TRL's names
+        Panel("score", "reward of the rollouts", "reward-model units", (Series("reward", "reward", _TRAIN),)),
+        Panel("kl_ref", "KL to the SFT model", "nats per token", (Series("kl", "KL", _REJECTED),)),
+        _ENTROPY,
     ),
 }
 STAGE_NAMES = {
     "sft": "SFT",
+    "preferred_ft": "Preferred-FT",
     "reward": "Reward model",
     "judge_reward": "Judge's reward model",
     "dpo": "DPO",
     "ppo": "PPO",
+    "rloo": "RLOO",
 }
 
 
-@_styled
+@styled
 def training_plots(run: Run, stage: str) -> list[Plot]:
     """One plot per quantity that `stage` logged (see PANELS); empty when the run has no such stage."""
     log = records(training_curves(run, stage))
     plots = []
     for panel in PANELS[stage]:
         title = f"{STAGE_NAMES[stage]}: {panel.title}"
-        figure, axes = _axes()
+        figure, axes = new_axes()
         ends = []
         for series in panel.series:
             points = [(row["step"], row[series.column]) for row in log if is_number(row.get(series.column))]
@@ -211,7 +139,7 @@ def training_plots(run: Run, stage: str) -> list[Plot]:
     return plots
 
 
-@_styled
+@styled
 def win_rate_bars(run: Run) -> list[Plot]:
     """Per judge: the win rate of each arm against the reference summary, with its 95 % interval."""
     table = records(arm_table(run))
@@ -222,11 +150,11 @@ def win_rate_bars(run: Run) -> list[Plot]:
         if not rows:
             continue
         title = f"Win rate, {judge_name(judge)}"
-        figure, axes = _axes()
+        figure, axes = new_axes()
         axes.bar(
-            [arm_name(row["arm"], short=True) for row in rows],
+            [_marked(row) for row in rows],
             [100 * row[column] for row in rows],
-            yerr=100 * _error_bars(rows, column),
+            yerr=100 * error_bars(rows, column),
             color=[arm_colour(row["arm"]) for row in rows],
             capsize=4,
             width=0.6,
@@ -235,12 +163,15 @@ def win_rate_bars(run: Run) -> list[Plot]:
         axes.set(title=title, ylabel="% of prompts", ylim=(0, 100))
         axes.set_xlabel("dashed: as good as the reference summary")
         axes.grid(False, axis="x")
-        parts = ", ".join(f"{arm_name(row['arm'])} {in_words(row, column)}" for row in rows)
-        plots.append(Plot(f"win_rate_{_slug(judge)}", title, f"{title}, against the reference: {parts}.", figure))
+        parts = ", ".join(
+            f"{arm_name(row['arm'])}{' (collapsed)' if row.get('collapsed') is True else ''} {in_words(row, column)}"
+            for row in rows
+        )
+        plots.append(Plot(f"win_rate_{slug(judge)}", title, f"{title}, against the reference: {parts}.", figure))
     return plots
 
 
-@_styled
+@styled
 def cost_bars(run: Run) -> Plot | None:
     """Device-hours stacked by stage: each trained arm beyond the SFT model, and the shared stages apart."""
     shared = [{**row, "bar": "Shared by both"} for row in records(cost_table(run)) if row["needed_by"] == "shared"]
@@ -250,7 +181,7 @@ def cost_bars(run: Run) -> Plot | None:
         return None
     total = dict.fromkeys((row["bar"] for row in segments), 0.0)
     spare_colours = itertools.cycle(("#56B4E9", "#CC79A7", "#F0E442", "#666666"))
-    figure, axes = _axes(_WIDE)
+    figure, axes = new_axes(WIDE)
     for stage in dict.fromkeys(row["stage"] for row in segments):
         rows = [row for row in segments if row["stage"] == stage]
         axes.barh(
@@ -273,7 +204,7 @@ def cost_bars(run: Run) -> Plot | None:
     return Plot("cost_device_hours", "Cost by stage", f"Device-hours: {'; '.join(parts)}.", figure)
 
 
-@_styled
+@styled
 def memory_bars(run: Run) -> Plot | None:
     """Peak memory of each trained arm, over the stages that it needs beyond the SFT model."""
     rows = [
@@ -283,7 +214,7 @@ def memory_bars(run: Run) -> Plot | None:
     ]
     if not rows:
         return None
-    figure, axes = _axes((_WIDE[0], 2.0))
+    figure, axes = new_axes((WIDE[0], 2.0))
     bars = axes.barh(
         [arm_name(row["arm"], short=True) for row in rows],
         [row["peak_memory_gib"] for row in rows],
@@ -299,7 +230,7 @@ def memory_bars(run: Run) -> Plot | None:
     return Plot("cost_peak_memory", "Peak memory", f"Peak memory: {parts}.", figure)
 
 
-@_styled
+@styled
 def win_rate_vs_beta(points: pd.DataFrame, judge: str) -> Plot | None:
     """Win rate against the reference summary over beta (log axis), one line per arm and seed.
 
@@ -309,7 +240,7 @@ def win_rate_vs_beta(points: pd.DataFrame, judge: str) -> Plot | None:
     plot = _over_beta(
         points,
         f"win_rate_{judge}",
-        name=f"win_rate_vs_beta_{_slug(judge)}",
+        name=f"win_rate_vs_beta_{slug(judge)}",
         title=f"Win rate against beta, {judge_name(judge)}",
         unit="% of prompts",
         scale=100,
@@ -321,7 +252,7 @@ def win_rate_vs_beta(points: pd.DataFrame, judge: str) -> Plot | None:
     return plot
 
 
-@_styled
+@styled
 def kl_vs_beta(points: pd.DataFrame) -> Plot | None:
     """KL(policy || SFT model) on held-out prompts over beta (log axis), one line per arm and seed."""
     return _over_beta(
@@ -329,7 +260,7 @@ def kl_vs_beta(points: pd.DataFrame) -> Plot | None:
     )
 
 
-@_styled
+@styled
 def reward_kl_points(points: pd.DataFrame) -> Plot | None:
     """Reward over KL, a point with both intervals per policy: gold reward where known, else the proxy."""
     table = records(points)
@@ -339,17 +270,17 @@ def reward_kl_points(points: pd.DataFrame) -> Plot | None:
         return None
     kind = "gold reward" if reward == "reward_gold" else "proxy reward"
     title = f"{kind.capitalize()} against KL"
-    figure, axes = _axes()
+    figure, axes = new_axes()
     for arm in dict.fromkeys(row["arm"] for row in rows):
         of_arm = [row for row in rows if row["arm"] == arm]
         axes.errorbar(
             [row["kl_ref"] for row in of_arm],
             [row[reward] for row in of_arm],
-            xerr=_error_bars(of_arm, "kl_ref"),
-            yerr=_error_bars(of_arm, reward),
+            xerr=error_bars(of_arm, "kl_ref"),
+            yerr=error_bars(of_arm, reward),
             linestyle="none",
             label=arm_name(arm, short=True),
-            **_point_style(arm),
+            **point_style(arm),
         )
     axes.set(title=title, xlabel="KL to the SFT model, nats per completion", ylabel=kind)
     figure.legend(loc="outside lower center", ncols=3)
@@ -357,30 +288,21 @@ def reward_kl_points(points: pd.DataFrame) -> Plot | None:
     return Plot("reward_kl", title, f"{title}. {'; '.join(parts)}.", figure)
 
 
-def arm_colour(arm: str) -> str:
-    return ARM_COLOURS.get(arm, _OTHER_COLOURS[sum(arm.encode()) % len(_OTHER_COLOURS)])
-
-
-def drawn(plots: Sequence[Plot | None]) -> list[Plot]:
-    """The plots that had something to draw."""
-    return [plot for plot in plots if plot is not None]
-
-
 def _over_beta(points: pd.DataFrame, column: str, *, name: str, title: str, unit: str, scale: float) -> Plot | None:
     rows = [row for row in records(points) if is_number(row.get(column)) and is_number(row["beta"])]
     if not rows:
         return None
     rows.sort(key=lambda row: row["beta"])
-    figure, axes = _axes()
+    figure, axes = new_axes()
     labelled = set()
     for arm, seed in dict.fromkeys((row["arm"], row["seed"]) for row in rows):
         line = [row for row in rows if (row["arm"], row["seed"]) == (arm, seed)]
         axes.errorbar(
             [row["beta"] for row in line],
             [scale * row[column] for row in line],
-            yerr=scale * _error_bars(line, column),
+            yerr=scale * error_bars(line, column),
             label=None if arm in labelled else arm_name(arm, short=True),
-            **_point_style(arm),
+            **point_style(arm),
         )
         labelled.add(arm)
     betas = sorted({row["beta"] for row in rows})
@@ -396,26 +318,10 @@ def _over_beta(points: pd.DataFrame, column: str, *, name: str, title: str, unit
     return Plot(name, title, f"{title}, {unit}. {parts}.", figure)
 
 
+def _marked(row: Row) -> str:
+    name = arm_name(row["arm"], short=True)
+    return f"{name}\n(collapsed)" if row.get("collapsed") is True else name
+
+
 def _policy(row: Row) -> str:
     return arm_name(row["arm"]) + (f" at beta {row['beta']:g}" if is_number(row["beta"]) else "")
-
-
-def _axes(size: tuple[float, float] = _SIZE) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=size, layout="constrained")
-    return figure, figure.add_subplot()
-
-
-def _error_bars(rows: Sequence[Row], column: str) -> np.ndarray:
-    """(2, rows) distances from the value to the ends of its interval; 0 where there is none."""
-    ends = [(row[column], row.get(f"{column}_low"), row.get(f"{column}_high")) for row in rows]
-    below = [value - low if is_number(low) else 0.0 for value, low, _ in ends]
-    above = [high - value if is_number(high) else 0.0 for value, _, high in ends]
-    return np.array([below, above]).clip(min=0)
-
-
-def _point_style(arm: str) -> dict[str, Any]:
-    return {"color": arm_colour(arm), "marker": _ARM_MARKERS.get(arm, "^"), "capsize": 3, "markersize": 6}
-
-
-def _slug(name: str) -> str:
-    return re.sub(r"[^A-Za-z0-9]+", "_", name)

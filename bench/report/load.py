@@ -15,7 +15,8 @@ from bench.files import read_json, read_jsonl
 
 SCHEMA = 1
 NOT_TRAINED = ("base", "sft", "reference")  # arms that need no stage beyond the shared SFT model
-_ARM_ORDER = ("base", "sft", "ppo", "dpo")
+COMPARED = frozenset(("sft", "ppo", "dpo"))  # the arms whose pairs are the question; of others the report tells
+_ARM_ORDER = ("base", "sft", "preferred_ft", "best_of_n", "rloo", "ppo", "dpo")
 _ESTIMATE_FIELDS = ("value", "ci95", "n", "ties", "unparsed")
 _COST_FIELDS = (
     "wall_s",
@@ -27,6 +28,10 @@ _COST_FIELDS = (
     "tokens_trained",
     "tokens_generated",
     "models_resident",
+    "flops",
+    "mfu",
+    "energy_kwh",
+    "co2_kg",
 )
 
 
@@ -62,7 +67,7 @@ class Run:
 
     @property
     def arms(self) -> list[str]:
-        """Arms in reading order: base, sft, ppo, dpo, then others by name, the reference summary last."""
+        """Arms in reading order: from the base model to DPO, then others by name, the reference summary last."""
         names = self.metrics["arms"]
         return sorted(names, key=lambda arm: (arm == "reference", _position(arm), arm))
 
@@ -125,20 +130,25 @@ def arm_table(run: Run) -> pd.DataFrame:
     Columns, as far as the run has them: `win_rate_<judge>` (share of prompts won against the reference
     summary; also `_ties`, `_unparsed`), `rougeL` (F1, 0 to 1), `kl_ref` (nats per completion), `reward_gold`,
     `reward_proxy`, `length_tokens`, `finished` (share), and what the arm cost beyond the SFT model:
-    `device_hours`, `gpu_hours`, `peak_memory_gib`.
+    `device_hours`, `gpu_hours`, `peak_memory_gib`. `kl_ref_estimator` says what `kl_ref` is (`bound`: at most
+    that), `collapsed` whether the arm's training did.
     """
     rows = []
     for arm in run.arms:
         measured = run.metrics["arms"][arm]
         row: dict[str, Any] = {"arm": arm}
+        if arm in run.metrics.get("health", {}):
+            row["collapsed"] = run.metrics["health"][arm]["collapsed"]
         for judge in run.judges:
-            row |= _estimate(f"win_rate_{judge}", measured.get("win_rate", {}).get(judge))
-        row |= _estimate("rougeL", measured.get("rouge", {}).get("rougeL"))
-        row |= _estimate("kl_ref", measured.get("kl_ref"))
+            row |= estimate_columns(f"win_rate_{judge}", measured.get("win_rate", {}).get(judge))
+        row |= estimate_columns("rougeL", measured.get("rouge", {}).get("rougeL"))
+        row |= estimate_columns("kl_ref", measured.get("kl_ref"))
+        if "estimator" in (measured.get("kl_ref") or {}):
+            row["kl_ref_estimator"] = measured["kl_ref"]["estimator"]
         for kind in ("gold", "proxy"):
-            row |= _estimate(f"reward_{kind}", measured.get("reward", {}).get(kind))
-        row |= _estimate("length_tokens", measured.get("length_tokens"))
-        row |= _estimate("finished", measured.get("finished"))
+            row |= estimate_columns(f"reward_{kind}", measured.get("reward", {}).get(kind))
+        row |= estimate_columns("length_tokens", measured.get("length_tokens"))
+        row |= estimate_columns("finished", measured.get("finished"))
         cost = measured.get("cost") or {}
         row |= {field: cost[field] for field in ("device_hours", "gpu_hours", "peak_memory_gib") if field in cost}
         rows.append(row)
@@ -149,7 +159,9 @@ def head_to_head_table(run: Run) -> pd.DataFrame:
     """One row per pair of arms and judge: `arm_a`, `arm_b`, `judge`, `win_rate`, `p_value`.
 
     `win_rate` is the share of prompts on which arm_a beats arm_b (with `_low`, `_high`, `_n`, `_ties`,
-    `_unparsed`), `p_value` that of the two-sided sign test.
+    `_unparsed`), `p_value` that of the two-sided sign test. As far as the run has them: `p_holm` (adjusted over
+    all pairs under one judge), `equal_length` (the win rate with length controlled), `prompts_needed` (to decide
+    what is not decided).
     """
     rows = []
     for pair, measured in run.metrics.get("head_to_head", {}).items():
@@ -158,8 +170,12 @@ def head_to_head_table(run: Run) -> pd.DataFrame:
             if judge not in measured.get("win_rate", {}):
                 continue
             row = {"arm_a": arm_a, "arm_b": arm_b, "judge": judge}
-            row |= _estimate("win_rate", measured["win_rate"][judge])
-            row["p_value"] = _number(measured.get("p_value", {}).get(judge))
+            row |= estimate_columns("win_rate", measured["win_rate"][judge])
+            row |= estimate_columns("equal_length", measured.get("win_rate_length_controlled", {}).get(judge))
+            row["p_value"] = to_number(measured.get("p_value", {}).get(judge))
+            for field in ("p_holm", "prompts_needed"):
+                if judge in measured.get(field, {}):
+                    row[field] = to_number(measured[field][judge])
             rows.append(row)
     columns = [
         "arm_a",
@@ -184,7 +200,7 @@ def cost_table(run: Run) -> pd.DataFrame:
         needed_by = [arm for arm in run.arms if arm not in NOT_TRAINED and stage in _arm_stages(run, arm)]
         rows.append(
             {"stage": stage, "needed_by": ", ".join(needed_by) or "shared"}
-            | {field: _number(cost.get(field)) for field in _COST_FIELDS}
+            | {field: to_number(cost.get(field)) for field in _COST_FIELDS}
         )
     return pd.DataFrame(rows, columns=["stage", "needed_by", *_COST_FIELDS]).set_index("stage")
 
@@ -196,7 +212,7 @@ def arm_cost_table(run: Run) -> pd.DataFrame:
     """
     fields = ("device_hours", "gpu_hours", "peak_memory_gib")
     rows = [
-        {"arm": arm, "stage": stage} | {field: _number(cost.get(field)) for field in fields}
+        {"arm": arm, "stage": stage} | {field: to_number(cost.get(field)) for field in fields}
         for arm in run.arms
         if arm not in NOT_TRAINED
         for stage, cost in _arm_stages(run, arm).items()
@@ -216,7 +232,7 @@ def claims_table(run: Run) -> pd.DataFrame:
     """
     rows = [
         {"claim": row["claim"], "statement": row["statement"], "measure": row.get("measure", "")}
-        | _estimate("estimate", row.get("estimate"))
+        | estimate_columns("estimate", row.get("estimate"))
         | {"verdict": row["verdict"], "context": _context(row.get("estimate"))}
         for row in run.metrics.get("verdicts_on_claims", [])
     ]
@@ -247,7 +263,7 @@ def reward_model_table(run: Run) -> pd.DataFrame:
             continue
         row: dict[str, Any] = {"scorer": scorer}
         for field in ("accuracy", "longer_wins", "title_overlap_wins", "agrees_with_longer"):
-            row |= _estimate(field, measured.get(field))
+            row |= estimate_columns(field, measured.get(field))
         rows.append(row | {"beats_longer_wins": measured.get("beats_longer_wins", "")})
     return pd.DataFrame(rows, columns=None if rows else ["scorer"]).set_index("scorer")
 
@@ -256,8 +272,8 @@ def trivial_policy_table(run: Run) -> pd.DataFrame:
     """Built-in world only: policies that need no model, with their `gold` reward and `win_rate_vs_sft`."""
     rows = [
         {"policy": policy}
-        | _estimate("gold", measured.get("gold"))
-        | _estimate("win_rate_vs_sft", measured.get("win_rate_vs_sft"))
+        | estimate_columns("gold", measured.get("gold"))
+        | estimate_columns("win_rate_vs_sft", measured.get("win_rate_vs_sft"))
         for policy, measured in (run.metrics.get("world") or {}).get("trivial", {}).items()
     ]
     return pd.DataFrame(rows, columns=None if rows else ["policy"]).set_index("policy")
@@ -267,12 +283,28 @@ def world_row(run: Run) -> dict[str, float]:
     """Built-in world only: `best_attainable` (gold reward) and `headroom`, as columns of one row."""
     world = run.metrics.get("world") or {}
     names = ("best_attainable", "headroom")
-    return {column: value for name in names for column, value in _estimate(name, world.get(name)).items()}
+    return {column: value for name in names for column, value in estimate_columns(name, world.get(name)).items()}
 
 
 def records(table: pd.DataFrame) -> list[dict[str, Any]]:
     """The rows of a table as dictionaries, its index under the index's name."""
     return [{str(key): value for key, value in row.items()} for row in table.reset_index().to_dict("records")]
+
+
+def estimate_columns(name: str, value: Any) -> dict[str, float]:
+    """The columns of one estimate; a bare number is an estimate without interval, None is no estimate."""
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        return {name: to_number(value)}
+    low, high = value.get("ci95") or (None, None)
+    columns = {name: to_number(value.get("value")), f"{name}_low": to_number(low), f"{name}_high": to_number(high)}
+    return columns | {f"{name}_{count}": value[count] for count in ("n", "ties", "unparsed") if count in value}
+
+
+def to_number(value: Any) -> float:
+    """NaN for a null of the artifacts."""
+    return math.nan if value is None else float(value)
 
 
 def _position(arm: str) -> int:
@@ -281,17 +313,6 @@ def _position(arm: str) -> int:
 
 def _arm_stages(run: Run, arm: str) -> Mapping[str, Mapping[str, Any]]:
     return (run.metrics["arms"][arm].get("cost") or {}).get("stages", {})
-
-
-def _estimate(name: str, value: Any) -> dict[str, float]:
-    """The columns of one estimate; a bare number is an estimate without interval, None is no estimate."""
-    if value is None:
-        return {}
-    if not isinstance(value, Mapping):
-        return {name: _number(value)}
-    low, high = value.get("ci95") or (None, None)
-    columns = {name: _number(value.get("value")), f"{name}_low": _number(low), f"{name}_high": _number(high)}
-    return columns | {f"{name}_{count}": value[count] for count in ("n", "ties", "unparsed") if count in value}
 
 
 def _context(estimate: Any) -> str:
@@ -309,10 +330,6 @@ def _context(estimate: Any) -> str:
 
 def _short(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
-
-
-def _number(value: Any) -> float:
-    return math.nan if value is None else float(value)
 
 
 def _object(file: Path) -> dict[str, Any]:

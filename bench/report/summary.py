@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from bench.report.load import Run, arm_table, head_to_head_table, load_run, records
+from bench.report.load import COMPARED, Run, arm_table, head_to_head_table, load_run, records
 
 
 def summary(run_dir: Path) -> str:
@@ -14,12 +14,16 @@ def summary(run_dir: Path) -> str:
     arms = pd.DataFrame([_arm_row(row, run) for row in records(arm_table(run))])
     lines = [f"{run.metrics['experiment']}, seed {run.metrics['seed']}: win rates against the reference summary", ""]
     lines += [arms.to_string(index=False), "", "head to head:"]
-    lines += [_duel(row) for row in records(head_to_head_table(run))]
+    duels = records(head_to_head_table(run))
+    asked = [row for row in duels if {row["arm_a"], row["arm_b"]} <= COMPARED]
+    lines += [_duel(row) for row in asked]
+    if others := len(duels) - len(asked):
+        lines.append(f"  {others} more in the report")
     return "\n".join(lines) + "\n"
 
 
 def _arm_row(row: dict[str, Any], run: Run) -> dict[str, str]:
-    cells = {"arm": str(row["arm"])}
+    cells = {"arm": f"{row['arm']} (collapsed)" if row.get("collapsed") is True else str(row["arm"])}
     for judge in run.judges:
         cells[f"win % ({judge})"] = _interval(row, f"win_rate_{judge}", 100, 1)
     for column, digits in (("reward_gold", 3), ("reward_proxy", 2), ("rougeL", 3), ("kl_ref", 2), ("length_tokens", 1)):

@@ -8,19 +8,15 @@ from typing import Any, NamedTuple
 _ARM_NAMES = {
     "base": ("Base", "the base model"),
     "sft": ("SFT", "the SFT model"),
+    "preferred_ft": ("Preferred-FT", "Preferred-FT"),
+    "best_of_n": ("Best of n", "best of n"),
+    "rloo": ("RLOO", "RLOO"),
     "ppo": ("RLHF (PPO)", "RLHF (PPO)"),
     "dpo": ("DPO", "DPO"),
     "reference": ("Reference", "the reference summary"),
 }
 _JUDGE_NAMES = {"gold": "gold judge", "reward_model": "reward-model judge"}
 _BIDI_CONTROLS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-MEASURES = {  # column of arm_table -> (title, decimals)
-    "rougeL": ("ROUGE-L", 3),
-    "kl_ref": ("KL to SFT (nats)", 2),
-    "reward_gold": ("gold reward", 2),
-    "reward_proxy": ("proxy reward", 2),
-    "length_tokens": ("length (tokens)", 1),
-}
 NONE = "–"  # noqa: RUF001 - the dash of an empty cell
 
 
@@ -95,6 +91,13 @@ def in_words(row: Row, column: str) -> str:
     """A share with its interval in a sentence: `62.0 % [55.1, 68.6]`."""
     cell = share(row, column)
     return f"{cell.text} {cell.interval}".strip()
+
+
+def ratio_bin(row: Row) -> str:
+    """A bin of length ratios: below 0.5, 0.5 to 0.8, 2 and more."""
+    if not is_number(row["below"]):
+        return f"{row['from']:g} and more"
+    return f"{row['from']:g} to {row['below']:g}" if row["from"] > 0 else f"below {row['below']:g}"
 
 
 def _estimate(row: Row, column: str, write: Callable[[float], str], unit: str) -> Cell:

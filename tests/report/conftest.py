@@ -10,12 +10,16 @@ import pytest
 
 ARMS = ("base", "sft", "ppo", "dpo", "reference")
 N_PROMPTS = 60
-_TOKENS = {"base": 30, "sft": 24, "ppo": 31, "dpo": 33, "reference": 25}
+_TOKENS = {"best_of_n": 26, "base": 30, "sft": 24, "ppo": 31, "dpo": 33, "reference": 25}
 _KL = {"base": 9.0, "sft": 0.0, "ppo": 6.0, "dpo": 4.0}
 
 
 class Fixture:
-    """Writes one finished run. `beta` moves the arms' numbers, so that runs of a sweep differ."""
+    """Writes one finished run. `beta` moves the arms' numbers, so that runs of a sweep differ.
+
+    Without `evaluator` it is a run of before the evaluator measured length, strengths, degeneration and judges,
+    the meter counted FLOPs and the trainers watched themselves.
+    """
 
     def __init__(
         self,
@@ -25,10 +29,13 @@ class Fixture:
         dpo_beta: float,
         ppo_beta: float,
         temperature: float,
+        evaluator: bool,
+        collapsed: bool,
     ):
         self.seed, self.arms, self.gold = seed, arms, gold
         self.beta = {"dpo": dpo_beta, "ppo": ppo_beta}
         self.temperature = temperature
+        self.evaluator, self.collapsed = evaluator, collapsed
         self.judges = ("gold", "reward_model") if gold else ("reward_model",)
 
     def rng(self, *key: object) -> random.Random:
@@ -67,7 +74,17 @@ class Fixture:
             "tokens_trained": int(1000 * wall_s),
             "tokens_generated": int(100 * wall_s),
             "models_resident": models,
-        }
+        } | (
+            {
+                "flops": int(1e9 * wall_s),
+                "mfu": wall_s / 1000,
+                "energy_kwh": None,
+                "energy_source": "none: no counter was made up",
+                "co2_kg": None,
+            }
+            if self.evaluator
+            else {}
+        )
 
     @property
     def stages(self) -> dict[str, dict[str, Any]]:
@@ -86,7 +103,12 @@ class Fixture:
             field: max((cost[field] for cost in stages.values()), default=0)
             for field in ("peak_memory_gib", "models_resident")
         }
-        return {"stages": stages, **sums, **peaks}
+        return {"stages": stages, **sums, **peaks} | (self.projected(stages) if self.evaluator else {})
+
+    def projected(self, stages: dict[str, dict[str, Any]]) -> dict[str, Any]:
+        flops = sum(cost["flops"] for cost in stages.values())
+        assumed = {"assumed_mfu": 0.25, "peak_bf16_tflops": 100.0, "peak_source": "made up", "projected": True}
+        return {"flops": flops, "projected": [{"accelerator": "l4", "gpu_hours": flops / 25e12 / 3600, **assumed}]}
 
     def arm(self, arm: str) -> dict[str, Any]:
         key = self.policy(arm)
@@ -101,14 +123,102 @@ class Fixture:
             "finished": {"value": 0.95, "ci95": [0.9, 0.99], "n": N_PROMPTS},
             "cost": self.arm_cost(arm),
         }
+        if self.evaluator:
+            shares = {"empty": 0.0, "title_copy": 0.02, "post_copy": 0.1, "repetition": 0.05, "prompt_echo": 0.01}
+            shares |= {"no_eos": None if arm == "reference" else 0.05, "any": 0.2}
+            measured["degeneration"] = {
+                name: {"value": None, "ci95": None, "n": 0} if share is None else self.estimate(share, 0.02, key, name)
+                for name, share in shares.items()
+            }
         if self.gold:
             measured["reward"]["gold"] = self.estimate(3 * skill, 0.2, key, "gold")
         if arm != "reference":
             measured["win_rate"] = {
                 judge: self.judged(min(0.95, skill + self.rng(key, judge).uniform(0, 0.05))) for judge in self.judges
             }
+            if self.evaluator:
+                measured |= self.by_length(arm)
             measured["kl_ref"] = self.estimate(kl, 0.1 * kl, key, "kl") | {"estimator": "exact"}
         return measured
+
+    def by_length(self, arm: str) -> dict[str, Any]:
+        """At equal length by the first judge alone; the last judge has no answer."""
+        no_answer = {"value": None, "ci95": None, "n": 58, "length_effect": None, "reason": "every verdict is the same"}
+        answer = self.estimate(0.45, 0.1, arm, "equal length") | {"length_effect": 0.7, "reason": None}
+        edges = ((0.0, 0.5), (0.5, 0.8), (0.8, 1.25), (1.25, 2.0), (2.0, None))
+        bins = [
+            {"length_ratio": list(edge), "value": None, "ci95": None, "n": 0}
+            if edge[0] == 0.0
+            else {"length_ratio": list(edge)} | self.estimate(0.5, 0.2, arm, edge)
+            for edge in edges
+        ]
+        return {
+            "win_rate_length_controlled": {
+                judge: no_answer if judge == self.judges[-1] else answer for judge in self.judges
+            },
+            "win_rate_by_length": dict.fromkeys(self.judges, bins),
+        }
+
+    def of_a_pair(self, a: str, b: str) -> dict[str, Any]:
+        controlled = self.estimate(0.55, 0.1, a, b, "equal length") | {"length_effect": 0.3, "reason": None}
+        paired = {"both": 20, "only_a": 12, "only_b": 9, "neither": 17, "p_value": 0.664, "p_holm": 0.99}
+        return {
+            "p_holm": dict.fromkeys(self.judges, 0.012),
+            "first_is_better": dict.fromkeys(self.judges, "not decided at this n"),
+            "prompts_needed": dict.fromkeys(self.judges, 4321 if (a, b) == ("dpo", "ppo") else None),
+            "win_rate_length_controlled": dict.fromkeys(self.judges, controlled),
+            "mcnemar": {
+                judge: paired | {"difference": self.estimate(0.05, 0.08, a, b, "difference")} for judge in self.judges
+            },
+        }
+
+    def of_the_run(self) -> dict[str, Any]:
+        """What the evaluator, the meter and the trainers' checks say of the whole run."""
+        habits = {"flip_rate": 0.125, "decided": 700, "ties": 33, "unparsed": 7}
+        usage = {"requests": 1234, "retries": 5, "cached": 67, "prompt_tokens": 89012, "completion_tokens": 3456}
+        collapse = self.finding("collapse", 12, "it is 70 nats away: it has collapsed", "a larger ppo.beta")
+        note = self.finding("note", 9, "both have fallen", "nothing while the win rate rises")
+        found = {"sft": [], "ppo": [collapse] if self.collapsed else [], "dpo": [note]}
+        return {
+            "bradley_terry": {
+                judge: {
+                    arm: self.estimate(0.0 if arm == "reference" else 0.6, 0.2, judge, arm, "strength")
+                    for arm in self.arms
+                }
+                for judge in self.judges
+            },
+            "judges": {
+                judge: habits
+                | {
+                    "position_bias": self.estimate(0.55, 0.05, judge, "first"),
+                    "length_bias": self.estimate(0.64, 0.05, judge, "longer"),
+                }
+                | ({"usage": usage | {"unparsed": 7}} if judge == "reward_model" else {})
+                for judge in self.judges
+            },
+            "power": {"n": N_PROMPTS, "power": 0.8, "level": 0.05, "head_to_head": 0.18, "between_arms": None},
+            "health": {
+                stage: {"collapsed": stage == "ppo" and self.collapsed, "step": None, "why": None, "findings": findings}
+                for stage, findings in found.items()
+                if stage in self.stages
+            },
+        }
+
+    def finding(self, severity: str, step: int, message: str, advice: str) -> dict[str, Any]:
+        number = {"check": severity, "value": 70.0, "threshold": 50.0}
+        return {"severity": severity, "step": step, "message": message, "advice": advice} | number
+
+    def best_of_n(self) -> dict[str, Any]:
+        """n -> the arm's fields; written out of order, as sorted keys are."""
+        return {
+            str(n): {
+                "win_rate": {judge: self.judged(0.4 + n / 40) for judge in self.judges},
+                "reward": {"proxy": self.estimate(n / 4, 0.1, "proxy", n)},
+                "length_tokens": self.estimate(25, 1, "length", n),
+                "kl_ref": {"value": n / 10, "ci95": None, "n": N_PROMPTS, "estimator": "bound"},
+            }
+            for n in (1, 16, 2, 4)
+        }
 
     def metrics(self) -> dict[str, Any]:
         pairs = [(a, b) for a, b in (("dpo", "ppo"), ("dpo", "sft"), ("ppo", "sft")) if {a, b} <= set(self.arms)]
@@ -118,6 +228,7 @@ class Fixture:
                 "win_rate": {judge: self.judged(share[a, b]) for judge in self.judges},
                 "p_value": {judge: 0.8 if (a, b) == ("dpo", "ppo") else 0.004 for judge in self.judges},
             }
+            | (self.of_a_pair(a, b) if self.evaluator else {})
             for a, b in pairs
         }
         rules = {"longer_wins": 0.6, "title_overlap_wins": 0.48, "agrees_with_longer": 0.7}
@@ -156,6 +267,16 @@ class Fixture:
                 },
             ],
         }
+        if self.evaluator:
+            metrics |= self.of_the_run()
+            metrics["cost"] |= self.projected(self.stages) | {
+                "evaluation": self.cost(17, 0.8, 2),
+                "judge": {"requests": 1234, "prompt_tokens": 89012, "completion_tokens": 3456, "judges": {}},
+                "other": {"wall_s": 3.25},
+                "run_wall_s": 245.25,
+            }
+        if "best_of_n" in self.arms:
+            metrics["best_of_n"] = {"by_n": self.best_of_n()}
         if "ppo" in self.arms:
             metrics["reward_model"] = scorer | {
                 "accuracy": self.estimate(0.61, 0.04, "accuracy"),
@@ -289,9 +410,11 @@ def write_run() -> Callable[..., Path]:
         dpo_beta: float = 0.1,
         ppo_beta: float = 0.05,
         temperature: float = 0.7,
+        evaluator: bool = True,
+        collapsed: bool = False,
         logs: bool = True,
     ) -> Path:
-        return Fixture(seed, arms, gold, dpo_beta, ppo_beta, temperature).write(path, logs)
+        return Fixture(seed, arms, gold, dpo_beta, ppo_beta, temperature, evaluator, collapsed).write(path, logs)
 
     return write
 

@@ -79,7 +79,7 @@ def test_page_structure_is_sound_and_labelled(rendered):
     assert {attrs["href"].removeprefix("#") for attrs in outline.all("a")} <= set(ids)
     assert all(attrs.get("scope") in ("col", "row") for attrs in outline.all("th"))
     pictures = [attrs for _, attrs in outline.elements if attrs.get("role") == "img"]
-    assert len(pictures) == len(outline.all("figure")) == len(outline.all("svg")) == 14
+    assert len(pictures) == len(outline.all("figure")) == len(outline.all("svg")) == 18
     assert all(len(attrs["aria-label"]) > 20 for attrs in pictures)
     assert len(outline.all("caption")) == len(outline.all("table"))
 
@@ -273,7 +273,7 @@ def test_a_bare_run_still_renders(make_run, edit):
 def test_rendering_again_gives_the_same_files(rendered, tmp_path):
     report.render_run(rendered, tmp_path)
     files = [file.relative_to(tmp_path) for file in tmp_path.rglob("*") if file.is_file()]
-    assert len(files) == 2 + 14  # report.html, report.md and the figures
+    assert len(files) == 2 + 18  # report.html, report.md and the figures
     for file in files:
         assert (tmp_path / file).read_bytes() == (rendered / file).read_bytes()
 

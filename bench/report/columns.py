@@ -1,0 +1,104 @@
+"""Columns of a report's tables: what each is called, and how a row's number is written in it."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
+
+from bench.report.load import NOT_TRAINED
+from bench.report.page import Table
+from bench.report.words import NONE, Cell, Row, arm_name, count, estimate, has, is_number, judge_name, number, share
+
+TONES = {"supported": "good", "contradicted": "bad"}
+
+
+class Column(NamedTuple):
+    """`reads` names the number that it shows: where no row has one the column is left out. Empty: always shown."""
+
+    title: str
+    write: Callable[[Row], Cell]
+    reads: str = ""
+
+
+def table_of(caption: str, columns: Iterable[Column], rows: Sequence[Row], note: str = "") -> Table:
+    """A table with those of `columns` that have something to show."""
+    shown = [column for column in columns if not column.reads or has(rows, column.reads)]
+    cells = [[column.write(row) for column in shown] for row in rows]
+    return Table(caption, [column.title for column in shown], cells, note)
+
+
+ARM = Column("arm", lambda row: Cell(marked_arm(row)))
+JUDGE = Column("judge", lambda row: Cell(judge_name(row["judge"])))
+PAIR = Column(
+    "pair", lambda row: Cell(f"{arm_name(row['arm_a'], short=True)} against {arm_name(row['arm_b'], short=True)}")
+)
+
+
+def marked_arm(row: Row) -> str:
+    """The arm's short name, and whether it collapsed."""
+    name = arm_name(row["arm"], short=True)
+    return f"{name}, collapsed" if row.get("collapsed") is True else name
+
+
+def text_column(name: str, title: str) -> Column:
+    return Column(title, lambda row: Cell(str(row[name])) if is_number(row.get(name)) else Cell(NONE), name)
+
+
+def count_column(name: str, title: str) -> Column:
+    return Column(title, lambda row: Cell(count(row.get(name))), name)
+
+
+def estimate_column(name: str, title: str, digits: int | None = None) -> Column:
+    return Column(title, lambda row: estimate(row, name, digits), name)
+
+
+def share_column(name: str, title: str, with_n: bool = False) -> Column:
+    return Column(title, lambda row: share(row, name, with_n), name)
+
+
+def points_column(name: str, title: str) -> Column:
+    """A difference of two shares, in points of per cent."""
+
+    def write(row: Row) -> Cell:
+        cell = share(row, name)
+        return cell._replace(text=cell.text.removesuffix(" %"))
+
+    return Column(title, write, name)
+
+
+def p_column(name: str, title: str) -> Column:
+    return Column(title, lambda row: Cell(p_value(row.get(name))), name)
+
+
+def p_value(value: float | None) -> str:
+    if value is None or not is_number(value):
+        return NONE
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def verdict(word: str) -> Cell:
+    """`supported`, `contradicted` or `not decided at this n`, in its colour."""
+    return Cell(word, tone=TONES.get(word, "open"))
+
+
+def win_rate_columns(judges: Sequence[str], with_n: bool = False) -> list[Column]:
+    """The win rate against the reference summary by each judge."""
+    return [share_column(f"win_rate_{judge}", f"win rate, {judge_name(judge)}", with_n) for judge in judges]
+
+
+def cost_column(name: str, title: str) -> Column:
+    """What an arm costs beyond the SFT model, which means nothing for an arm that is not trained beyond it."""
+    return Column(title, lambda row: Cell(NONE) if row["arm"] in NOT_TRAINED else estimate(row, name), name)
+
+
+def _kl(row: Row) -> Cell:
+    bound = row.get("kl_ref_estimator") == "bound"
+    return Cell(f"at most {number(row['kl_ref'], 2)}") if bound else estimate(row, "kl_ref", 2)
+
+
+MEASURES = (
+    estimate_column("rougeL", "ROUGE-L", 3),
+    Column("KL to SFT (nats)", _kl, "kl_ref"),
+    estimate_column("reward_gold", "gold reward", 2),
+    estimate_column("reward_proxy", "proxy reward", 2),
+    estimate_column("length_tokens", "length (tokens)", 1),
+)
+"""Of `arm_table` and `compare.policy_points`, in every table of arms."""

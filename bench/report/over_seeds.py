@@ -1,0 +1,133 @@
+"""Runs that differ in their seed alone: every seed's win rate, their mean and spread, and which of them collapsed."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from bench.evaluate.seeds import across_seeds
+from bench.report import evaluator_figures
+from bench.report.columns import ARM, JUDGE, Column, count_column, share_column, table_of
+from bench.report.load import NOT_TRAINED, Run, estimate_columns, records
+from bench.report.page import Block, Figures
+from bench.report.plot import drawn
+from bench.report.words import Cell, Row, arm_name, count, in_words, judge_name, number, share
+
+_NAMES_OF_A_RUN = ("seed", "name", "run_id", "results_dir")
+"""Settings that say which run it is, and not what it does."""
+
+
+def groups_of_seeds(runs: Sequence[Run]) -> list[list[Run]]:
+    """The runs that share every setting but the seed, where there are several seeds of them.
+
+    Runs of one seed and one setting cannot be told apart here, so their group is left out.
+    """
+    groups: dict[str, list[Run]] = {}
+    for run in runs:
+        groups.setdefault(_settings(run.setting("config", {})), []).append(run)
+    return [group for group in groups.values() if 1 < len(group) == len({run.setting("seed") for run in group})]
+
+
+def seed_summaries(runs: Sequence[Run]) -> pd.DataFrame:
+    """One row per trained arm and judge: `win_rate`, the mean over seeds (interval: Student's t over seeds).
+
+    Also `sd` between seeds, and the counts `seeds` and `collapsed_seeds`.
+    """
+    rows = [
+        {"arm": arm, "judge": judge, "sd": found["sd"], "seeds": found["n"], "collapsed_seeds": found["collapsed"]}
+        | estimate_columns("win_rate", {"value": found["mean"], "ci95": found["ci95"]})
+        for arm, judge, found in _summaries(runs)
+    ]
+    return pd.DataFrame(rows, columns=None if rows else ["arm", "judge"])
+
+
+def seed_points(runs: Sequence[Run]) -> pd.DataFrame:
+    """One row per trained arm, judge and seed: `win_rate` (estimate over prompts) and whether it `collapsed`."""
+    rows = [
+        {"arm": arm, "judge": judge, "seed": row["seed"], "collapsed": row["collapsed"]}
+        | estimate_columns("win_rate", row)
+        for arm, judge, found in _summaries(runs)
+        for row in found["seeds"]
+    ]
+    return pd.DataFrame(rows, columns=None if rows else ["arm", "judge"])
+
+
+def seeds_section(groups: Sequence[Sequence[Run]]) -> list[Block]:
+    """Every group's table, and the figures of a single group."""
+    if len(groups) != 1:
+        return [
+            table for group in groups for table in _seed_tables(group, f" of {', '.join(r.path.name for r in group)}")
+        ]
+    (group,) = groups
+    summaries, points = seed_summaries(group), seed_points(group)
+    plots = [evaluator_figures.win_rate_over_seeds(summaries, points, judge) for judge in group[0].judges]
+    figures: list[Block] = [Figures(drawn(plots))] if any(plots) else []
+    return figures + _seed_tables(group, "")
+
+
+def means_in_words(group: Sequence[Run], judge: str) -> str:
+    """`Mean over seeds: DPO 74.1 % [70.2, 78.0] (5 seeds, none collapsed), ...`; empty where nothing was judged."""
+    parts = [
+        f"{arm_name(row['arm'], short=True)} {in_words(row, 'win_rate')} ({count(row['seeds'])} seeds,"
+        f" {count(row['collapsed_seeds']) if row['collapsed_seeds'] else 'none'} collapsed)"
+        for row in records(seed_summaries(group))
+        if row["judge"] == judge
+    ]
+    return f"Mean over seeds, {judge_name(judge)}: {', '.join(parts)}." if parts else ""
+
+
+def _seed_tables(group: Sequence[Run], of_what: str) -> list[Block]:
+    """The table of one group; none where too little was judged."""
+    summaries = records(seed_summaries(group))
+    of_each: dict[tuple[str, str], dict[str, Row]] = {}
+    for row in records(seed_points(group)):
+        of_each.setdefault((row["arm"], row["judge"]), {})[str(row["seed"])] = row
+    seeds = sorted({run.setting("seed") for run in group})
+    columns = [
+        ARM,
+        JUDGE,
+        share_column("win_rate", "mean"),
+        Column("sd (points)", lambda row: Cell(number(100 * row["sd"], 1))),
+        count_column("seeds", "seeds"),
+        count_column("collapsed_seeds", "collapsed"),
+        *(_seed_column(str(seed), of_each) for seed in seeds),
+    ]
+    note = (
+        "Mean: with a 95 % interval over seeds (Student's t), which is what a claim about a method needs. A seed's own"
+        " interval is over its prompts. Collapsed: the whole interval lies below the win rate of the seed's own SFT"
+        " model; such a seed is marked and stays in the mean."
+    )
+    caption = f"Win rate against the reference summary over seeds{of_what}"
+    return [table_of(caption, columns, summaries, note)] if summaries else []
+
+
+def _summaries(runs: Sequence[Run]) -> list[tuple[str, str, dict[str, Any]]]:
+    """(arm, judge, `across_seeds`), over the runs in which the judge compared both the arm and SFT."""
+    found = []
+    for arm in dict.fromkeys(arm for run in runs for arm in run.arms if arm not in NOT_TRAINED):
+        for judge in runs[0].judges:
+            judged = [run.metrics for run in runs if all(_is_judged(run, name, judge) for name in (arm, "sft"))]
+            if len(judged) > 1:
+                found.append((arm, judge, across_seeds(judged, arm, judge)))
+    return found
+
+
+def _is_judged(run: Run, arm: str, judge: str) -> bool:
+    rate = run.metrics["arms"].get(arm, {}).get("win_rate", {}).get(judge)
+    return rate is not None and rate["ci95"] is not None
+
+
+def _seed_column(seed: str, of_each: dict[tuple[str, str], dict[str, Row]]) -> Column:
+    def write(row: Row) -> Cell:
+        point = of_each[row["arm"], row["judge"]].get(seed, {})
+        cell = share(point, "win_rate")
+        return cell._replace(text=f"{cell.text}, collapsed", tone="bad") if point.get("collapsed") is True else cell
+
+    return Column(f"seed {seed}", write)
+
+
+def _settings(tree: Any) -> str:
+    """A config without what names the run, as one text."""
+    if not isinstance(tree, dict):
+        return repr(tree)
+    return repr({key: _settings(tree[key]) for key in sorted(tree) if key not in _NAMES_OF_A_RUN})

@@ -91,6 +91,8 @@ class JudgeServer:
             headers = {"Retry-After": argument} if argument else {}
             error = {"error": {"message": f"refused, {request.headers.get('Authorization')}", "type": "x"}}
             return web.json_response(error, status=int(misdeed), headers=headers)
+        if misdeed == "filter":
+            return web.json_response({"error": {"message": "no", "code": "content_filter"}}, status=400)
         if misdeed == "stall":
             await asyncio.sleep(_STALL_S)
             raise web.HTTPGatewayTimeout

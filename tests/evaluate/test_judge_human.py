@@ -77,6 +77,13 @@ def test_nothing_that_goes_out_names_an_arm_or_a_prompt(file: Path):
         assert "arm_" not in text and not any(p.id in text for p in PROMPTS)
 
 
+def test_a_pair_is_named_for_all_that_is_shown():
+    shown = [("post", "x", "y"), ("post", "y", "x"), ("post", "x", "z"), ("post", "z", "y"), ("other", "x", "y")]
+
+    assert len({pair_id(JudgeItem("p", *texts)) for texts in shown}) == 5
+    assert pair_id(JudgeItem("p", *shown[0])) == pair_id(JudgeItem("q", *shown[0]))
+
+
 def test_rows_are_in_an_order_drawn_by_the_seed(tmp_path: Path):
     orders = []
     for folder, seed in (("a", 0), ("b", 0), ("c", 1)):

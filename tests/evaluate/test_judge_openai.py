@@ -251,6 +251,16 @@ def test_answers_on_their_way_are_kept_when_another_fails(judge_server, make_jud
         make_judge(concurrency=8, retry_wait_s=0.5).judge(items)
 
 
+def test_a_prompt_that_the_endpoint_filters_is_unparsed(judge_server, make_judge, make_items):
+    """It would be filtered again, and the others need not wait for it."""
+    judge_server.script = lambda post, attempt: "filter" if post == "post 1" else "{}"
+
+    judge = make_judge()
+
+    assert judge.judge(make_items(3)) == ["b", "unparsed", "b"]
+    assert judge_server.attempts.total() == 3 and judge.usage.unparsed == 1
+
+
 def test_nobody_listens(make_judge, make_items):
     with pytest.raises(ResourceError, match=r"no answer from http://127\.0\.0\.1:1 in 2 attempts, the last one: Conn"):
         make_judge(base_url="http://127.0.0.1:1", max_attempts=2).judge(make_items(3))

@@ -28,15 +28,16 @@ _BYTES_PER_TOKEN = 3  # plain English has 4, the tags and other languages fewer:
 _MAX_BACKOFF_S = 60.0
 _MAX_RETRY_AFTER_S = 600.0
 _SHORTEST_SECRET = 8  # characters; shorter ones ("none", "EMPTY") are placeholders
+_FILTERED = "content_filter"  # error code of OpenAI and Azure for a prompt that they will not show to the model
 _WORTH_REPEATING = {408, 409, 425, 429}  # and everything from 500 on
 
 
 class OpenAIJudge(AskingJudge):
     """Asks with bounded concurrency and patience, within a budget that is announced first.
 
-    A request is repeated after 429, 5xx, a timeout, a broken connection or a body that is no chat completion: after
-    the server's Retry-After, or after `retry_wait_s` doubled each time, with jitter. An answer is stored as it
-    arrives and parsed strictly (`parse_answer`); nothing is ever guessed or dropped.
+    A request is repeated after 429, 5xx, a timeout, a broken connection or a body that is no chat completion, when
+    `retry_wait_s`, doubled each time and with jitter, has passed and the server's Retry-After too. An answer is
+    stored as it arrives and parsed strictly (`parse_answer`); nothing is ever guessed or dropped.
 
     Raises:
         ConfigError: the environment variable that should hold the key is empty.
@@ -133,9 +134,12 @@ class OpenAIJudge(AskingJudge):
                 self._budget.settle(reserved, 0)
                 said = error.message.removeprefix(f"Error code: {error.status_code} - ")
                 problem = self._clean(f"{error.status_code} {said}")
+                if error.code == _FILTERED:  # a refusal like any other, of the endpoint instead of the model
+                    self.keep(key, _FILTERED, 0, 0)
+                    return
                 if error.status_code < 500 and error.status_code not in _WORTH_REPEATING:
                     raise ResourceError(f"{self._config.base_url} refuses: {problem}") from None
-                delay = self._delay_for_all(error.response.headers.get("retry-after"), delay)
+                self._hold_all(error.response.headers.get("retry-after"))
                 continue
             except (openai.APIError, json.JSONDecodeError, UnicodeDecodeError) as error:
                 # No connection, a timeout, a body that says it is JSON: what was reserved may have been spent.
@@ -162,15 +166,14 @@ class OpenAIJudge(AskingJudge):
                 return False
         return not self._stop.is_set()
 
-    def _delay_for_all(self, retry_after: str | None, delay: float) -> float:
-        """Hold everyone back for as long as the server's Retry-After says; returns what this question waits besides."""
+    def _hold_all(self, retry_after: str | None) -> None:
+        """Let nobody ask before the time that the server's Retry-After says."""
         seconds = parse_retry_after(retry_after)
         if seconds is None:
-            return delay
+            return
         if seconds > _MAX_RETRY_AFTER_S:
             raise ResourceError(f"{self._config.base_url} asks to come back in {seconds:.0f} s")
         self._resume_at = max(self._resume_at, time.monotonic() + seconds)
-        return 0.0
 
     def _decoding(self) -> dict[str, Any]:
         limit = {self._config.token_limit_name: self._config.max_answer_tokens}

@@ -10,6 +10,7 @@ from typing import Any
 import datasets
 import torch
 import trl.trainer.utils
+from torch import nn
 from transformers import (
     PreTrainedModel,
     PrinterCallback,
@@ -107,9 +108,28 @@ def train(
             vars(trainer)["_total_train_tokens"] = resumed.rows[-1].get("num_tokens")
     masters = MasterWeights(trainer.create_optimizer()) if bf16_weights else None
     trainer.optimizer = masters or trainer.optimizer
+    kind = type(model_of(trainer))
     trainer.train(resume_from_checkpoint=None if resumed is None else str(resumed.folder))
     if masters is not None:
         masters.restore()
+    if is_sharded(trainer):
+        gather(trainer, kind)
+
+
+def is_sharded(trainer: Trainer) -> bool:
+    """Whether each process holds a share of the weights (FSDP, DeepSpeed), as `accelerate launch` was told."""
+    return bool(trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled)
+
+
+def gather(trainer: Trainer, kind: type[PreTrainedModel]) -> None:
+    """Make the trained model a whole, plain one of class `kind` again, in place, on rank 0. All processes call it."""
+    folder = Path(str(trainer.args.output_dir)) / "gathered"
+    trainer.save_model(str(folder))
+    processes.wait()
+    if processes.is_main():
+        model, whole = model_of(trainer), kind.from_pretrained(folder, dtype=torch.float32, use_safetensors=True)
+        nn.Module.to(whole, trainer.args.device)
+        model.__class__, model.__dict__ = kind, whole.__dict__
 
 
 def log_row(numbers: Mapping[str, float | None]) -> dict[str, float | None]:

@@ -7,6 +7,7 @@ from typing import Any, get_args, get_type_hints
 
 import pytest
 import yaml
+from accelerate.commands.config.config_args import ClusterConfig, load_config_from_file
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
@@ -18,7 +19,8 @@ from bench.pipeline.config import RunConfig
 CONF = conf_dir()
 DATA = {"synthetic": SyntheticConfig, "files": FilesConfig, "tldr": TldrConfig, "cnn_dm": CnnDmConfig}
 EXPERIMENTS = sorted(CONF.glob("experiment/*.yaml"))
-OPTIONS = sorted(path for path in CONF.glob("*/*.yaml") if path.parent.name != "experiment")
+LAUNCHERS = sorted(CONF.glob("accelerate/*.yaml"))  # read by `accelerate launch`, not by Hydra
+OPTIONS = sorted(path for path in CONF.glob("*/*.yaml") if path.parent.name not in ("experiment", "accelerate"))
 SIZES_OF_TINY = {"architecture", "hidden_size", "layers", "heads", "vocabulary", "max_positions"}
 
 
@@ -130,7 +132,20 @@ def test_the_config_shows_every_setting():
     assert top_level | (groups & {f.name for f in fields(RunConfig)}) == {f.name for f in fields(RunConfig)}
 
 
-@pytest.mark.parametrize("path", [*OPTIONS, CONF / "config.yaml"], ids=name_of)
+@pytest.mark.parametrize("path", LAUNCHERS, ids=name_of)
+def test_accelerate_reads_its_files(path: Path):
+    """And knows every key: its loader refuses others."""
+    config = load_config_from_file(str(path))
+
+    assert isinstance(config, ClusterConfig)
+    processes = {"cpu_2": 2}.get(path.stem, 8)
+    assert (config.num_processes, config.num_machines, config.mixed_precision) == (processes, 1, "no")
+    assert config.use_cpu == (path.stem == "cpu_2")
+    kinds = {"cpu_2": "MULTI_CPU", "fsdp2": "FSDP", "zero2": "DEEPSPEED", "zero3": "DEEPSPEED"}
+    assert config.distributed_type == kinds[path.stem]
+
+
+@pytest.mark.parametrize("path", [*OPTIONS, *LAUNCHERS, CONF / "config.yaml"], ids=name_of)
 def test_every_key_is_explained(path: Path):
     lines = path.read_text(encoding="utf-8").splitlines()
     if path.stem == "config":

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from bench.records import Demonstration
+from bench.train import trl_common
 from bench.train.config import SFTSettings
 from bench.train.sft import train_sft
 
@@ -25,6 +26,24 @@ def completion_cross_entropy(model, tokenizer) -> float:
         logps = model(input_ids=torch.tensor([prompt + completion])).logits[0].log_softmax(-1)
         losses += [-logps[len(prompt) + i - 1, token].item() for i, token in enumerate(completion)]
     return sum(losses) / len(losses)
+
+
+def test_shares_of_a_model_are_put_together(make_policy, tokenizer, tmp_path, monkeypatch):
+    """What FSDP and ZeRO need at the end, here with one share: the caller's model is a plain one with all weights."""
+    settings = SFTSettings(learning_rate=1e-2, batch_size=4, micro_batch_size=2)
+    common = dict(epochs=2, seed=0, device=torch.device("cpu"), bf16=False)
+    expected, model = make_policy(), make_policy()
+    train_sft(expected, tokenizer, DEMONSTRATIONS, settings, **common, scratch=tmp_path / "a")
+    monkeypatch.setattr(trl_common, "is_sharded", lambda trainer: True)
+    train_sft(model, tokenizer, DEMONSTRATIONS, settings, **common, scratch=tmp_path / "b")
+
+    assert type(model) is type(expected)
+    assert model.state_dict().keys() == expected.state_dict().keys()
+    assert all(
+        torch.equal(found, wanted) for found, wanted in zip(model.parameters(), expected.parameters(), strict=True)
+    )
+    assert not any(hasattr(parameter, "placements") for parameter in model.parameters())
+    assert torch.isfinite(model(input_ids=torch.tensor([[1, 2, 3]])).logits).all()
 
 
 def test_the_loss_counts_completion_and_eos_alone_and_falls(make_policy, architecture, tokenizer, tmp_path):

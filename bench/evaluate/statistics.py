@@ -75,9 +75,10 @@ def bootstrap_mean(
 def proportion_interval(values: Sequence[float], seed: int, resamples: int = RESAMPLES) -> Interval:
     """Share with its interval, from one value in [0, 1] per prompt.
 
-    Wins, ties and losses (1, 0.5, 0) get the score interval: it covers closer to 95 % than a bootstrap, whose
-    resampled shares are as coarse as the data, and needs no random numbers (figures: bench.evaluate.simulation).
-    Other values, such as F1 scores, are bootstrapped.
+    Wins, ties and losses (1, 0.5, 0) get the score interval, which needs no random numbers and covers closer to 95 %
+    than BCa, whose resampled shares are as coarse as the data: by enumeration, for true rates from 0.5 to 0.95
+    without ties, 94.5 to 95.6 % at 256 prompts and 93.7 to 98.0 % at 32, where BCa has 93.9 to 95.9 % and 92.2 to
+    98.8 %. Other values, such as F1 scores, are bootstrapped.
 
     Raises:
         DataError: as `bootstrap_mean`.

@@ -110,7 +110,8 @@ def test_interval_with_ties_holds_the_differences_that_a_score_test_accepts(wins
                 if count
             )
 
-        lost = optimize.minimize_scalar(deviance, bounds=(least, most), method="bounded", options={"xatol": 1e-12}).x
+        best = optimize.minimize_scalar(deviance, bounds=(least, most), method="bounded", options={"xatol": 1e-12})
+        lost = best.x  # pyright: ignore[reportAttributeAccessIssue]
         return ((wins - losses) / n - difference) / math.sqrt((2 * lost + difference - difference**2) / n)
 
     found = proportion_interval([1.0] * wins + [0.5] * ties + [0.0] * losses, seed=0)

@@ -39,6 +39,7 @@ def win_rate_by_length(run: Run) -> list[Plot]:
         axes.axhline(50, color="#333333", linewidth=1, linestyle="--")
         axes.set(title=title, ylabel="% of prompts", ylim=(0, 100), xlabel="length over that of the reference summary")
         axes.set_xticks(range(len(bins)), bins)
+        axes.set_xlim(-0.5, len(bins) - 0.5)
         axes.grid(False, axis="x")
         figure.legend(loc="outside lower center", ncols=4)
         parts = "; ".join(

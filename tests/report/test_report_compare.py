@@ -1,11 +1,16 @@
 """Several runs: what may be compared, what is drawn once, and the command line."""
 
+import statistics
+
 import pytest
 
 from bench import report
 from bench.errors import RunFolderError
 from bench.report.__main__ import main
-from bench.report.compare import varied_settings
+from bench.report.compare import comparison_page, varied_settings
+from bench.report.load import records
+from bench.report.over_seeds import groups_of_seeds
+from bench.report.page import Figures, Table
 
 
 def test_a_sweep_over_dpo_beta_shows_the_ppo_arm_once(make_run):
@@ -129,3 +134,78 @@ def test_command_answers_bad_input_with_one_line_and_its_code(make_run, tmp_path
     blocked.write_text("a file where a folder is wanted")
     assert main([str(make_run()), "--out", str(blocked)]) == 1
     assert "cannot write" in capsys.readouterr().err
+
+
+def test_seeds_of_one_setting_form_a_group(make_run):
+    def loaded(name, **differing):
+        return report.load_run(make_run(name, logs=False, **differing))
+
+    a0, a1 = loaded("a0"), loaded("a1", seed=1)
+    b0, b1 = loaded("b0", dpo_beta=0.5), loaded("b1", seed=1, dpo_beta=0.5)
+    alone = loaded("c0", dpo_beta=0.9)
+    twice = [loaded("d0", dpo_beta=0.7), loaded("d0-again", dpo_beta=0.7), loaded("d1", seed=1, dpo_beta=0.7)]
+
+    assert groups_of_seeds([a0, b0, alone, a1, b1, *twice]) == [[a0, a1], [b0, b1]]
+
+
+@pytest.fixture
+def seeds_with_a_collapse(make_run, edit):
+    """Three seeds whose DPO wins 60, 70 and, below its SFT model, 10 % by the gold judge."""
+    runs = []
+    for seed, value in enumerate((0.6, 0.7, 0.1)):
+        path = make_run(f"s{seed}", seed=seed, logs=False)
+
+        def change(metrics, value=value):
+            metrics["arms"]["dpo"]["win_rate"]["gold"].update(value=value, ci95=[value - 0.05, value + 0.05])
+
+        edit(path / "metrics.json", change)
+        runs.append(report.load_run(path))
+    return runs
+
+
+def test_seed_summaries_hold_mean_spread_and_every_point(seeds_with_a_collapse):
+    values = [0.6, 0.7, 0.1]
+    (row,) = (
+        row
+        for row in records(report.seed_summaries(seeds_with_a_collapse))
+        if (row["arm"], row["judge"]) == ("dpo", "gold")
+    )
+    assert row["win_rate"] == pytest.approx(statistics.mean(values))
+    assert row["sd"] == pytest.approx(statistics.stdev(values))
+    half = 4.302653 * statistics.stdev(values) / 3**0.5  # Student's t, 2 degrees of freedom, 97.5 %
+    assert row["win_rate_high"] - row["win_rate"] == pytest.approx(half, rel=1e-6)
+    assert (row["seeds"], row["collapsed_seeds"]) == (3, 1)
+    points = [
+        (point["seed"], point["win_rate"], point["collapsed"])
+        for point in records(report.seed_points(seeds_with_a_collapse))
+        if (point["arm"], point["judge"]) == ("dpo", "gold")
+    ]
+    assert points == [(0, 0.6, False), (1, 0.7, False), (2, 0.1, True)]
+
+
+def test_comparison_shows_the_mean_over_seeds_and_marks_the_collapsed_one(seeds_with_a_collapse):
+    page = comparison_page(seeds_with_a_collapse)
+
+    assert "DPO 46.7 %" in page.answer[-1] and "(3 seeds, 1 collapsed)" in page.answer[-1]
+    blocks = page.sections[0].blocks
+    (plots,) = (block.plots for block in blocks if isinstance(block, Figures))
+    assert page.sections[0].title == "Over seeds" and len(plots) == 2  # two judges
+    (table,) = (block for block in blocks if isinstance(block, Table))
+    (row,) = (row for row in table.rows if (row[0].text, row[1].text) == ("DPO", "gold judge"))
+    cells = dict(zip(table.columns, row, strict=True))
+    assert cells["seed 0"].text == "60.0 %" and cells["seed 0"].interval == "[55.0, 65.0]"
+    assert cells["seed 2"].text == "10.0 %, collapsed" and cells["seed 2"].tone == "bad"
+    assert (cells["sd (points)"].text, cells["collapsed"].text) == ("32.1", "1")
+
+
+def test_a_seed_without_the_arm_leaves_only_that_arm_out(make_run):
+    runs = [report.load_run(make_run(f"s{seed}", seed=seed, logs=False)) for seed in (0, 1)]
+    runs.append(report.load_run(make_run("s2", seed=2, arms=("sft", "dpo"), logs=False)))
+    seeds = {row["arm"]: row["seeds"] for row in records(report.seed_summaries(runs))}
+    assert seeds == {"ppo": 2, "dpo": 3}
+
+
+def test_one_seed_has_no_mean_over_seeds(make_run):
+    runs = [report.load_run(make_run(f"b{beta}", dpo_beta=beta, logs=False)) for beta in (0.1, 0.2)]
+    page = comparison_page(runs)
+    assert page.sections[0].title == "Against beta" and not any("Mean over seeds" in line for line in page.answer)

@@ -39,8 +39,9 @@ from bench.records import ComparisonData, Completion, Demonstration, PreferenceP
 from bench.special_tokens import pad_id
 from bench.train.config import OptimizerSettings, within_budget
 from bench.train.dpo import PairLogps, pair_logps, train_dpo
-from bench.train.ppo import PPOTrainer, PromptIds
+from bench.train.ppo import PPOTrainer
 from bench.train.ppo_models import load_ppo_models
+from bench.train.ppo_rollouts import PromptIds
 from bench.train.reward import train_reward_model
 from bench.train.rloo import train_rloo
 from bench.train.sft import train_sft

@@ -15,7 +15,7 @@ Each process holds all networks.
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -45,35 +45,13 @@ from bench.train.ppo_models import (
     policy_states,
     rows_of,
 )
-from bench.train.ppo_rollouts import rollout_sampler
+from bench.train.ppo_rollouts import PromptIds, PromptOrder, rollout_sampler
 from bench.train.ppo_update import PPOUpdate
 from bench.train.ranks import Ranks
 from bench.train.trl_common import TrainingLog, log_row
 
 _SCALE_PROMPTS = 256  # `normalize_reward` measures the scores' mean and standard deviation on that many SFT samples
 _SAME_LOGPS = 1e-5  # nats: below it the sampler's log-probs stand in for those of the training forward
-
-
-@dataclass(frozen=True)
-class PromptIds:
-    """A training prompt as the sampler takes it."""
-
-    id: str
-    token_ids: list[int]
-
-
-class PromptOrder:
-    """Prompts without end, by index; every prompt comes once before any comes again."""
-
-    def __init__(self, generator: torch.Generator) -> None:
-        self.generator = generator
-        self.pending: list[int] = []
-
-    def take(self, count: int, of: int) -> list[int]:
-        while len(self.pending) < count:
-            self.pending += torch.randperm(of, generator=self.generator).tolist()
-        taken, self.pending = self.pending[:count], self.pending[count:]
-        return taken
 
 
 class PPOTrainer:
@@ -217,8 +195,10 @@ class PPOTrainer:
         return found
 
     def _evaluate_rows(self, rollout: Rollout) -> tuple[Tensor, ...]:
-        """Steps 2 and 3: raw scores, log-probs, values, reference log-probs; with the exact KL also that, and the
-        reference's states."""
+        """Steps 2 and 3: raw scores, log-probs, values, reference log-probs.
+
+        Where the KL is exact, also the KL and the reference's states.
+        """
         models, mask = self.models, rollout.completion_mask
         raw, hidden = models.raw_scores(rollout), None
         if self.reuse_sampler_logps:

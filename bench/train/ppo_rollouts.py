@@ -1,7 +1,8 @@
-"""What samples PPO's rollouts: this project's loop, or vLLM."""
+"""What PPO samples on, and what samples it: this project's loop, or vLLM."""
 
 import copy
 from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Protocol
 
@@ -14,6 +15,28 @@ from bench.records import Rollout
 from bench.special_tokens import eos_id, pad_id
 from bench.train.config import PPOSettings
 from bench.train.ppo_models import PPOModels
+
+
+@dataclass(frozen=True)
+class PromptIds:
+    """A training prompt as the sampler takes it."""
+
+    id: str
+    token_ids: list[int]
+
+
+class PromptOrder:
+    """Prompts without end, by index; every prompt comes once before any comes again."""
+
+    def __init__(self, generator: torch.Generator) -> None:
+        self.generator = generator
+        self.pending: list[int] = []
+
+    def take(self, count: int, of: int) -> list[int]:
+        while len(self.pending) < count:
+            self.pending += torch.randperm(of, generator=self.generator).tolist()
+        taken, self.pending = self.pending[:count], self.pending[count:]
+        return taken
 
 
 class RolloutSampler(Protocol):

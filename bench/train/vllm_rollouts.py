@@ -23,7 +23,8 @@ class VLLMSampler:
     """An engine beside the policy, in each process: it holds a copy of the weights and samples the process's rows.
 
     Temperature, token limit and the absence of any truncation are those of `bench.generation.sample`. The draws are
-    vLLM's own: they follow no seed of ours, so a run cannot be repeated to the last digit.
+    vLLM's own: they follow no seed of ours, so a run cannot be repeated to the last digit. Adapters are merged into the
+    policy's weights for a moment to be sent, which rounds these by a unit in the last place.
     """
 
     gives_logps = False  # the training forward computes them: with another kernel's the first ratio would not be 1

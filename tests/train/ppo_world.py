@@ -24,9 +24,10 @@ from bench.files import write_json
 from bench.generation import SamplingConfig
 from bench.models.loading import RewardModel
 from bench.train.config import PPOSettings
-from bench.train.ppo import PPOTrainer, PromptIds
+from bench.train.ppo import PPOTrainer
 from bench.train.ppo_experience import Experience
 from bench.train.ppo_models import PPOModels, ppo_models
+from bench.train.ppo_rollouts import PromptIds
 from bench.train.trl_common import TrainingLog
 
 PAD, EOS = 0, 1

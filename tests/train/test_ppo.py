@@ -23,10 +23,10 @@ from bench.models.loading import RewardModel
 from bench.ops import last_token_scores, logps_and_entropy, masked_mean
 from bench.records import Rollout
 from bench.train.config import PPOSettings
-from bench.train.ppo import PPOTrainer, PromptIds
+from bench.train.ppo import PPOTrainer
 from bench.train.ppo_experience import Experience, describe, token_rewards
 from bench.train.ppo_models import PPOModels, ScoreScale
-from bench.train.ppo_rollouts import LoopSampler
+from bench.train.ppo_rollouts import LoopSampler, PromptIds
 
 
 def test_token_rewards_by_hand():

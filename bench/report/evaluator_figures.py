@@ -91,7 +91,7 @@ def strength_bars(run: Run) -> list[Plot]:
         rows = sorted((row for row in table if is_number(row.get(column))), key=lambda row: row[column])
         if not rows:
             continue
-        title = f"Strength, {judge_name(judge)}"
+        title = f"Bradley-Terry strength, {judge_name(judge)}"
         figure, axes = new_axes()
         for place, row in enumerate(rows):
             axes.errorbar(
@@ -103,7 +103,7 @@ def strength_bars(run: Run) -> list[Plot]:
             )
         axes.axvline(0, color="#333333", linewidth=1, linestyle="--")
         axes.set_yticks(range(len(rows)), [arm_name(row["arm"], short=True) for row in rows])
-        axes.set(title=title, xlabel="Bradley-Terry strength, nats (dashed: reference summary)")
+        axes.set(title=title, xlabel="nats (dashed: the reference summary)")
         axes.grid(False, axis="y")
         parts = ", ".join(f"{arm_name(row['arm'])} {number(row[column], 2)}" for row in reversed(rows))
         plots.append(Plot(f"strength_{slug(judge)}", title, f"{title}, nats: {parts}.", figure))

@@ -18,7 +18,7 @@ from bench.perf.measure import Measurement, Spec, StepClock, worker_main
 from bench.perf.workload import read_pairs
 from bench.records import Demonstration, PreferencePair
 from bench.special_tokens import pad_id
-from bench.train.config import DPOSettings, OptimizerSettings, PPOSettings, RewardSettings, SFTSettings
+from bench.train.config import DPOSettings, PPOSettings, RewardSettings, SFTSettings
 from bench.train.trl_common import TrainingLog
 
 CPU = torch.device("cpu")
@@ -101,12 +101,7 @@ def _our_ppo(spec: Spec, tokenizer: PreTrainedTokenizerBase, pairs: list[Prefere
     from bench.train.ppo import PPOTrainer, PromptIds
     from bench.train.ppo_models import PPOModels
 
-    settings = PPOSettings(
-        **{**_settings(spec), "micro_batch_size": spec.batch_size},
-        ppo_epochs=1,
-        schedule="constant",
-        missing_eos_score=None,
-    )
+    settings = PPOSettings(**_settings(spec), ppo_epochs=1, missing_eos_score=None)
     models = PPOModels(
         policy=load_policy(Path(spec.model), CPU),
         ref_policy=load_policy(Path(spec.model), CPU, _frozen(spec)),
@@ -246,12 +241,10 @@ def _stock_arguments(spec: Spec, scratch: Path) -> dict[str, Any]:
 
 
 def _settings(spec: Spec) -> dict[str, Any]:
-    settings: dict[str, Any] = dict(
-        learning_rate=_RATE, batch_size=spec.batch_size, micro_batch_size=spec.batch_size, schedule="constant"
-    )
-    if "micro_batch_tokens" in OptimizerSettings.__dataclass_fields__:
-        settings["micro_batch_tokens"] = spec.micro_batch_tokens
-    return settings
+    return dict(
+        learning_rate=_RATE, batch_size=spec.batch_size, micro_batch_size=spec.batch_size,
+        micro_batch_tokens=spec.micro_batch_tokens, schedule="constant",
+    )  # fmt: skip
 
 
 def _common(spec: Spec, scratch: Path) -> dict[str, Any]:

@@ -159,7 +159,7 @@ def within_budget(settings: RLOOSettings, episodes: int, processes: int) -> RLOO
 
 
 @dataclass(frozen=True)
-class PPOSettings(OptimizerSettings):
+class PPOSettings(BudgetedSettings):
     """PPO; `batch_size` is the episodes of one update, `micro_batch_size` what one backward pass holds."""
 
     beta: float = 0.05

@@ -218,7 +218,7 @@ class PPOTrainer:
         """`compute` of the whole rollout, in micro-batches of each process's rows; every process gets the result."""
         total = len(rollout.prompt_lengths)
         own = self.ranks.own(torch.arange(total, device=self.device))
-        chunks = micro_batches(own, self.settings.micro_batch_size)
+        chunks = micro_batches(own, rollout, self.settings)
         with autocast(self.device, self.bf16):
             parts = [compute(rows_of(rollout, rows)) for rows in chunks]
         order = torch.cat(chunks)

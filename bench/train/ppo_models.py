@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,6 +12,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from bench.micro_batches import similar_lengths
 from bench.models.loading import RewardModel, load_policy, load_reward_model
 from bench.ops import (
     completion_hidden,
@@ -191,13 +192,21 @@ def ppo_models(
 
 
 def rows_of(rollout: Rollout, rows: Tensor) -> Rollout:
-    """Some rows of a rollout, in the order given."""
-    return Rollout(*(getattr(rollout, field.name)[rows] for field in fields(Rollout)))
+    """Some rows of a rollout, in the order given, without the padding that only the others need."""
+    part = Rollout(*(getattr(rollout, field.name)[rows] for field in fields(Rollout)))
+    return replace(part, input_ids=part.input_ids[:, : int(_lengths(part).max())])
 
 
-def micro_batches(rows: Tensor, size: int) -> tuple[Tensor, ...]:
+def micro_batches(rows: Tensor, rollout: Rollout, settings: PPOSettings) -> list[Tensor]:
     """The rows (N,) in the groups that run through a network together; results do not depend on the cut."""
-    return rows.split(size)
+    lengths = _lengths(rollout)[rows].tolist()
+    groups = similar_lengths(lengths, settings.micro_batch_size, settings.micro_batch_tokens)
+    return [rows[torch.tensor(group, device=rows.device)] for group in groups]
+
+
+def _lengths(rollout: Rollout) -> Tensor:
+    """(B,) tokens of prompt and completion."""
+    return rollout.prompt_lengths + rollout.completion_mask.sum(1)
 
 
 def autocast(device: torch.device, bf16: bool) -> contextlib.AbstractContextManager[object]:

@@ -85,7 +85,7 @@ class PPOUpdate:
         mask = experience.rollout.completion_mask
         tokens = mask[minibatch].sum()
         totals, ratio_max = dict.fromkeys(_AVERAGED, 0.0), {"ratio_max": 0.0}
-        for rows in micro_batches(self.ranks.own(minibatch), self.settings.micro_batch_size):
+        for rows in micro_batches(self.ranks.own(minibatch), experience.rollout, self.settings):
             weight = float(mask[rows].sum() / tokens)
             statistics = self._backward(experience, rows, weight)
             totals = {key: total + weight * statistics[key] for key, total in totals.items()}

@@ -16,7 +16,7 @@ FLOORS = {
     "train": 3, "evaluate": 3,
     "pipeline": 4, "audit": 4,
     "report": 5,
-    "cli": 6,
+    "cli": 6, "perf": 6,
     "__main__": 7, "judge_audit": 7,
 }  # fmt: skip
 MODULES = sorted(PACKAGE.rglob("*.py"))

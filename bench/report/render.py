@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from bench.report import conduct_sections, result_sections
+from bench.report import check_sections, conduct_sections, result_sections
 from bench.report.load import (
     COMPARED,
     NOT_TRAINED,
@@ -46,11 +46,11 @@ def run_page(run: Run) -> Page:
         Section("Cost", conduct_sections.cost(run)),
         Section("Health", conduct_sections.health(run)),
         Section("Training", conduct_sections.training(run)),
-        Section("Best of n", result_sections.best_of_n(run)),
-        Section("Degeneration", result_sections.degeneration(run)),
-        Section("Judges", result_sections.judges(run)),
-        Section("Reward model", result_sections.reward_models(run)),
-        Section("Built-in world", result_sections.world(run)),
+        Section("Best of n", check_sections.best_of_n(run)),
+        Section("Degeneration", check_sections.degeneration(run)),
+        Section("Judges", check_sections.judges(run)),
+        Section("Reward model", check_sections.reward_models(run)),
+        Section("Built-in world", check_sections.world(run)),
         Section("Samples", _samples(run)),
         Section("How it was made", _provenance(run)),
     ]

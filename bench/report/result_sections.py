@@ -18,32 +18,10 @@ from bench.report.columns import (
     verdict,
     win_rate_columns,
 )
-from bench.report.evaluator_tables import (
-    length_bin_table,
-    length_table,
-    paired_wins_table,
-    strength_table,
-)
-from bench.report.load import (
-    Run,
-    arm_table,
-    claims_table,
-    head_to_head_table,
-    records,
-)
+from bench.report.evaluator_tables import length_bin_table, length_table, paired_wins_table, strength_table
+from bench.report.load import Run, arm_table, claims_table, head_to_head_table, records
 from bench.report.page import Block, Figures, Table, Text
-from bench.report.words import (
-    Cell,
-    Row,
-    count,
-    estimate,
-    has,
-    is_number,
-    judge_name,
-    number,
-    ratio_bin,
-    share,
-)
+from bench.report.words import Cell, Row, count, estimate, has, is_number, judge_name, number, ratio_bin, share
 
 
 def results(run: Run) -> list[Block]:

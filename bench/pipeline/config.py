@@ -17,7 +17,7 @@ from bench.train.config import (
     RewardSettings,
     RLOOSettings,
     SFTSettings,
-    accumulation_steps,
+    share_of_batch,
     within_budget,
 )
 from bench.train.health.settings import HealthSettings
@@ -44,7 +44,7 @@ def check_batches(config: "RunConfig", processes: int) -> None:
     if "rloo" in arms:
         used.append(within_budget(config.rloo, budget.ppo_episodes, processes))
     for settings in used:
-        accumulation_steps(settings, processes)
+        share_of_batch(settings, processes)
 
 
 @dataclass(frozen=True)

@@ -92,6 +92,13 @@ def rows_per_process(settings: OptimizerSettings, processes: int) -> int:
     return settings.batch_size // processes
 
 
+def share_of_batch(settings: OptimizerSettings, processes: int) -> tuple[int, int]:
+    """(rows that a process's trainer takes at once, how often per step): once where it cuts the rows itself."""
+    if isinstance(settings, BudgetedSettings):
+        return rows_per_process(settings, processes), 1
+    return settings.micro_batch_size, accumulation_steps(settings, processes)
+
+
 @dataclass(frozen=True)
 class SFTSettings(BudgetedSettings):
     """Supervised fine-tuning on the demonstrations, loss on the completion alone."""

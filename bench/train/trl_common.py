@@ -25,7 +25,7 @@ from transformers.utils import logging as transformers_logging
 from bench import processes
 from bench.progress import StageBar
 from bench.train.checkpoints import CheckpointCallback, newest_checkpoint
-from bench.train.config import BudgetedSettings, OptimizerSettings, accumulation_steps, rows_per_process
+from bench.train.config import OptimizerSettings, share_of_batch
 from bench.train.health.callback import HealthCallback
 from bench.train.health.settings import HealthSettings
 from bench.train.health.watch import Watch
@@ -49,10 +49,12 @@ def training_arguments(
     settings: OptimizerSettings, *, epochs: float, scratch: Path, seed: int, device: torch.device, bf16: bool
 ) -> dict[str, Any]:
     """Keyword arguments of TRL's configs. `scratch` keeps the checkpoints; the pipeline keeps the result."""
+    rows, steps = share_of_batch(settings, processes.count())
     return dict(
         output_dir=str(scratch),
         num_train_epochs=epochs,
-        **_batch(settings),
+        per_device_train_batch_size=rows,
+        gradient_accumulation_steps=steps,
         learning_rate=settings.learning_rate,
         lr_scheduler_type=settings.schedule,
         warmup_steps=settings.warmup_steps,
@@ -73,15 +75,6 @@ def training_arguments(
         data_seed=seed,
         dataloader_pin_memory=device.type == "cuda",
     )
-
-
-def _batch(settings: OptimizerSettings) -> dict[str, int]:
-    """Rows of one process, and what its trainer accumulates: nothing where it cuts the batch itself."""
-    if isinstance(settings, BudgetedSettings):
-        rows, steps = rows_per_process(settings, processes.count()), 1
-    else:
-        rows, steps = settings.micro_batch_size, accumulation_steps(settings, processes.count())
-    return {"per_device_train_batch_size": rows, "gradient_accumulation_steps": steps}
 
 
 def can_hold_bf16_weights() -> bool:

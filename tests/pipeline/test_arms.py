@@ -118,11 +118,12 @@ def test_arms_that_need_samples_that_differ(arm: str, make_config: Callable[...,
 
 def test_batches_that_the_processes_cannot_share(make_config: Callable[..., RunConfig]):
     """Of the arms that run, and of no other."""
-    config = make_config(dpo=DPOSettings(batch_size=2, micro_batch_size=2))
-    check_batches(config, 1)
-    with pytest.raises(
-        ConfigError, match=r"^sft.batch_size must be a multiple of micro_batch_size \(4\) x 2 processes"
-    ):
+    config = make_config(dpo=DPOSettings(batch_size=3, micro_batch_size=3))
+    with pytest.raises(ConfigError, match=r"^dpo.batch_size must be a multiple of the 2 processes, got 3"):
         check_batches(config, 2)
-    with pytest.raises(ConfigError, match=r"^rloo.num_generations x 3 processes must divide"):
-        check_batches(make_config(arms=("sft", "rloo"), rloo=RLOOSettings()), 3)
+    config = replace(config, arms=("sft", "ppo"))
+    check_batches(config, 2)
+    with pytest.raises(ConfigError, match=r"^sft.batch_size must be a multiple of the 3 processes, got 4"):
+        check_batches(config, 3)
+    with pytest.raises(ConfigError, match=r"^rloo.num_generations x 2 processes must divide"):
+        check_batches(make_config(arms=("sft", "rloo"), rloo=RLOOSettings()), 2)

@@ -220,5 +220,5 @@ def train_all(folder: Path, rank: int = 0, count: int = 1, port: int = 0) -> Non
         write_json(folder / f"{name}-{rank}.json", log)
 
 
-if __name__ == "__main__":  # accelerate launch --multi_gpu --num_processes 2 tests/train/ppo_world.py FOLDER
+if __name__ == "__main__":  # accelerate launch --config_file conf/accelerate/cpu_2.yaml tests/train/ppo_world.py FOLDER
     train_all(Path(sys.argv[1]), rank=int(os.environ.get("RANK", "0")))

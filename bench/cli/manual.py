@@ -30,7 +30,7 @@ def overview(conf: Path) -> str:
     lines = [_HEAD, "settings (conf/config.yaml):", ""]
     lines += [f"  {line}" for line in (conf / "config.yaml").read_text(encoding="utf-8").splitlines()]
     lines += ["", "groups and their options:", ""]
-    for group in sorted(path for path in conf.iterdir() if path.is_dir()):
+    for group in _groups(conf):
         lines.append(f"  {group.name}")
         for option in sorted(group.glob("*.yaml")):
             lines.append(f"    {option.stem:<22} {first_comment(option)}")
@@ -47,10 +47,15 @@ def group_pages(conf: Path, groups: list[str]) -> str:
     for group in groups:
         files = sorted((conf / group).glob("*.yaml"))
         if not files:
-            known = ", ".join(sorted(path.name for path in conf.iterdir() if path.is_dir()))
+            known = ", ".join(path.name for path in _groups(conf))
             raise ConfigError(f"no group {group!r}; the groups are {known}")
         pages += [f"=== {group}={file.stem} ===\n{file.read_text(encoding='utf-8')}" for file in files]
     return "\n".join(pages)
+
+
+def _groups(conf: Path) -> list[Path]:
+    """Groups of settings; `accelerate` holds the launcher's own files."""
+    return sorted(path for path in conf.iterdir() if path.is_dir() and path.name != "accelerate")
 
 
 def first_comment(path: Path) -> str:

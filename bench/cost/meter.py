@@ -20,6 +20,7 @@ from bench.cost.flops import FlopCounter, seconds_at_peak, synchronize
 
 _SAMPLE_EVERY_S = 0.05
 _SAMPLING_SHARE = 0.005  # of a core, at most, for taking samples
+_NEWBORN_S = 0.1
 _GIB = 1024**3
 _MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes
 
@@ -127,7 +128,10 @@ class _Sampler(threading.Thread):
         total = self._process.memory_info().rss
         for child in self._process.children(recursive=True) if _has_children() else ():
             try:
-                total += child.memory_full_info().uss  # a fork's RSS counts its parent's pages a second time
+                # A fork's RSS counts its parent's pages a second time; its own pages alone do not, except before exec
+                # after a vfork, when it runs in its parent's memory: so young a child has none of its own to speak of.
+                if time.time() - child.create_time() > _NEWBORN_S:
+                    total += child.memory_full_info().uss
             except psutil.NoSuchProcess:
                 continue  # it ended between the listing and the reading
         return total

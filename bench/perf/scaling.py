@@ -38,9 +38,9 @@ class Point:
 
 AXES: dict[str, list[Point]] = {
     "prompt_tokens": [Point(prompt_tokens=n) for n in (128, 256, 512, 1024)],
-    "completion_tokens": [Point(completion_tokens=n) for n in (16, 32, 64, 128)],
-    "batch_size": [Point(batch_size=n) for n in (4, 8, 16, 32)],
-    "hidden_size": [Point(hidden_size=n) for n in (128, 256, 384, 512)],
+    "completion_tokens": [Point(completion_tokens=n) for n in (16, 32, 128)],
+    "batch_size": [Point(batch_size=n) for n in (4, 8, 32)],
+    "hidden_size": [Point(hidden_size=n) for n in (128, 256, 512)],
 }
 
 

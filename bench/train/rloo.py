@@ -4,7 +4,7 @@ The same reward model, prompts, completion length, temperature and per-completio
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from datasets import Dataset
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl import RLOOConfig, RLOOTrainer
+from trl.trainer.utils import RepeatSampler
 
 from bench import processes
 from bench.generation import SamplingConfig, sample
@@ -25,6 +26,21 @@ from bench.train.health.settings import DEFAULT_HEALTH, HealthSettings
 from bench.train.trl_common import LogCallback, TrainingLog, model_of, train, training_arguments
 
 
+class _PromptOrder(RepeatSampler):
+    """TRL's order of prompts, each epoch's a function of the seed and the epoch, so that a resumed run finds its place.
+
+    TRL's own generator goes on from epoch to epoch, and a resumed run would begin with the first epoch's order.
+    """
+
+    trainer: RLOOTrainer
+
+    def __iter__(self) -> Iterator[int]:
+        steps_per_epoch = self.num_samples // self.batch_size
+        epoch = self.trainer.state.global_step // steps_per_epoch
+        self.generator.manual_seed(int(stable_hash([self.seed, epoch])[:15], 16))
+        yield from super().__iter__()
+
+
 class _Trainer(RLOOTrainer):
     """TRL's trainer with this project's sampler in the place of `generate`: all arms sample through the same lines.
 
@@ -32,6 +48,15 @@ class _Trainer(RLOOTrainer):
     """
 
     draw: Callable[[PreTrainedModel, list[list[int]], torch.Generator], list[list[int]]]
+
+    def _get_train_sampler(self, dataset: Dataset | None = None) -> _PromptOrder:
+        stock = super()._get_train_sampler(dataset)
+        assert isinstance(stock, RepeatSampler)
+        order = _PromptOrder(
+            stock.data_source, stock.mini_repeat_count, stock.batch_size, stock.repeat_count, stock.shuffle, stock.seed
+        )
+        order.trainer = self
+        return order
 
     def _generate_single_turn(self, prompt_ids: list[list[int]], *_: Any) -> list[list[int]]:
         model = self.accelerator.unwrap_model(self.model)

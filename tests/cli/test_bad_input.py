@@ -88,7 +88,7 @@ def test_a_group_that_help_does_not_know(command: Callable):
     outcome = command("--help", "nope")
 
     assert outcome.exit_code == 2
-    assert outcome.stderr.startswith("error: no group 'nope'; the groups are budget, data, dpo, ")
+    assert outcome.stderr.startswith("error: no group 'nope'; the groups are best_of_n, budget, cost, data, dpo, ")
 
 
 def edit_rows(path: Path, edit: Callable[[list[dict]], object]) -> None:

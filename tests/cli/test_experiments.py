@@ -171,7 +171,7 @@ def test_a_sweep_trains_sft_once_and_its_runs_compare(
     assert (first["config"]["dpo"]["beta"], second["config"]["dpo"]["beta"]) == (0.1, 0.5)
     assert not any(stage["reused"] for stage in first["stages"].values())
     assert {name: stage["reused"] for name, stage in second["stages"].items()} == {
-        "base": True, "sft": True, "generate_sft": True, "dpo": False, "generate_dpo": False,
+        "base": True, "sft": True, "generate_sft": True, "reference_logps": True, "dpo": False, "generate_dpo": False,
     }  # fmt: skip
     costs = [read_json(folder / "metrics.json")["cost"]["stages"]["sft"] for folder in folders]
     assert costs[0] == costs[1]  # a reused stage carries what it cost to make

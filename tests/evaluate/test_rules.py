@@ -56,7 +56,8 @@ def test_title_of_a_post(prompt, title):
 def test_accuracy_is_the_mean_of_pair_scores():
     found = accuracy([1.0, 1.0, 0.0, 0.5, 1.0, 0.0], seed=0)
     assert (found["value"], found["n"]) == (pytest.approx(3.5 / 6), 6)
-    assert accuracy([1.0] * 10, seed=0)["ci95"] == [pytest.approx(0.025 ** (1 / 10)), 1.0]
+    # 10 of 10: Wilson's score interval begins at n / (n + z^2), z = 1.96 for 95 %.
+    assert accuracy([1.0] * 10, seed=0)["ci95"] == [pytest.approx(10 / (10 + 1.959964**2)), 1.0]
 
 
 def test_agreement_is_blind_to_who_is_right():

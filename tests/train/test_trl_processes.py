@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerFast
@@ -68,6 +69,7 @@ def rank(folder: Path, out: Path, index: int, port: int) -> None:
     """One of two processes, as `accelerate launch` starts them."""
     places = {"RANK": index, "LOCAL_RANK": index, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2, "MASTER_PORT": port}
     os.environ |= {key: str(value) for key, value in places.items()} | {"MASTER_ADDR": "127.0.0.1"}
+    AcceleratorState._reset_state(reset_partial_state=True)  # a fork knows what the tests before it have set up
     processes.connect(CPU)
     assert processes.count() == 2 and processes.is_main() == (index == 0)
     assert processes.from_main(f"of rank {index}") == "of rank 0"

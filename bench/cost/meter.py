@@ -20,7 +20,6 @@ from bench.cost.flops import FlopCounter, seconds_at_peak, synchronize
 
 _SAMPLE_EVERY_S = 0.05
 _SAMPLING_SHARE = 0.005  # of a core, at most, for taking samples
-_NEWBORN_S = 0.1
 _GIB = 1024**3
 _MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes
 
@@ -102,6 +101,7 @@ class _Sampler(threading.Thread):
         self._done = threading.Event()
         self._mark = _high_water_mark()
         self._peak = 0
+        self._known: set[int] = set()  # children of the sample before
 
     def run(self) -> None:
         while True:
@@ -126,14 +126,17 @@ class _Sampler(threading.Thread):
 
     def _resident(self) -> int:
         total = self._process.memory_info().rss
-        for child in self._process.children(recursive=True) if _has_children() else ():
+        children = self._process.children(recursive=True) if _has_children() else []
+        for child in children:
+            # Until it calls exec, a child runs in its parent's memory (vfork), all of which would count again: it is
+            # counted from the second sample that it lives to see.
+            if child.pid not in self._known:
+                continue
             try:
-                # A fork's RSS counts its parent's pages a second time; its own pages alone do not, except before exec
-                # after a vfork, when it runs in its parent's memory: so young a child has none of its own to speak of.
-                if time.time() - child.create_time() > _NEWBORN_S:
-                    total += child.memory_full_info().uss
+                total += child.memory_full_info().uss  # a fork's RSS counts its parent's pages a second time
             except psutil.NoSuchProcess:
                 continue  # it ended between the listing and the reading
+        self._known = {child.pid for child in children}
         return total
 
 

@@ -11,6 +11,8 @@ def test_the_overview_names_every_group_option_and_top_level_key(command: Callab
     page = command("--help").stdout
 
     for path in conf_dir().glob("*/*.yaml"):
+        if path.parent.name == "accelerate":
+            continue  # the launcher's own files
         group = page[page.index(f"\n  {path.parent.name}\n") :]
         assert f"\n    {path.stem} " in group
     assert (conf_dir() / "config.yaml").read_text(encoding="utf-8").replace("\n", "\n  ").rstrip() in page

@@ -29,7 +29,8 @@ def summarize(record: Mapping[str, Any]) -> list[dict[str, Any]]:
     """One row per contender: medians over the rounds, and ours against it within each round."""
     measurements, rows = record["measurements"], []
     ours = measurements["ours"]
-    for name, runs in measurements.items():
+    for name in sorted(measurements, key=lambda name: not name.startswith("ours")):  # ours first
+        runs = measurements[name]
         if not runs:
             continue
         dtype = record["contenders"][name]["dtype"]

@@ -7,6 +7,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from bench.kv_cache import prefill
+from bench.micro_batches import similar_lengths
 from bench.ops import lm_head
 from bench.records import Rollout
 from bench.special_tokens import eos_id, pad_id
@@ -147,10 +148,8 @@ def sample_all(
     was_training = model.training
     model.eval()
     results: list[list[tuple[list[int], bool]]] = [[] for _ in prompts]
-    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     together = max(1, sampling.batch_size // samples_per_prompt)
-    for start in range(0, len(order), together):
-        chunk = order[start : start + together]
+    for chunk in similar_lengths([len(prompt) for prompt in prompts], max_rows=together):
         for done in range(0, samples_per_prompt, sampling.batch_size):
             samples = min(sampling.batch_size, samples_per_prompt - done)
             rollout = sample(

@@ -8,6 +8,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from bench.evaluate.kl import kl_exact_from_hidden
+from bench.micro_batches import similar_lengths
 from bench.models.loading import RewardModel
 from bench.ops import completion_hidden, last_token_scores, lm_head, logps_and_entropy, token_logps_and_entropy
 from bench.special_tokens import eos_id, pad_id
@@ -93,9 +94,7 @@ def _batches(
     items: Sequence[Tokens], batch_size: int, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel
 ) -> Iterator[tuple[list[int], Tensor, Tensor, Tensor]]:
     """(indices, right-padded ids (B, T), prompt lengths (B,), completion mask (B, C)), similar lengths together."""
-    order = sorted(range(len(items)), key=lambda i: len(items[i][0]) + len(items[i][1]))
-    for start in range(0, len(order), batch_size):
-        indices = order[start : start + batch_size]
+    for indices in similar_lengths([len(prompt) + len(completion) for prompt, completion in items], batch_size):
         rows = [[*items[i][0], *items[i][1]] for i in indices]
         ids = torch.full((len(rows), max(map(len, rows))), pad_id(tokenizer))
         mask = torch.zeros((len(rows), max(len(items[i][1]) for i in indices)), dtype=torch.bool)

@@ -103,11 +103,8 @@ def run_scaling(settings: Settings) -> str:
     """Measure every point of every axis, write `<out>/scaling.{json,md,svg}`, and return the table."""
     from bench.perf import scaling
 
-    who = [
-        contenders("dpo", "fp32", False)[0],
-        contenders("dpo", "fp32", False)[2],
-        contenders("ppo", "fp32", False)[0],
-    ]
+    our_dpo, _, best_stock_dpo = contenders("dpo", "fp32", False)
+    who = [our_dpo, best_stock_dpo, *contenders("ppo", "fp32", False)]
     names = {c.key: f"{c.task}, {c.name}" for c in who}
     measured: dict[scaling.Point, dict[str, Any]] = {}
     points = scaling.unique_points()
@@ -115,10 +112,7 @@ def run_scaling(settings: Settings) -> str:
         for point in points:
             model = settings.out / ".work" / "models" / f"llama-{point.hidden_size}"
             parameters = scaling.build_model(point.hidden_size, model)
-            here = replace(
-                settings, batch_size=point.batch_size, max_new_tokens=point.completion_tokens, rounds=1,
-                micro_batch_tokens=settings.micro_batch_tokens,
-            )  # fmt: skip
+            here = replace(settings, batch_size=point.batch_size, max_new_tokens=point.completion_tokens, rounds=1)
             workload = of_lengths(
                 point.batch_size * settings.steps, load_tokenizer(model), point.prompt_tokens, point.completion_tokens
             )

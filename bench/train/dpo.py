@@ -11,6 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl import DPOConfig, DPOTrainer
 from trl.data_utils import common_prefix_length
 
+from bench.micro_batches import similar_lengths
 from bench.models.shared_prefix import shared_prefix
 from bench.ops import lm_head, token_logps_and_entropy
 from bench.records import PreferencePair
@@ -22,7 +23,6 @@ from bench.train.trl_common import (
     WHOLE_ROWS,
     LogCallback,
     TrainingLog,
-    can_hold_bf16_weights,
     model_of,
     train,
     training_arguments,
@@ -46,11 +46,9 @@ def pair_logps(
 ) -> list[PairLogps]:
     """What DPO needs of its reference policy. Each prompt runs once for its two summaries (`shared_prefix`)."""
     rows = [_tokens(tokenizer, pair) for pair in pairs]
-    order = sorted(range(len(rows)), key=lambda i: sum(map(len, rows[i])))
     logps: list[PairLogps] = [PairLogps(0.0, 0.0)] * len(rows)
     with shared_prefix(model.base_model):
-        for start in range(0, len(order), batch_size):
-            indices = order[start : start + batch_size]
+        for indices in similar_lengths([sum(map(len, row)) for row in rows], batch_size):
             prompts, chosen, rejected = zip(*(rows[i] for i in indices), strict=True)
             sums = _summed_logps(model, [*prompts, *prompts], [*chosen, *rejected], pad_id(tokenizer))
             for i, of_chosen, of_rejected in zip(indices, *(half.tolist() for half in sums.chunk(2)), strict=True):
@@ -122,10 +120,7 @@ def train_dpo(
         }
         for pair, ref in zip(pairs, ref_logps, strict=True)
     ]
-    bf16_weights = bf16 and can_hold_bf16_weights()
-    arguments = training_arguments(
-        settings, epochs=epochs, scratch=scratch, seed=seed, device=device, bf16=bf16 and not bf16_weights
-    )
+    arguments = training_arguments(settings, epochs=epochs, scratch=scratch, seed=seed, device=device, bf16=bf16)
     trainer = _ReferencedDPOTrainer(
         model=str(sft_folder),
         args=DPOConfig(
@@ -143,5 +138,5 @@ def train_dpo(
     )
     trainer.settings = settings
     with shared_prefix(model_of(trainer).base_model):
-        train(trainer, log, checkpoint_every_s, health, bf16_weights)
+        train(trainer, log, checkpoint_every_s, health, bf16)
     return model_of(trainer), log.rows

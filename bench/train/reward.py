@@ -17,7 +17,6 @@ from bench.train.trl_common import (
     WHOLE_ROWS,
     LogCallback,
     TrainingLog,
-    can_hold_bf16_weights,
     model_of,
     train,
     training_arguments,
@@ -46,10 +45,7 @@ def train_reward_model(
     """Train `model` in place with -log sigma(r_chosen - r_rejected) at the last token; the log's rows are returned."""
     log = LogCallback(stage, "accuracy")
     rows = [{"chosen": f"{p.prompt} {p.chosen}", "rejected": f"{p.prompt} {p.rejected}"} for p in pairs]
-    bf16_weights = bf16 and can_hold_bf16_weights()
-    arguments = training_arguments(
-        settings, epochs=epochs, scratch=scratch, seed=seed, device=device, bf16=bf16 and not bf16_weights
-    )
+    arguments = training_arguments(settings, epochs=epochs, scratch=scratch, seed=seed, device=device, bf16=bf16)
     trainer = _Trainer(
         model=model,
         args=RewardConfig(**arguments, **WHOLE_ROWS),
@@ -59,5 +55,5 @@ def train_reward_model(
     )
     trainer.settings = settings
     with shared_prefix(model_of(trainer).base_model):
-        train(trainer, log, checkpoint_every_s, health, bf16_weights)
+        train(trainer, log, checkpoint_every_s, health, bf16)
     return log.rows

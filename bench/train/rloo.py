@@ -125,7 +125,7 @@ def train_rloo(
         return [ids[mask].tolist() for ids, mask in zip(rollout.completion_ids, rollout.completion_mask, strict=True)]
 
     trainer.draw = draw
-    train(trainer, log, checkpoint_every_s, health)
+    train(trainer, log, checkpoint_every_s, health, bf16)
     return model_of(trainer), log.rows
 
 

@@ -16,7 +16,6 @@ from bench.train.trl_common import (
     WHOLE_ROWS,
     LogCallback,
     TrainingLog,
-    can_hold_bf16_weights,
     train,
     training_arguments,
 )
@@ -44,10 +43,7 @@ def train_sft(
     """Train `model` in place on the completions of the demonstrations, EOS included; the log's rows are returned."""
     log = LogCallback(stage, "loss")
     dataset = Dataset.from_list([{"prompt": d.prompt, "completion": f" {d.completion}"} for d in demonstrations])
-    bf16_weights = bf16 and can_hold_bf16_weights()
-    arguments = training_arguments(
-        settings, epochs=epochs, scratch=scratch, seed=seed, device=device, bf16=bf16 and not bf16_weights
-    )
+    arguments = training_arguments(settings, epochs=epochs, scratch=scratch, seed=seed, device=device, bf16=bf16)
     trainer = _Trainer(
         model=model,
         args=SFTConfig(**arguments, **WHOLE_ROWS, completion_only_loss=True),
@@ -56,5 +52,5 @@ def train_sft(
         callbacks=[log],
     )
     trainer.settings = settings
-    train(trainer, log, checkpoint_every_s, health, bf16_weights)
+    train(trainer, log, checkpoint_every_s, health, bf16)
     return log.rows

@@ -25,7 +25,7 @@ from transformers.utils import logging as transformers_logging
 from bench import processes
 from bench.progress import StageBar
 from bench.train.checkpoints import CheckpointCallback, newest_checkpoint
-from bench.train.config import OptimizerSettings, share_of_batch
+from bench.train.config import BudgetedSettings, OptimizerSettings, share_of_batch
 from bench.train.health.callback import HealthCallback
 from bench.train.health.settings import HealthSettings
 from bench.train.health.watch import Watch
@@ -63,7 +63,7 @@ def training_arguments(
         weight_decay=settings.weight_decay,
         max_grad_norm=settings.max_grad_norm,
         use_cpu=device.type == "cpu",
-        bf16=bf16,
+        bf16=bf16 and not _trains_bf16_weights(settings),
         gradient_checkpointing=False,
         logging_steps=1,
         logging_nan_inf_filter=False,  # it logs the mean of the steps before for a NaN
@@ -77,17 +77,20 @@ def training_arguments(
     )
 
 
-def can_hold_bf16_weights() -> bool:
-    """Whether the trained weights may be bf16 over an fp32 master copy; a sharded model keeps fp32 under autocast."""
-    return not any(os.environ.get(f"ACCELERATE_USE_{name}", "").lower() == "true" for name in ("FSDP", "DEEPSPEED"))
+def _trains_bf16_weights(settings: OptimizerSettings) -> bool:
+    """Whether bf16 means bf16 weights over an fp32 master copy, and not fp32 weights under autocast.
+
+    A sharded model keeps to autocast, and so does RLOO, whose trainer samples between its steps.
+    """
+    sharded = any(os.environ.get(f"ACCELERATE_USE_{name}", "").lower() == "true" for name in ("FSDP", "DEEPSPEED"))
+    return isinstance(settings, BudgetedSettings) and not sharded
 
 
-def train(
-    trainer: Trainer, log: "LogCallback", checkpoint_every_s: float, health: HealthSettings, bf16_weights: bool = False
-) -> None:
+def train(trainer: Trainer, log: "LogCallback", checkpoint_every_s: float, health: HealthSettings, bf16: bool) -> None:
     """Train, from the newest whole checkpoint that a killed run left in the trainer's output folder if there is one.
 
-    With `bf16_weights` the model computes in bf16 weights and ends with the fp32 ones that the optimizer kept.
+    Where bf16 is asked for and not left to autocast, the model computes in bf16 weights and ends with the fp32 ones
+    that the optimizer kept.
     The trainer prints nothing of its own: the stage's bar shows what there is to see.
     """
     trainer.remove_callback(PrinterCallback)
@@ -99,7 +102,7 @@ def train(
         if resumed.rows:
             # TRL logs this count as num_tokens and forgets it; where the trainer has another, this one is not read.
             vars(trainer)["_total_train_tokens"] = resumed.rows[-1].get("num_tokens")
-    masters = MasterWeights(trainer.create_optimizer()) if bf16_weights else None
+    masters = MasterWeights(trainer.create_optimizer()) if bf16 and not trainer.args.bf16 else None
     trainer.optimizer = masters or trainer.optimizer
     kind = type(model_of(trainer))
     trainer.train(resume_from_checkpoint=None if resumed is None else str(resumed.folder))

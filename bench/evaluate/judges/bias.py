@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from bench.evaluate.agreement import Shown, position_bias
 from bench.evaluate.statistics import RESAMPLES, estimate, proportion_interval
 from bench.records import Verdict
 
@@ -29,19 +30,19 @@ def judge_report(
         Where the longer one is the better one, an unbiased judge is above 0.5 too.
         "decided", "ties", "unparsed": counts of verdicts.
     """
-    first: dict[str, list[float]] = defaultdict(list)
+    shown: dict[str, list[Shown]] = defaultdict(list)
     longer: dict[str, list[float]] = defaultdict(list)
     for verdict in verdicts:
+        shown[verdict.prompt_id].append(Shown(verdict.verdict, verdict.order))
         if verdict.verdict not in ("a", "b"):
             continue
         a_won = verdict.verdict == "a"
-        first[verdict.prompt_id].append(float(a_won == (verdict.order == "ab")))
         a, b = (lengths[arm][verdict.prompt_id] for arm in (verdict.arm_a, verdict.arm_b))
         if a != b:
             longer[verdict.prompt_id].append(float(a_won == (a > b)))
     labels = [verdict.verdict for verdict in verdicts]
     return {
-        "position_bias": _share(first, seed, resamples),
+        "position_bias": position_bias(list(shown.values()), seed, resamples),
         "length_bias": _share(longer, seed, resamples),
         "decided": labels.count("a") + labels.count("b"),
         "ties": labels.count("tie"),

@@ -168,7 +168,7 @@ def time_v() -> Iterator[Timer]:
 
 
 def test_wall_and_peak_memory_agree_with_time_v(time_v: Timer):
-    go = time_v(f"import time; block = b'1' * {SIZE}; time.sleep(2)")
+    go = time_v(f"import time; block = b'1' * {SIZE}; time.sleep(4)")
     before = resident()
     with metered(CPU) as cost:
         wall, peak, _ = go()

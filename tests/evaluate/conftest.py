@@ -12,7 +12,7 @@ from aiohttp import web
 from bench.evaluate.judges.base import JudgeItem
 
 _FENCED = re.compile(r"<(post|summary_[ab])-([0-9a-f]{12})>\n(.*?)\n</\1-\2>", re.DOTALL)
-_STALL_S = 3.0  # longer than the tests' timeouts
+_STALL_S = 4.0  # longer than the tests' timeouts
 
 Script = Callable[[str, int], str]
 """(post, attempt from 0) -> how to behave: an answer's format, or a misdeed's name with its argument behind a colon."""

@@ -84,7 +84,7 @@ def test_2000_judgements_none_lost_none_doubled_none_guessed(judge_server, make_
         plans[item.prompt] = [*failures, draw.choice(GARBLED if draw.random() < 1 / 8 else CLEAR)]
     judge_server.script = lambda post, attempt: plans[post][attempt]
 
-    judge = make_judge(timeout_s=1.0, concurrency=16)
+    judge = make_judge(timeout_s=2.0, concurrency=16)
     verdicts = judge.judge(items)
 
     truth = right_verdicts(items)
@@ -106,7 +106,7 @@ def test_2000_judgements_none_lost_none_doubled_none_guessed(judge_server, make_
 
 def test_a_killed_run_goes_on_where_it_was(judge_server, make_judge, make_items, right_verdicts, cache, tmp_path):
     items = make_items(120)
-    judge_server.script = lambda post, attempt: "slow:0.02"
+    judge_server.script = lambda post, attempt: "slow:0.1"
     program = f"""
 from pathlib import Path
 from bench.evaluate.judges.base import JudgeItem

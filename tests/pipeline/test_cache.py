@@ -111,9 +111,11 @@ def test_a_killed_stage_goes_on_from_its_checkpoint(tmp_path: Path):
         raise AssertionError
 
     process = multiprocessing.get_context("fork").Process(target=StageCache(tmp_path).run, args=("sft", {}, killed))
+    start = time.perf_counter()
     process.start()
     while not list(tmp_path.glob(".sft-*.partial/checkpoint/state")):
         time.sleep(0.01)
+    until_seen = time.perf_counter() - start
     time.sleep(0.3)  # work behind the checkpoint is done again, and counts when it is
     process.kill()
     process.join()
@@ -131,7 +133,7 @@ def test_a_killed_stage_goes_on_from_its_checkpoint(tmp_path: Path):
     assert sorted(os.listdir(stage.folder)) == ["model", "stage.json", "training.jsonl"]
     assert folders(tmp_path) == [stage.folder.name]
     earlier = stage.cost.wall_s - 2.0
-    assert 0.3 <= earlier < 0.6
+    assert 0.3 <= earlier <= until_seen
     assert stage.cost.device_hours == pytest.approx(2.0 * (1 + earlier / 2))
     assert stage.cost.gpu_hours == pytest.approx(4.0 * (1 + earlier / 2))
     assert stage.cost.flops == pytest.approx(1000 * (1 + earlier / 2), abs=1)
@@ -143,14 +145,14 @@ def test_an_attempt_that_saved_nothing_new_adds_nothing(tmp_path: Path):
         (folder / "checkpoint").mkdir(exist_ok=True)
         if not (folder / "checkpoint" / "state").exists():
             (folder / "checkpoint" / "state").touch()
-        time.sleep(0.2)
+        time.sleep(0.4)
         raise KeyboardInterrupt
 
     for _ in range(3):
         with pytest.raises(KeyboardInterrupt):
             StageCache(tmp_path).run("sft", {}, interrupted)
 
-    assert StageCache(tmp_path).run("sft", {}, Builder()).cost.wall_s == pytest.approx(COST.wall_s, abs=0.1)
+    assert COST.wall_s <= StageCache(tmp_path).run("sft", {}, Builder()).cost.wall_s < COST.wall_s + 0.4
 
 
 # safetensors and tokenizers write from Rust and raise no OSError

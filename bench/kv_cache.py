@@ -7,14 +7,16 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from transformers import Cache, DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
 from bench.errors import ConfigError
 from bench.micro_batches import similar_lengths
+from bench.packing import pack, packed_inputs
 
 PREFILL_TOKENS = 4096
-"""Prompts of similar length that run through the model at once, in tokens with padding."""
+"""Prompts that run through the model at once, in tokens."""
 
 
 class _Block(DynamicLayer):
@@ -47,16 +49,18 @@ class _Block(DynamicLayer):
     def batch_select_indices(self, indices: Tensor) -> None:
         self._keys, self._values = self._keys[indices], self._values[indices]
 
-    def write_prompts(self, rows: Tensor, keys: Tensor, values: Tensor) -> None:
-        self._keys[rows, :, : keys.size(2)] = keys
-        self._values[rows, :, : values.size(2)] = values
+    def write_prompts(self, rows: Tensor, source: Tensor, keys: Tensor, values: Tensor) -> None:
+        """Put the packed states (1, heads, N, D) into `rows` (R,), each column from its place `source` (R, L)."""
+        width = source.size(1)
+        self._keys[rows, :, :width] = keys[0][:, source].transpose(0, 1)
+        self._values[rows, :, :width] = values[0][:, source].transpose(0, 1)
 
 
 @torch.no_grad()
 def prefill(
     model: PreTrainedModel, prompts: Sequence[Sequence[int]], pad_token_id: int, new_tokens: int
 ) -> tuple[Cache, Tensor, Tensor]:
-    """Run the prompts, similar lengths together.
+    """Run the prompts, packed.
 
     Each row of the cache is [prompt | gap up to the longest prompt | room for `new_tokens` tokens].
 
@@ -78,21 +82,22 @@ def prefill(
     layers: list[_Block] = []
     last = torch.empty(0)
     for rows in similar_lengths([len(p) for p in prompts], max_tokens=PREFILL_TOKENS):
-        longest = len(prompts[rows[-1]])
-        tokens = torch.full((len(rows), longest), pad_token_id, device=device)
-        for i, row in enumerate(rows):
-            tokens[i, : len(prompts[row])] = torch.tensor(prompts[row], device=device)
+        tokens = pad_sequence(
+            [torch.tensor(prompts[row]) for row in rows], batch_first=True, padding_value=pad_token_id
+        )
         index = torch.tensor(rows, device=device)
+        packing = pack(tokens.to(device), lengths[index])
         part = DynamicCache(config=model.config)
-        # Right-padded and causal: no token sees a pad behind it, so neither mask nor position ids are needed.
-        hidden = model.base_model(input_ids=tokens, past_key_values=part, use_cache=True).last_hidden_state
+        hidden = model.base_model(
+            **packed_inputs(model.base_model, packing), past_key_values=part, use_cache=True
+        ).last_hidden_state[0]
         states = [_written(layer) for layer in part.layers]
         if not layers:
             last = hidden.new_empty(len(prompts), hidden.size(-1))
             layers = [_Block(k, v, len(prompts), width, new_tokens) for k, v in states]
-        last[index] = hidden[torch.arange(len(rows), device=device), lengths[index] - 1]
+        last[index] = hidden[packing.source[:, -1]]
         for block, (keys, values) in zip(layers, states, strict=True):
-            block.write_prompts(index, keys, values)
+            block.write_prompts(index, packing.source, keys, values)
     gap = torch.arange(width, device=device) >= lengths[:, None]
     bias = torch.zeros(gap.shape, dtype=model.dtype, device=device).masked_fill(gap, torch.finfo(model.dtype).min)
     return Cache(layers=list(layers)), bias[:, None, None], last

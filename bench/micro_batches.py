@@ -1,4 +1,4 @@
-"""Rows of similar length together, so that little is spent on padding and memory is bounded by tokens, not by rows."""
+"""Rows of similar length together, bounded by tokens and not by rows alone, so that memory is."""
 
 from collections.abc import Sequence
 
@@ -11,15 +11,18 @@ def similar_lengths(
     Args:
         lengths: tokens of each row.
         max_rows: rows of one group.
-        max_tokens: tokens of one group with its padding; a row that is longer alone is a group of its own.
+        max_tokens: tokens of one group; a row that is longer alone is a group of its own.
         at_least: number of groups (of the rows there are) below which groups are cut in two, the largest first: every
             process of a distributed run needs the same number.
     """
     groups: list[list[int]] = []
+    tokens = 0
     for row in sorted(range(len(lengths)), key=lengths.__getitem__):
+        tokens += lengths[row]
         full = not groups or (max_rows is not None and len(groups[-1]) >= max_rows)
-        if full or (max_tokens is not None and (len(groups[-1]) + 1) * lengths[row] > max_tokens):
+        if full or (max_tokens is not None and tokens > max_tokens):
             groups.append([])
+            tokens = lengths[row]
         groups[-1].append(row)
     while len(groups) < min(at_least, len(lengths)):
         largest = max(range(len(groups)), key=lambda g: len(groups[g]))

@@ -7,6 +7,8 @@ from transformers import PreTrainedModel
 from trl.kernels import ChunkedLogProbFunction
 from trl.kernels.chunked_divergence import ChunkedDivergenceFunction
 
+from bench.packing import packed_states
+
 _LOGPROB_CHUNK = 32768  # vocabulary entries projected at once
 
 
@@ -39,13 +41,12 @@ def completion_hidden(
 ) -> Float[Tensor, "N H"]:
     """Hidden states at the completion's positions only, row by row; N is the number of True entries of the mask.
 
-    Rows are right-padded [prompt | completion | pad]. Under causal attention no real token sees a pad behind it, so
-    neither an attention mask nor position ids are needed. `offset` -1 gives the states that *predict* each completion
-    token, 0 the states at the tokens themselves.
+    Rows are right-padded [prompt | completion | pad] and run packed. `offset` -1 gives the states that *predict* each
+    completion token, 0 the states at the tokens themselves.
     """
-    hidden = backbone(input_ids=input_ids, use_cache=False).last_hidden_state
+    hidden, place = packed_states(backbone, input_ids, prompt_lengths + completion_mask.sum(1))
     row, step = completion_mask.nonzero(as_tuple=True)
-    return hidden[row, prompt_lengths[row] + step + offset]
+    return hidden[place[row, prompt_lengths[row] + step + offset]]
 
 
 def lm_head(model: PreTrainedModel) -> nn.Linear:
@@ -150,9 +151,9 @@ def last_token_scores(
     lengths: Int[Tensor, " B"],
 ) -> Float[Tensor, " B"]:
     """The reward head at the last real token of each right-padded row of `lengths` tokens."""
-    hidden = reward_model.base_model(input_ids=input_ids, use_cache=False).last_hidden_state
-    rows = torch.arange(input_ids.size(0), device=input_ids.device)
-    return score_head(reward_model)(hidden[rows, lengths - 1]).squeeze(-1).float()
+    hidden, place = packed_states(reward_model.base_model, input_ids, lengths)
+    last = place.gather(1, lengths[:, None] - 1)[:, 0]
+    return score_head(reward_model)(hidden[last]).squeeze(-1).float()
 
 
 def generalized_advantages(

@@ -6,8 +6,9 @@ from bench.micro_batches import similar_lengths
 
 
 def test_rows_are_grouped_by_length_within_the_token_budget():
-    # Sorted lengths are 1, 2, 4, 9: three rows padded to 4 would be 12 tokens, so 4 begins a group; so does 9.
-    assert similar_lengths([9, 1, 4, 2], max_tokens=8) == [[1, 3], [2], [0]]
+    # Sorted lengths are 1, 2, 4, 9: the first three are 7 tokens together; 9 is over the budget even alone.
+    assert similar_lengths([9, 1, 4, 2], max_tokens=8) == [[1, 3, 2], [0]]
+    assert similar_lengths([9, 1, 4, 2], max_tokens=6) == [[1, 3], [2], [0]]
 
 
 def test_rows_are_grouped_by_number():

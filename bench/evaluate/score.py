@@ -10,7 +10,14 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from bench.evaluate.kl import kl_exact_from_hidden
 from bench.micro_batches import similar_lengths
 from bench.models.loading import RewardModel
-from bench.ops import completion_hidden, last_token_scores, lm_head, logps_and_entropy, token_logps_and_entropy
+from bench.ops import (
+    completion_hidden,
+    last_token_scores,
+    lm_head,
+    logps_and_entropy,
+    scatter_states,
+    token_logps_and_entropy,
+)
 from bench.special_tokens import eos_id, pad_id
 
 Tokens = tuple[list[int], list[int]]
@@ -83,7 +90,7 @@ def completion_scores(
         ]
         kl: list[float | None] = [None] * len(indices)
         if temperature > 0:
-            dense = [_dense(states, mask) for states in hidden]
+            dense = [scatter_states(states, mask) for states in hidden]
             kl = list(kl_exact_from_hidden(dense[0], heads[0], dense[1], heads[1], mask, temperature).tolist())
         for row, index in enumerate(indices):
             results[index] = CompletionScore(sums[0][row], sums[1][row], kl[row])
@@ -109,10 +116,3 @@ def _tokens(ids: Tensor, lengths: Tensor, mask: Tensor) -> Tensor:
     """The completion's ids (B, C) out of the padded rows."""
     columns = lengths[:, None] + torch.arange(mask.size(1), device=ids.device)
     return ids.gather(1, columns.clamp(max=ids.size(1) - 1))
-
-
-def _dense(flat: Tensor, mask: Tensor) -> Tensor:
-    """(N, H) at the mask's True entries -> (B, C, H)."""
-    dense = flat.new_zeros(*mask.shape, flat.size(-1))
-    dense[mask] = flat
-    return dense

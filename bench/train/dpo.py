@@ -12,8 +12,8 @@ from trl import DPOConfig, DPOTrainer
 from trl.data_utils import common_prefix_length
 
 from bench.micro_batches import similar_lengths
-from bench.models.shared_prefix import shared_prefix
 from bench.ops import lm_head, token_logps_and_entropy
+from bench.packing import packed
 from bench.records import PreferencePair
 from bench.special_tokens import pad_id
 from bench.train.config import CHECKPOINT_EVERY_S, DPOSettings
@@ -44,10 +44,10 @@ def pair_logps(
     batch_size: int,
     on_batch: Callable[[int], None] = lambda done: None,
 ) -> list[PairLogps]:
-    """What DPO needs of its reference policy. Each prompt runs once for its two summaries (`shared_prefix`)."""
+    """What DPO needs of its reference policy. Each prompt runs once for its two summaries (`packed`)."""
     rows = [_tokens(tokenizer, pair) for pair in pairs]
     logps: list[PairLogps] = [PairLogps(0.0, 0.0)] * len(rows)
-    with shared_prefix(model.base_model):
+    with packed(model.base_model, pairs=True):
         for indices in similar_lengths([sum(map(len, row)) for row in rows], batch_size):
             prompts, chosen, rejected = zip(*(rows[i] for i in indices), strict=True)
             sums = _summed_logps(model, [*prompts, *prompts], [*chosen, *rejected], pad_id(tokenizer))
@@ -137,6 +137,6 @@ def train_dpo(
         callbacks=[log],
     )
     trainer.settings = settings
-    with shared_prefix(model_of(trainer).base_model):
+    with packed(model_of(trainer).base_model, pairs=True):
         train(trainer, log, checkpoint_every_s, health, bf16)
     return model_of(trainer), log.rows

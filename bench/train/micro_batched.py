@@ -54,13 +54,14 @@ class MicroBatched(Trainer):
         lengths = attention.sum(1)
         sides = 1 if "labels" in inputs else 2
         rows = ids.size(0) // sides
+        tokens = lengths.view(sides, rows).sum(0).tolist()
         longest = lengths.view(sides, rows).amax(0).tolist()
         limits = self.settings.micro_batch_size, self.settings.micro_batch_tokens
-        groups = similar_lengths([sides * length for length in longest], *limits)
+        groups = similar_lengths(tokens, *limits)
         if self.accelerator.num_processes > 1:  # the trainers gather their metrics in every compute_loss
             number = torch.tensor([len(groups)], device=self.args.device)
             most = int(self.accelerator.gather(number).max())  # pyright: ignore[reportAttributeAccessIssue]
-            groups = similar_lengths([sides * length for length in longest], *limits, at_least=most)
+            groups = similar_lengths(tokens, *limits, at_least=most)
         parts = []
         for group in groups:
             width = max(longest[row] for row in group)

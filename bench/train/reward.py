@@ -8,7 +8,7 @@ from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl import RewardConfig, RewardTrainer
 
-from bench.models.shared_prefix import shared_prefix
+from bench.packing import packed
 from bench.records import PreferencePair
 from bench.train.config import CHECKPOINT_EVERY_S, RewardSettings
 from bench.train.health.settings import DEFAULT_HEALTH, HealthSettings
@@ -54,6 +54,6 @@ def train_reward_model(
         callbacks=[log],
     )
     trainer.settings = settings
-    with shared_prefix(model_of(trainer).base_model):
+    with packed(model_of(trainer).base_model, pairs=True):
         train(trainer, log, checkpoint_every_s, health, bf16)
     return log.rows

@@ -8,6 +8,7 @@ from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl import SFTConfig, SFTTrainer
 
+from bench.packing import packed
 from bench.records import Demonstration
 from bench.train.config import CHECKPOINT_EVERY_S, SFTSettings
 from bench.train.health.settings import DEFAULT_HEALTH, HealthSettings
@@ -52,5 +53,6 @@ def train_sft(
         callbacks=[log],
     )
     trainer.settings = settings
-    train(trainer, log, checkpoint_every_s, health, bf16)
+    with packed(model.base_model):
+        train(trainer, log, checkpoint_every_s, health, bf16)
     return log.rows

@@ -50,8 +50,9 @@ class OneHot(nn.Module):
     def __init__(self, vocabulary: int) -> None:
         super().__init__()
         self.vocabulary = vocabulary
+        self.config = PretrainedConfig(attn_implementation="sdpa")
 
-    def forward(self, input_ids: torch.Tensor, use_cache: bool) -> SimpleNamespace:
+    def forward(self, input_ids: torch.Tensor, **kwargs: object) -> SimpleNamespace:
         return SimpleNamespace(last_hidden_state=nn.functional.one_hot(input_ids, self.vocabulary).float())
 
 

@@ -228,7 +228,7 @@ SICK: dict[str, Sick] = {
     "DPO of pairs that contradict each other": ("dpo", lambda r: r.dpo(12, NO_DIFFERENCE, **HALF), {"accuracy_stuck"}),
     "DPO that steps too far": (
         "dpo",
-        lambda r: r.dpo(14, NO_DIFFERENCE, learning_rate=0.3, **HALF),
+        lambda r: r.dpo(14, NO_DIFFERENCE, learning_rate=1.0, **HALF),
         {"loss_above_start", "both_logps_falling"},
     ),
     "DPO of four pairs, over and over": ("dpo", lambda r: r.dpo(16, learning_rate=1e-2), {"memorised"}),

@@ -6,7 +6,7 @@ from datasets import Dataset
 from trl import DPOConfig, DPOTrainer, RewardConfig, RewardTrainer, SFTConfig, SFTTrainer
 
 from bench.models.loading import save_policy
-from bench.models.shared_prefix import shared_prefix
+from bench.packing import packed
 from bench.train.config import BudgetedSettings
 from bench.train.micro_batched import MicroBatched
 
@@ -21,7 +21,7 @@ N = len(ROWS)
 LIMITS = [
     BudgetedSettings(batch_size=N, micro_batch_size=N),
     BudgetedSettings(batch_size=2 * N, micro_batch_size=2),
-    BudgetedSettings(batch_size=N, micro_batch_size=N, micro_batch_tokens=104),
+    BudgetedSettings(batch_size=N, micro_batch_size=N, micro_batch_tokens=80),
 ]
 
 
@@ -69,7 +69,7 @@ def run(stock, ours, config, model, rows, tokenizer, scratch, limits, monkeypatc
     monkeypatch.setattr(trainer, "compute_loss", watched)
     if limits is not None:
         trainer.settings = limits
-    with shared_prefix(trainer.model.base_model):
+    with packed(trainer.model.base_model, pairs="chosen" in rows[0]):
         trainer.train()
     log = [row for row in trainer.state.log_history if "loss" in row]
     return log, [p.detach().clone() for p in trainer.model.parameters()], sizes

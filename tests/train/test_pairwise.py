@@ -10,8 +10,8 @@ import trl.kernels.chunked_logprob
 import trl.trainer.utils
 from trl import DPOTrainer
 
+from bench import packing
 from bench.losses import dpo_loss, reward_loss
-from bench.models import shared_prefix
 from bench.models.loading import load_policy, save_policy
 from bench.records import PreferencePair
 from bench.train import dpo, reward
@@ -31,13 +31,14 @@ CPU = torch.device("cpu")
 def packed_calls(monkeypatch) -> list[int]:
     """One entry per packed batch."""
     calls: list[int] = []
-    pack = shared_prefix.pack_pairs
+    pack = packing.pack
 
-    def watched(input_ids, attention_mask):
-        calls.append(len(input_ids))
-        return pack(input_ids, attention_mask)
+    def watched(input_ids, lengths, pairs=False):
+        if pairs:
+            calls.append(len(input_ids))
+        return pack(input_ids, lengths, pairs)
 
-    monkeypatch.setattr(shared_prefix, "pack_pairs", watched)
+    monkeypatch.setattr(packing, "pack", watched)
     return calls
 
 
@@ -52,7 +53,7 @@ def use_stock_trl(monkeypatch) -> None:
 
     monkeypatch.setattr(dpo, "_ReferencedDPOTrainer", OwnReference)
     for module in (dpo, reward):
-        monkeypatch.setattr(module, "shared_prefix", lambda *backbones: contextlib.nullcontext())
+        monkeypatch.setattr(module, "packed", lambda backbone, pairs: contextlib.nullcontext())
     monkeypatch.setattr(trl.trainer.utils, "_use_triton", trl.kernels.chunked_logprob._use_triton)
     assert not trl.trainer.utils._use_triton(CPU)
 

@@ -1,0 +1,175 @@
+"""Packing: a batch goes through a backbone as one row of the tokens that differ, without padding.
+
+Right-padded rows lose their pads, and a prompt that two completions share runs once (TL;DR prompts are ten times as
+long as their summaries, and pairwise trainers run each prompt twice). Embeddings, norms and matrix products see N
+tokens; only attention sees rows again, those of similar length together. Hidden states are those of the padded rows.
+"""
+
+import types
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedConfig
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+from bench.errors import ConfigError
+
+_ATTENTION = "packed_sdpa"
+_PADDING_SHARE = 0.125  # of the tokens of rows that attend together, at most
+_SHORT = 64  # tokens: rows up to there attend together whatever their padding, which costs less than another call
+
+
+@dataclass(frozen=True)
+class Packing:
+    """N tokens that stand for R right-padded rows of L tokens, and how attention finds the rows again.
+
+    Attributes:
+        source: the packed token of every place of the rows; at a pad, the row's last token.
+        groups: for rows of similar length the same, (R_g, L_g) without most of the padding.
+        inverse: where in the groups, one after the other, each packed token stands.
+    """
+
+    input_ids: Int[Tensor, "1 N"]
+    position_ids: Int[Tensor, "1 N"]
+    source: Int[Tensor, "R L"]
+    groups: list[Int[Tensor, "R_g L_g"]]
+    inverse: Int[Tensor, " N"]
+
+
+def pack(input_ids: Int[Tensor, "R L"], lengths: Int[Tensor, " R"], pairs: bool = False) -> Packing:
+    """Pack rows of `lengths` (at least 1) real tokens.
+
+    Args:
+        pairs: the rows are [chosen; rejected]: row i + R/2 shares the longest prefix it has in common with row i.
+    """
+    rows, width = input_ids.shape
+    column = torch.arange(width, device=input_ids.device)
+    shared = torch.zeros_like(lengths)
+    if pairs:
+        chosen, rejected = input_ids.chunk(2)
+        common = (chosen == rejected) & (column < torch.minimum(*lengths.chunk(2))[:, None])
+        shared[rows // 2 :] = common.long().cumprod(1).sum(1)
+    own = (column >= shared[:, None]) & (column < lengths[:, None])
+    row, position = own.nonzero(as_tuple=True)
+    counts = own.sum(1)
+    start = counts.cumsum(0) - counts
+    place = torch.minimum(column, lengths[:, None] - 1)
+    chosen_start = start.roll(rows // 2)[:, None]  # of row i, where row i + R/2 looks for the prefix
+    source = torch.where(place < shared[:, None], chosen_start + place, start[:, None] + place - shared[:, None])
+
+    groups, inverse, before = [], torch.empty_like(row), 0
+    for members in _attending_together(lengths.tolist()):
+        index = torch.tensor(members, device=input_ids.device)
+        longest = int(lengths[index].max())
+        group, is_own = source[index, :longest], own[index, :longest]
+        inverse[group[is_own]] = before + is_own.flatten().nonzero()[:, 0]
+        before += group.numel()
+        groups.append(group)
+    return Packing(input_ids[own][None], position[None], source, groups, inverse)
+
+
+def packed_inputs(backbone: nn.Module, packing: Packing) -> dict[str, Any]:
+    """What the backbone is called with to run the packed row; its `last_hidden_state` is then (1, N, H).
+
+    Raises:
+        ConfigError: the model's attention is none that rows can be packed for.
+    """
+    config = backbone.config
+    assert isinstance(config, PreTrainedConfig)
+    if config._attn_implementation == "sdpa":
+        config._attn_implementation = _ATTENTION  # which is sdpa for every other call
+    if config._attn_implementation != _ATTENTION:
+        raise ConfigError(
+            f"packing needs a model with sdpa attention, {config.model_type} is loaded with"
+            f" {config._attn_implementation}"
+        )
+    return {
+        "input_ids": packing.input_ids,
+        # A mask of four dimensions is taken as it is; this one fits no attention that does not know packings.
+        "attention_mask": torch.zeros(1, 1, 0, 0, dtype=torch.bool, device=packing.input_ids.device),
+        "position_ids": packing.position_ids,
+        "packing": packing,
+    }
+
+
+def packed_states(
+    backbone: nn.Module, input_ids: Int[Tensor, "R L"], lengths: Int[Tensor, " R"]
+) -> tuple[Float[Tensor, "N H"], Int[Tensor, "R L"]]:
+    """The hidden states of right-padded rows, and for every place of the rows its index into them."""
+    packing = pack(input_ids, lengths)
+    return backbone(**packed_inputs(backbone, packing), use_cache=False).last_hidden_state[0], packing.source
+
+
+@contextmanager
+def packed(backbone: nn.Module, pairs: bool = False) -> Iterator[None]:
+    """Within the context, right-padded batches with an attention mask run packed; other calls pass unchanged.
+
+    The output is that of the padded batch, except behind a row's last token. For trainers, which stay as they are.
+    """
+
+    def forward(
+        module: nn.Module, input_ids: Tensor | None = None, attention_mask: Tensor | None = None, **kwargs: Any
+    ) -> Any:
+        plain = type(module).forward  # of the class: a deep copy must not run the original's weights
+        if input_ids is None or attention_mask is None or attention_mask.ndim != 2 or kwargs.get("use_cache"):
+            return plain(module, input_ids=input_ids, attention_mask=attention_mask, **kwargs)
+        packing = pack(input_ids, attention_mask.sum(1), pairs)
+        output = plain(module, **kwargs | packed_inputs(module, packing))
+        output.last_hidden_state = output.last_hidden_state[0][packing.source]
+        return output
+
+    backbone.forward = types.MethodType(forward, backbone)
+    try:
+        yield
+    finally:
+        del backbone.forward  # uncovers the class's own
+
+
+def _attending_together(lengths: Sequence[int]) -> list[list[int]]:
+    """Rows in groups of similar length."""
+    groups: list[list[int]] = []
+    tokens = 0
+    for row in sorted(range(len(lengths)), key=lengths.__getitem__):
+        tokens += lengths[row]
+        padded = (len(groups[-1]) + 1) * lengths[row] if groups else 0
+        if not groups or (lengths[row] > _SHORT and padded - tokens > _PADDING_SHARE * padded):
+            groups.append([])
+            tokens = lengths[row]
+        groups[-1].append(row)
+    return groups
+
+
+def _attention(
+    module: nn.Module,
+    query: Float[Tensor, "1 heads N D"],
+    key: Float[Tensor, "1 kv_heads N D"],
+    value: Float[Tensor, "1 kv_heads N D"],
+    attention_mask: Tensor | None,
+    packing: Packing | None = None,
+    **kwargs: Any,
+) -> tuple[Float[Tensor, "1 N heads D"], None]:
+    """Causal attention of a packed row's own rows; sdpa for whatever is not packed."""
+    if packing is None:
+        return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
+    if kwargs.get("sliding_window"):
+        raise ConfigError("packing needs full attention, this model's has a sliding window; choose another model")
+    parts = []
+    for group in packing.groups:
+        queries, keys, values = (_rows(states, group) for states in (query, key, value))
+        attended, _ = sdpa_attention_forward(module, queries, keys, values, None, **kwargs)
+        parts.append(attended.flatten(0, 1))
+    return torch.cat(parts).index_select(0, packing.inverse)[None], None
+
+
+def _rows(states: Float[Tensor, "1 heads N D"], group: Int[Tensor, "R L"]) -> Float[Tensor, "R heads L D"]:
+    return states[0].transpose(0, 1).index_select(0, group.flatten()).unflatten(0, group.shape).transpose(1, 2)
+
+
+AttentionInterface.register(_ATTENTION, _attention)
+AttentionMaskInterface.register(_ATTENTION, sdpa_mask)

@@ -1,0 +1,163 @@
+"""Packed batches against the same rows run one by one."""
+
+import pytest
+import torch
+
+from bench.errors import ConfigError
+from bench.models.loading import load_policy, save_policy
+from bench.packing import pack, packed, packed_inputs, packed_states
+
+PAIRS = [
+    ([5, 9, 12, 40], [60, 61, 62], [70]),
+    ([33], [8], [9, 10, 11, 12, 13]),
+    ([20, 21, 22], [30, 31], [30, 32]),  # the completions share their first token
+    ([44, 45], [50], [50, 51]),  # one completion is the start of the other
+    ([46, 47], [52, 53], [52, 53]),  # and here they are the same
+]
+
+
+def padded(rows: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
+    width = max(map(len, rows)) + 1  # a column that is padding in every row, as collators round up
+    ids = torch.tensor([row + [0] * (width - len(row)) for row in rows])
+    mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows])
+    return ids, mask
+
+
+def batch_of(pairs) -> tuple[torch.Tensor, torch.Tensor]:
+    """[chosen; rejected] as TRL's trainers stack them."""
+    return padded([p + c for p, c, _ in pairs] + [p + r for p, _, r in pairs])
+
+
+def test_packing_pairs_by_hand():
+    ids, mask = padded([[5, 6, 7, 8], [5, 6, 9]])
+    packing = pack(ids, mask.sum(1), pairs=True)
+    assert packing.input_ids.tolist() == [[5, 6, 7, 8, 9]]
+    assert packing.position_ids.tolist() == [[0, 1, 2, 3, 2]]  # the rejected branch takes up where the prompt ends
+    assert packing.source.tolist() == [[0, 1, 2, 3, 3], [0, 1, 4, 4, 4]]  # behind a row its last token
+    assert [group.tolist() for group in packing.groups] == [[[0, 1, 4, 4], [0, 1, 2, 3]]]  # the shorter row first
+    assert packing.inverse.tolist() == [4, 5, 6, 7, 2]  # each token once, where it is a row's own
+
+
+def test_packing_rows_by_hand():
+    ids, mask = padded([[5, 6, 7], [5, 9]])
+    packing = pack(ids, mask.sum(1))
+    assert packing.input_ids.tolist() == [[5, 6, 7, 5, 9]]  # equal tokens of rows that are no pair are not shared
+    assert packing.position_ids.tolist() == [[0, 1, 2, 0, 1]]
+    assert packing.source.tolist() == [[0, 1, 2, 2], [3, 4, 4, 4]]
+
+
+def test_rows_attend_together_where_little_of_it_is_padding():
+    lengths = torch.tensor([70, 512, 10, 500, 64, 80])
+    groups = pack(torch.ones(6, 512, dtype=torch.long), lengths).groups
+    # 10 and 64 are short. 70 would make 3 * 70 = 210 of 144 tokens, 31 % padding; 70 and 80: 160 of 150, 6 %;
+    # 500 would be 3 * 500 of 650; 500 and 512: 1024 of 1012.
+    assert [tuple(group.shape) for group in groups] == [(2, 64), (2, 80), (2, 512)]
+
+
+@torch.no_grad()
+def test_hidden_states_equal_those_of_separate_forwards(make_policy, architecture):
+    backbone = make_policy(architecture).base_model
+    ids, mask = batch_of(PAIRS)
+    with packed(backbone, pairs=True):
+        found = backbone(input_ids=ids, attention_mask=mask).last_hidden_state
+    assert found.shape[:2] == ids.shape
+    for row, length in enumerate(mask.sum(1).tolist()):
+        alone = backbone(input_ids=ids[row : row + 1, :length]).last_hidden_state[0]
+        torch.testing.assert_close(found[row, :length], alone, atol=1e-5, rtol=1e-5)
+
+
+def test_gradients_equal_those_of_the_padded_batch(make_policy, architecture):
+    ids, mask = batch_of(PAIRS)
+    gradients = []
+    for pairs in (True, False, None):
+        backbone = make_policy(architecture).base_model
+        if pairs is not None:
+            with packed(backbone, pairs=pairs):
+                hidden = backbone(input_ids=ids, attention_mask=mask).last_hidden_state
+        else:
+            hidden = backbone(input_ids=ids, attention_mask=mask).last_hidden_state
+        weights = torch.randn(hidden.shape, generator=torch.Generator().manual_seed(0))
+        (weights * hidden)[mask.bool()].sum().backward()
+        gradients.append([p.grad for p in backbone.parameters()])
+    for of_pairs, of_rows, expected in zip(*gradients, strict=True):
+        scale = expected.abs().max().clamp(min=1)
+        for found in (of_pairs, of_rows):
+            torch.testing.assert_close(found / scale, expected / scale, atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
+def test_the_prompt_runs_once(make_policy):
+    backbone, widths = make_policy().base_model, []
+    backbone.embed_tokens.register_forward_hook(lambda module, inputs, output: widths.append(tuple(inputs[0].shape)))
+    ids, mask = batch_of(PAIRS[:1])
+    with packed(backbone, pairs=True):
+        backbone(input_ids=ids, attention_mask=mask)
+    assert widths == [(1, 4 + 3 + 1)]  # one row of prompt, chosen and rejected in place of two of 8
+
+
+@torch.no_grad()
+def test_rows_of_every_length(make_policy, architecture):
+    """Without a context: states and the index that finds each of them; long rows, in several attention groups."""
+    backbone = make_policy(architecture).base_model
+    lengths = [1, 40, 90, 3, 65, 100, 41, 1]
+    ids = torch.randint(5, 90, (len(lengths), max(lengths)), generator=torch.Generator().manual_seed(0))
+    states, place = packed_states(backbone, ids, torch.tensor(lengths))
+    assert len(states) == sum(lengths) and len(pack(ids, torch.tensor(lengths)).groups) > 1
+    for row, length in enumerate(lengths):
+        alone = backbone(input_ids=ids[row : row + 1, :length]).last_hidden_state[0]
+        torch.testing.assert_close(states[place[row, :length]], alone, atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_calls_without_a_mask_or_with_a_cache_pass_unchanged(make_policy):
+    backbone = make_policy().base_model
+    ids, mask = padded([[5, 6, 7], [5, 6], [9, 8]])
+    bare = backbone(input_ids=ids).last_hidden_state
+    cached = backbone(input_ids=ids, attention_mask=mask, use_cache=True)
+    with packed(backbone):
+        assert torch.equal(backbone(input_ids=ids).last_hidden_state, bare)
+        again = backbone(input_ids=ids, attention_mask=mask, use_cache=True)
+    assert torch.equal(again.last_hidden_state, cached.last_hidden_state) and again.past_key_values is not None
+
+
+@torch.no_grad()
+def test_a_model_that_ran_packed_is_saved_as_it_was(make_policy, tokenizer, tmp_path):
+    policy = make_policy()
+    save_policy(policy, tokenizer, tmp_path / "before")
+    ids, mask = padded([[5, 6, 7], [5, 6]])
+    packed_states(policy.base_model, ids, mask.sum(1))
+    expected = policy(input_ids=ids, attention_mask=mask).logits  # other calls are plain sdpa
+    save_policy(policy, tokenizer, tmp_path / "after")
+    configs = [(tmp_path / name / "config.json").read_text() for name in ("before", "after")]
+    assert configs[0] == configs[1]
+    loaded = load_policy(tmp_path / "after", torch.device("cpu"))
+    assert torch.equal(loaded(input_ids=ids, attention_mask=mask).logits, expected)
+
+
+def test_other_attention_is_refused(make_policy):
+    backbone = make_policy().base_model
+    backbone.set_attn_implementation("eager")
+    with pytest.raises(ConfigError, match="sdpa attention, llama is loaded with eager"):
+        packed_states(backbone, torch.tensor([[5, 6]]), torch.tensor([2]))
+
+
+def test_attention_that_knows_no_packing_fails(make_policy):
+    """Rather than attend across rows: the mask that comes with a packing fits no attention."""
+    backbone = make_policy().base_model
+    ids, lengths = torch.tensor([[5, 6], [7, 8]]), torch.tensor([2, 2])
+    arguments = packed_inputs(backbone, pack(ids, lengths))
+    for implementation in ("sdpa", "eager"):
+        backbone.set_attn_implementation(implementation)
+        with pytest.raises(RuntimeError):
+            backbone(**arguments)
+
+
+def test_the_forward_is_the_classes_own_again_afterwards(make_policy):
+    backbone = make_policy().base_model
+    own = backbone.forward
+    with packed(backbone):
+        assert backbone.forward != own
+    assert backbone.forward == own and "forward" not in vars(backbone)
+    with pytest.raises(ZeroDivisionError), packed(backbone):
+        raise ZeroDivisionError
+    assert backbone.forward == own and "forward" not in vars(backbone)

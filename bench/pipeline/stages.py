@@ -63,7 +63,7 @@ class Stages:
         self.config, self.data, self.tokenizer, self.cache, self.cache_dir = config, data, tokenizer, cache, cache_dir
         self.device = pick_device(config.model.device)
         self.bf16 = use_bf16(config.model.precision, self.device)
-        # Frozen networks run in plain bf16 weights; trained ones keep fp32 weights under autocast.
+        # Frozen networks have no need of the fp32 weights that training keeps.
         self.frozen_dtype = torch.bfloat16 if self.bf16 else torch.float32
         self.done: dict[str, Stage] = {}
 

@@ -40,6 +40,7 @@ class MasterWeights(Optimizer):
             parameter.copy_(master)
 
     def state_dict(self) -> dict[str, Any]:
+        self._share_options(self.param_groups, self.inner.param_groups)  # the rate of the step to come
         return {"inner": self.inner.state_dict(), "masters": self.masters}
 
     @torch.no_grad()

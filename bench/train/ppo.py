@@ -74,7 +74,7 @@ class PPOTrainer:
         bf16: bool,
     ) -> None:
         self.models, self.tokenizer, self.settings, self.sampling = models, tokenizer, settings, sampling
-        self.bf16, self.temperature = bf16, sampling.temperature or 1.0
+        self.temperature = sampling.temperature or 1.0
         self.batch_size = min(settings.batch_size, episodes)  # the budget is never overspent
         self.updates = episodes // self.batch_size
         self.device = models.policy.device
@@ -90,7 +90,7 @@ class PPOTrainer:
         self.kl = KLController(settings.beta, settings.kl_target, settings.kl_horizon)
         models.eval()
         self.sampler = rollout_sampler(
-            models, tokenizer, settings, temperature=sampling.temperature, max_new_tokens=max_new_tokens, bf16=bf16
+            models, tokenizer, settings, temperature=sampling.temperature, max_new_tokens=max_new_tokens
         )
         # None: the first update compares. False where the policy runs before the update anyway, or in bf16.
         runs_anyway = settings.kl == "full" or isinstance(models.value, SharedValueHead)
@@ -148,6 +148,7 @@ class PPOTrainer:
                     break
                 if checkpoint_dir and processes.is_main():
                     saver.save_if_due(checkpoint_dir, lambda: self._state(rows))
+        self.learner.restore()
         return rows
 
     def collect(self, prompts: Sequence[PromptIds]) -> Experience:
@@ -160,7 +161,8 @@ class PPOTrainer:
         # A seed for each batch: what it draws does not depend on when the last one's rows ended.
         seed = int(torch.randint(2**63 - 1, (), generator=self.sampler_generator))
         own = self.ranks.own(torch.arange(len(prompts), device=self.device))
-        share = self.sampler.sample([prompts[i].token_ids for i in own.tolist()], seed, own, len(prompts))
+        with autocast(self.device, self.learner.autocasts):
+            share = self.sampler.sample([prompts[i].token_ids for i in own.tolist()], seed, own, len(prompts))
         pad = pad_id(self.tokenizer)
         return Rollout(
             **{
@@ -202,9 +204,10 @@ class PPOTrainer:
         models, mask = self.models, rollout.completion_mask
         raw, hidden = models.raw_scores(rollout), None
         if self.reuse_sampler_logps:
-            logps, values = rollout.logps, models.values(rollout)
+            logps = rollout.logps
         else:
-            logps, _, values, hidden = models.forward(rollout, self.temperature)
+            logps, _, hidden = models.forward(rollout, self.temperature)
+        values = models.values(rollout, hidden)
         with models.reference() as ref_policy:
             ref_hidden, ref_head = policy_states(ref_policy, rollout), lm_head(ref_policy)
             ref_logps, _ = token_logps_and_entropy(ref_hidden, ref_head, rollout.completion_ids, mask, self.temperature)
@@ -219,7 +222,7 @@ class PPOTrainer:
         total = len(rollout.prompt_lengths)
         own = self.ranks.own(torch.arange(total, device=self.device))
         chunks = micro_batches(own, rollout, self.settings)
-        with autocast(self.device, self.bf16):
+        with autocast(self.device, self.learner.autocasts):
             parts = [compute(rows_of(rollout, rows)) for rows in chunks]
         order = torch.cat(chunks)
         return [self.ranks.gather(torch.cat(column), order, total) for column in zip(*parts, strict=True)]

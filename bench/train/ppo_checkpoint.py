@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from bench.errors import RunFolderError
+from bench.train.master_weights import MasterWeights
 
 _FILE = "ppo.safetensors"
 _SAVING_SHARE = 0.02  # of the run's time at most goes into checkpoints
@@ -57,13 +58,18 @@ def load(folder: Path, run: str) -> State | None:
 
 
 def capture(networks: Mapping[str, nn.Module], optimizers: Mapping[str, torch.optim.Optimizer]) -> State:
-    """Trained parameters and optimizer states, by reference. What is frozen is not in it."""
+    """Trained parameters (their fp32 masters where there are any) and optimizer states, by reference.
+
+    What is frozen is not in it.
+    """
     tensors: dict[str, Tensor] = {}
     groups: dict[str, Any] = {}
     for name, network in networks.items():
-        tensors |= {f"{name}.{key}": p for key, p in network.named_parameters() if p.requires_grad}
-    for name, optimizer in optimizers.items():
-        state = optimizer.state_dict()
+        optimizer = optimizers[name]
+        has_masters = isinstance(optimizer, MasterWeights)
+        weights = optimizer.masters if has_masters else [p for _, p in _trained(network)]
+        tensors |= {f"{name}.{key}": w for (key, _), w in zip(_trained(network), weights, strict=True)}
+        state = optimizer.state_dict()["inner"] if has_masters else optimizer.state_dict()
         groups[name] = state["param_groups"]
         for index, entries in state["state"].items():
             tensors |= {f"optimizer.{name}.{index}.{key}": value for key, value in entries.items()}
@@ -75,16 +81,24 @@ def restore(state: State, networks: Mapping[str, nn.Module], optimizers: Mapping
     """Undo `capture`: the networks and optimizers are as they were."""
     tensors, groups = state
     for name, network in networks.items():
-        for key, parameter in network.named_parameters():
-            if parameter.requires_grad:
-                parameter.copy_(tensors[f"{name}.{key}"])
-    for name, optimizer in optimizers.items():
+        optimizer = optimizers[name]
         entries: dict[int, dict[str, Tensor]] = {}
         for key, tensor in tensors.items():
             if key.startswith(f"optimizer.{name}."):
                 index, _, entry = key.removeprefix(f"optimizer.{name}.").partition(".")
                 entries.setdefault(int(index), {})[entry] = tensor
-        optimizer.load_state_dict({"state": entries, "param_groups": groups[name]})
+        inner = {"state": entries, "param_groups": groups[name]}
+        weights = [tensors[f"{name}.{key}"] for key, _ in _trained(network)]
+        if isinstance(optimizer, MasterWeights):
+            optimizer.load_state_dict({"inner": inner, "masters": weights})
+            continue
+        optimizer.load_state_dict(inner)
+        for (_, parameter), weight in zip(_trained(network), weights, strict=True):
+            parameter.copy_(weight)
+
+
+def _trained(network: nn.Module) -> list[tuple[str, nn.Parameter]]:
+    return [(key, parameter) for key, parameter in network.named_parameters() if parameter.requires_grad]
 
 
 class Saver:

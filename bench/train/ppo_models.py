@@ -56,11 +56,10 @@ class ScoreScale:
 
 
 class Outputs(NamedTuple):
-    """What policy and value model say of a rollout's completion tokens."""
+    """What the policy says of a rollout's completion tokens."""
 
     logps: Tensor  # (B, C) log pi(token) at the sampling temperature
     entropy: Tensor  # (B, C) of pi, nats
-    values: Tensor  # (B, C) on the scale of the scores
     hidden: Tensor  # (N, H) policy states that predict the N completion tokens
 
 
@@ -108,13 +107,13 @@ class PPOModels:
         return last_token_scores(self.reward.model, rollout.input_ids, lengths)
 
     def forward(self, rollout: Rollout, temperature: float) -> Outputs:
-        """Log-probs, entropy and values of the rollout's completion tokens."""
+        """Log-probs and entropy of the rollout's completion tokens."""
         hidden = policy_states(self.policy, rollout)
         mask = rollout.completion_mask
         logps, entropy = token_logps_and_entropy(
             hidden, lm_head(self.policy), rollout.completion_ids, mask, temperature
         )
-        return Outputs(logps, entropy, self.values(rollout, hidden), hidden)
+        return Outputs(logps, entropy, hidden)
 
     def values(self, rollout: Rollout, hidden: Tensor | None = None) -> Tensor:
         """(B, C) values before each token, 0 outside the completions; a shared head reads the policy's `hidden`.
@@ -160,7 +159,7 @@ def load_ppo_models(
     frozen_dtype: torch.dtype,
     seed: int,
 ) -> PPOModels:
-    """The networks that the settings ask for; frozen ones in `frozen_dtype`, trained ones in fp32."""
+    """The networks that the settings ask for; frozen ones in `frozen_dtype`, the others in fp32."""
     policy, reward = load_policy(sft_folder, device), load_reward_model(reward_folder, device, frozen_dtype)
     ref_policy = None if settings.lora_rank else load_policy(sft_folder, device, frozen_dtype)
     value = None if settings.value_model == "shared" else load_reward_model(reward_folder, device).model

@@ -1,6 +1,5 @@
 """What PPO samples on, and what samples it: this project's loop, or vLLM."""
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -62,20 +61,14 @@ class LoopSampler:
         *,
         temperature: float,
         max_new_tokens: int,
-        bf16: bool,
     ) -> None:
         self.policy, self.tokenizer, self.temperature = policy, tokenizer, temperature
         self.max_new_tokens = max_new_tokens
-        # In bf16 it runs a copy of the policy in bf16 weights: autocast would convert them at every token.
-        self.model = copy.deepcopy(policy).bfloat16() if bf16 else policy
 
     @torch.no_grad()
     def sample(self, prompts: Sequence[list[int]], seed: int, places: Tensor, total: int) -> Rollout:
-        if self.model is not self.policy:
-            for target, source in zip(self.model.parameters(), self.policy.parameters(), strict=True):
-                target.copy_(source)
         return sample(
-            self.model,
+            self.policy,
             prompts,
             max_new_tokens=self.max_new_tokens,
             eos_token_id=eos_id(self.tokenizer),
@@ -93,7 +86,6 @@ def rollout_sampler(
     *,
     temperature: float,
     max_new_tokens: int,
-    bf16: bool,
 ) -> RolloutSampler:
     """The sampler that `ppo.rollout_engine` means on this device."""
     on_gpu = models.policy.device.type == "cuda"
@@ -101,4 +93,4 @@ def rollout_sampler(
         from bench.train.vllm_rollouts import VLLMSampler  # takes long to import, and few have it
 
         return VLLMSampler(models, tokenizer, temperature=temperature, max_new_tokens=max_new_tokens)
-    return LoopSampler(models.policy, tokenizer, temperature=temperature, max_new_tokens=max_new_tokens, bf16=bf16)
+    return LoopSampler(models.policy, tokenizer, temperature=temperature, max_new_tokens=max_new_tokens)

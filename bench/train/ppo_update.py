@@ -1,6 +1,7 @@
 """Step 6 of PPO: passes over one batch of experience, one optimizer step for each minibatch."""
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -9,25 +10,32 @@ from transformers import get_scheduler
 from bench.losses import ppo_policy_loss, ppo_value_loss
 from bench.ops import lm_head, masked_mean, token_kl
 from bench.train.config import PPOSettings
+from bench.train.master_weights import MasterWeights
 from bench.train.ppo_experience import Experience
-from bench.train.ppo_models import PPOModels, autocast, micro_batches, rows_of
+from bench.train.ppo_models import Outputs, PPOModels, SharedValueHead, autocast, micro_batches, rows_of
 from bench.train.ranks import Ranks
 
-_AVERAGED: tuple[str, ...] = ("policy_loss", "value_loss", "approx_kl", "clip_fraction", "entropy")
+_MAXIMA = frozenset({"ratio_max"})  # the other statistics of a micro-batch are means over its tokens
 
 
 class PPOUpdate:
     """Holds the optimizers and schedulers of the policy and of the value model.
 
+    The two learn from a minibatch one after the other, so that only one's gradients and activations are in memory; a
+    value head on the policy's backbone learns with it.
+
     Args:
         updates: how many batches the run will bring, for the learning-rate schedule.
+        bf16: compute in bf16 weights over fp32 master copies; under LoRA, whose backbone is frozen in fp32, under
+            autocast.
     """
 
     def __init__(
         self, models: PPOModels, settings: PPOSettings, *, updates: int, temperature: float, bf16: bool, ranks: Ranks
     ) -> None:
-        self.models, self.settings, self.temperature, self.bf16, self.ranks = models, settings, temperature, bf16, ranks
+        self.models, self.settings, self.temperature, self.ranks = models, settings, temperature, ranks
         self.device = models.policy.device
+        self.autocasts = bf16 and models.adapter is not None
         steps = updates * settings.ppo_epochs * settings.num_mini_batches
         share = settings.warmup_steps  # below 1 a share of all steps, as TRL's trainers read it
         warmup = int(share) if share >= 1 else math.ceil(share * steps)
@@ -36,17 +44,24 @@ class PPOUpdate:
             "value": settings.value_learning_rate or settings.learning_rate,
         }
         self.optimizers = {name: _optimizer(net, rates[name], settings) for name, net in models.trained.items()}
+        if bf16 and not self.autocasts:
+            self.optimizers = {name: MasterWeights(inner) for name, inner in self.optimizers.items()}
         self.schedulers = {
             name: get_scheduler(settings.schedule, optimizer, num_warmup_steps=warmup, num_training_steps=steps)
             for name, optimizer in self.optimizers.items()
         }
+        if isinstance(models.value, SharedValueHead):
+            self._phases: list[_Phase] = [(self._learn_both, ("policy", "value"))]
+        else:
+            self._phases = [(self._learn_policy, ("policy",)), (self._learn_value, ("value",))]
 
     def run(self, experience: Experience, generator: torch.Generator) -> dict[str, float]:
         """Learn from the batch; `generator` orders its rows. Returns averages over the minibatches.
 
         The entropy is that of the first pass. With `max_approx_kl`, a minibatch on which the policy has moved further
         is not learnt from, nor is what comes after it; the learning rate goes on as if it had been.
-        Nor is a minibatch whose gradient is not finite: its NaN stands in the averages.
+        Nor is a minibatch whose gradient is not finite: its NaN stands in the averages. (Where it is the value model's,
+        the policy has learnt from it.)
         """
         settings, episodes = self.settings, len(experience.scores)
         passes = [
@@ -55,90 +70,126 @@ class PPOUpdate:
         ]
         minibatches = [minibatch for chunks in passes for minibatch in chunks]
         found: list[dict[str, float]] = []
-        steps = 0
+        steps = dict.fromkeys(self.models.trained, 0)
         for minibatch in minibatches:
-            statistics = self._accumulate(experience, minibatch)
-            found.append(statistics)
-            if settings.max_approx_kl is not None and statistics["approx_kl"] > settings.max_approx_kl:
-                self._zero_grad()
+            found.append({})
+            if not all(self._learn(phase, experience, minibatch, found[-1], steps) for phase in self._phases):
                 break
-            statistics |= self._clip()
-            if not all(math.isfinite(statistics[f"{name}_grad_norm"]) for name in self.models.trained):
-                self._zero_grad()
-                break
-            self._step()
-            steps += 1
-        for scheduler in self.schedulers.values():
-            for _ in minibatches[steps:]:
+        for name, scheduler in self.schedulers.items():
+            for _ in minibatches[steps[name] :]:
                 scheduler.step()
         first_pass = found[: len(passes[0])]
         return {
-            **{key: _mean(found, key) for key in found[0]},
+            **{key: _mean(found, key) for key in dict.fromkeys(key for statistics in found for key in statistics)},
             "entropy": _mean(first_pass, "entropy"),
             "ratio_max": max(s["ratio_max"] for s in found),
-            "optimizer_steps": steps,
+            "optimizer_steps": steps["policy"],
             "learning_rate": float(self.schedulers["policy"].get_last_lr()[0]),
         }
 
-    def _accumulate(self, experience: Experience, minibatch: Tensor) -> dict[str, float]:
-        """The minibatch's gradient, whole on every process, and its averages over tokens."""
+    def restore(self) -> None:
+        """Give the networks the fp32 weights that the optimizers kept, after which they cannot be trained on."""
+        for optimizer in self.optimizers.values():
+            if isinstance(optimizer, MasterWeights):
+                optimizer.restore()
+
+    def _learn(
+        self,
+        phase: "_Phase",
+        experience: Experience,
+        minibatch: Tensor,
+        statistics: dict[str, float],
+        steps: dict[str, int],
+    ) -> bool:
+        """One optimizer step of the phase's networks; its numbers are put into `statistics`, its steps are counted.
+
+        False where none was taken: the update ends.
+        """
+        backward, names = phase
+        statistics |= self._accumulate(experience, minibatch, backward)
+        limit = self.settings.max_approx_kl
+        good = limit is None or "policy" not in names or statistics["approx_kl"] <= limit
+        for name in names if good else ():
+            parameters = trained_parameters(self.models.trained[name])
+            self.ranks.sum_gradients(parameters)
+            norm = float(nn.utils.clip_grad_norm_(parameters, self.settings.max_grad_norm))  # before it is clipped
+            statistics[f"{name}_grad_norm"] = norm
+            good = good and math.isfinite(norm)
+        for name in names:
+            if good:
+                self.optimizers[name].step()
+                self.schedulers[name].step()
+                steps[name] += 1
+            self.optimizers[name].zero_grad(set_to_none=True)
+        return good
+
+    def _accumulate(self, experience: Experience, minibatch: Tensor, backward: "_Backward") -> dict[str, float]:
+        """Add the gradient of this process's share of the minibatch; the numbers are those of all of it."""
         mask = experience.rollout.completion_mask
         tokens = mask[minibatch].sum()
-        totals, ratio_max = dict.fromkeys(_AVERAGED, 0.0), {"ratio_max": 0.0}
+        totals: dict[str, float] = {}
         for rows in micro_batches(self.ranks.own(minibatch), experience.rollout, self.settings):
             weight = float(mask[rows].sum() / tokens)
-            statistics = self._backward(experience, rows, weight)
-            totals = {key: total + weight * statistics[key] for key, total in totals.items()}
-            ratio_max = {"ratio_max": max(ratio_max["ratio_max"], statistics["ratio_max"])}
-        for network in self.models.trained.values():
-            self.ranks.sum_gradients(trained_parameters(network))
-        return self.ranks.reduce(totals, self.device) | self.ranks.reduce(ratio_max, self.device, "max")
+            loss, statistics = backward(experience, rows)
+            (loss * weight).backward()
+            del loss  # and its graph, before the next one's
+            for key, value in statistics.items():
+                before = totals.get(key, 0.0)
+                totals[key] = max(before, value) if key in _MAXIMA else before + weight * value
+        maxima = {key: totals.pop(key) for key in _MAXIMA & totals.keys()}
+        return self.ranks.reduce(totals, self.device) | self.ranks.reduce(maxima, self.device, "max")
 
-    def _backward(self, experience: Experience, rows: Tensor, weight: float) -> dict[str, float]:
-        """Add one micro-batch's gradient; `weight` is its share of the minibatch's tokens."""
-        settings, mask = self.settings, experience.rollout.completion_mask[rows]
-        with autocast(self.device, self.bf16):
-            outputs = self.models.forward(rows_of(experience.rollout, rows), self.temperature)
+    def _learn_policy(self, experience: Experience, rows: Tensor) -> tuple[Tensor, dict[str, float]]:
+        return self._policy_loss(experience, rows, self._forward(experience, rows))
+
+    def _learn_value(self, experience: Experience, rows: Tensor) -> tuple[Tensor, dict[str, float]]:
+        with autocast(self.device, self.autocasts):
+            values = self.models.values(rows_of(experience.rollout, rows))
+        return self._value_loss(experience, rows, values)
+
+    def _learn_both(self, experience: Experience, rows: Tensor) -> tuple[Tensor, dict[str, float]]:
+        outputs = self._forward(experience, rows)
+        with autocast(self.device, self.autocasts):
+            values = self.models.values(rows_of(experience.rollout, rows), outputs.hidden)
+        policy_loss, statistics = self._policy_loss(experience, rows, outputs)
+        value_loss, of_value = self._value_loss(experience, rows, values)
+        return policy_loss + value_loss, statistics | of_value
+
+    def _forward(self, experience: Experience, rows: Tensor) -> Outputs:
+        with autocast(self.device, self.autocasts):
+            return self.models.forward(rows_of(experience.rollout, rows), self.temperature)
+
+    def _policy_loss(self, experience: Experience, rows: Tensor, outputs: Outputs) -> tuple[Tensor, dict[str, float]]:
+        mask = experience.rollout.completion_mask[rows]
         policy = ppo_policy_loss(
-            outputs.logps, experience.old_logps[rows], experience.advantages[rows], mask, settings.clip_range
+            outputs.logps, experience.old_logps[rows], experience.advantages[rows], mask, self.settings.clip_range
         )
-        value_loss = ppo_value_loss(
-            outputs.values, experience.old_values[rows], experience.returns[rows], mask, settings.value_clip_range
-        )
-        loss = policy.loss + settings.vf_coef * value_loss
+        loss = policy.loss
         if experience.ref_hidden is not None:
             heads = lm_head(self.models.policy), lm_head(self.models.ref_policy or self.models.policy)
             kl = token_kl(outputs.hidden, heads[0], experience.ref_hidden[rows][mask], heads[1], mask, self.temperature)
             loss = loss + experience.kl_weight * masked_mean(kl, mask)
-        (loss * weight).backward()
-        return {
+        return loss, {
             "policy_loss": policy.loss.item(),
-            "value_loss": value_loss.item(),
             "approx_kl": policy.approx_kl.item(),
             "clip_fraction": policy.clip_fraction.item(),
             "entropy": masked_mean(outputs.entropy.detach(), mask).item(),
             "ratio_max": policy.ratio_max.item(),
         }
 
-    def _clip(self) -> dict[str, float]:
-        """Clip each network's gradient by itself; returns the norms before clipping."""
-        return {
-            f"{name}_grad_norm": float(
-                nn.utils.clip_grad_norm_(trained_parameters(network), self.settings.max_grad_norm)
-            )
-            for name, network in self.models.trained.items()
-        }
+    def _value_loss(self, experience: Experience, rows: Tensor, values: Tensor) -> tuple[Tensor, dict[str, float]]:
+        mask = experience.rollout.completion_mask[rows]
+        loss = ppo_value_loss(
+            values, experience.old_values[rows], experience.returns[rows], mask, self.settings.value_clip_range
+        )
+        return self.settings.vf_coef * loss, {"value_loss": loss.item()}
 
-    def _step(self) -> None:
-        """One step of each network."""
-        for name, optimizer in self.optimizers.items():
-            optimizer.step()
-            self.schedulers[name].step()
-        self._zero_grad()
 
-    def _zero_grad(self) -> None:
-        for optimizer in self.optimizers.values():
-            optimizer.zero_grad(set_to_none=True)
+_Backward = Callable[[Experience, Tensor], tuple[Tensor, dict[str, float]]]
+"""(batch, rows) -> the rows' loss, a mean over their tokens, and its numbers."""
+
+_Phase = tuple[_Backward, tuple[str, ...]]
+"""What is learnt at once, and the names of the networks that step."""
 
 
 def trained_parameters(network: nn.Module) -> list[nn.Parameter]:

@@ -160,6 +160,13 @@ def make_transformer_trainer(architecture: str = "llama", **settings: Any) -> PP
     return make_trainer(models=models, **own, **settings)
 
 
+def add_gradients(trainer: PPOTrainer, experience: Experience, rows: torch.Tensor, weight: float = 1.0) -> None:
+    """Those of all the losses that an update learns from, one after the other."""
+    for loss_of, _ in trainer.learner._phases:
+        loss, _ = loss_of(experience, rows)
+        (loss * weight).backward()
+
+
 def full_logps(model: Any, experience: Experience, temperature: float = 0.7) -> torch.Tensor:
     """(B, C) log-probs of the sampled tokens from the full logits, row by row without padding."""
     rollout = experience.rollout
@@ -191,10 +198,13 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 """Runs of 4 updates that use every option that lives from one update to the next."""
 
+BF16 = {"bf16": dict(bf16=True, ppo_epochs=2, num_mini_batches=2, micro_batch_size=1), "bf16, lora": dict(bf16=True, lora_rank=2)}
+"""The same for what bf16 adds."""
+
 
 def train_variant(name: str, checkpoints: Path | None = None) -> tuple[dict[str, torch.Tensor], TrainingLog]:
     """The parameters that the run ends with, and its log; with `checkpoints` it goes on from the one found there."""
-    trainer = make_transformer_trainer(**{"episodes": 16, "schedule": "linear", **VARIANTS[name]})
+    trainer = make_transformer_trainer(**{"episodes": 16, "schedule": "linear", **{**VARIANTS, **BF16}[name]})
     log = trainer.train(PROMPTS[:3], checkpoint_dir=checkpoints and checkpoints / name, checkpoint_every_s=0)
     networks = trainer.models.trained.items()
     return {f"{part}.{key}": p.detach() for part, network in networks for key, p in network.named_parameters()}, log

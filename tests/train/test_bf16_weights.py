@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from ppo_world import PROMPTS, make_transformer_trainer
 
 from bench.models.loading import load_policy, save_policy
 from bench.records import Demonstration, PreferencePair
@@ -35,6 +36,28 @@ def trained(method: str, bf16: bool, make_policy, make_classifier, tokenizer, sc
         ref = dpo.pair_logps(load_policy(scratch / "sft", CPU), tokenizer, PAIRS, 4)
         model, log = dpo.train_dpo(scratch / "sft", tokenizer, PAIRS, ref, DPOSettings(**BATCH), **common)
     return model, [row["loss"] for row in log]
+
+
+def flat(network: torch.nn.Module) -> torch.Tensor:
+    return torch.cat([parameter.detach().flatten() for parameter in network.parameters()])
+
+
+@pytest.mark.parametrize("value_model", ["separate", "shared"])
+def test_ppo_learns_the_same_from_the_same_rollouts(value_model):
+    settings = dict(value_model=value_model, ppo_epochs=4, learning_rate=1e-3, num_mini_batches=2, micro_batch_size=2)
+    full, low = (make_transformer_trainer(bf16=bf16, **settings) for bf16 in (False, True))
+    start = {name: flat(network) for name, network in full.models.trained.items()}
+    experience = full.collect(PROMPTS)
+    found = [trainer.update(experience) for trainer in (full, low)]
+    low.learner.restore()
+
+    for key in ("policy_loss", "value_loss", "entropy"):
+        assert found[1][key] != found[0][key]  # bf16 was at work
+        assert found[1][key] == pytest.approx(found[0][key], rel=0.05, abs=0.05)
+    for name, network in low.models.trained.items():
+        moved, expected = flat(network) - start[name], flat(full.models.trained[name]) - start[name]
+        assert flat(network).dtype is torch.float32
+        assert torch.cosine_similarity(moved, expected, dim=0) > 0.9, name
 
 
 @pytest.mark.parametrize("method", ["sft", "reward", "dpo"])

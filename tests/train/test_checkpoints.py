@@ -34,20 +34,21 @@ PAIRS = [
     for i, word in enumerate(WORDS)
 ]
 BATCH = dict(learning_rate=1e-3, batch_size=2, micro_batch_size=2, warmup_steps=3)
-COMMON = dict(epochs=3, seed=0, device=CPU, bf16=False)
 STEPS = 12  # a kill falls into any of the three epochs
 Training = Callable[[Path, float], tuple[nn.Module, TrainingLog]]
 
 
-@pytest.fixture(params=["sft", "reward", "dpo", "rloo"])
+@pytest.fixture(params=["sft", "reward", "dpo", "rloo", "sft bf16", "reward bf16", "dpo bf16"])
 def training(request, make_policy, make_classifier, tokenizer, tmp_path) -> Training:
     """training(scratch, checkpoint_every_s): the trained network and its log."""
+    method, _, bf16 = request.param.partition(" ")
+    common = dict(epochs=3, seed=0, device=CPU, bf16=bool(bf16))
 
     def sft(scratch: Path, every_s: float) -> tuple[nn.Module, TrainingLog]:
         rows = [Demonstration(pair.id, pair.prompt, pair.chosen) for pair in PAIRS]
         model = make_policy()
         log = train_sft(
-            model, tokenizer, rows, SFTSettings(**BATCH), **COMMON, scratch=scratch, checkpoint_every_s=every_s
+            model, tokenizer, rows, SFTSettings(**BATCH), **common, scratch=scratch, checkpoint_every_s=every_s
         )
         return model, log
 
@@ -59,7 +60,7 @@ def training(request, make_policy, make_classifier, tokenizer, tmp_path) -> Trai
             PAIRS,
             RewardSettings(**BATCH),
             stage="reward",
-            **COMMON,
+            **common,
             scratch=scratch,
             checkpoint_every_s=every_s,
         )
@@ -75,7 +76,7 @@ def training(request, make_policy, make_classifier, tokenizer, tmp_path) -> Trai
             PAIRS,
             logps,
             settings,
-            **COMMON,
+            **common,
             scratch=scratch,
             checkpoint_every_s=every_s,
         )
@@ -100,7 +101,7 @@ def training(request, make_policy, make_classifier, tokenizer, tmp_path) -> Trai
             checkpoint_every_s=every_s,
         )
 
-    return {"sft": sft, "reward": reward, "dpo": dpo, "rloo": rloo}[request.param]
+    return {"sft": sft, "reward": reward, "dpo": dpo, "rloo": rloo}[method]
 
 
 def kill_at_a_random_moment(training: Training, folder: Path) -> Path:

@@ -139,15 +139,19 @@ def test_a_gradient_that_is_not_finite_ends_the_run_before_its_step(
 
 
 def test_ppo_ends_before_the_step_on_a_gradient_that_is_not_finite(monkeypatch: pytest.MonkeyPatch):
-    """Poisoned in the second of two minibatches of update 2: the first three steps stay."""
+    """The value model's, poisoned in the second of two minibatches of update 2: its first three steps stay."""
     settings: dict[str, Any] = dict(episodes=32, batch_size=8, num_mini_batches=2, max_new_tokens=3)
     expected, trainer = make_trainer(**settings), make_trainer(**settings)
     steps: list[int] = []
     states: list[dict[str, torch.Tensor]] = []
+    value_states: list[dict[str, torch.Tensor]] = []
     for name in ("policy", "value"):
         expected.learner.optimizers[name].register_step_post_hook(lambda *_: steps.append(1))
     expected.learner.optimizers["policy"].register_step_post_hook(
         lambda *_: states.append(copy.deepcopy(expected.models.policy.state_dict()))
+    )
+    expected.learner.optimizers["value"].register_step_post_hook(
+        lambda *_: value_states.append(copy.deepcopy(expected.models.value.state_dict()))
     )
     expected.train(PROMPTS)
     assert len(steps) == 16
@@ -163,8 +167,9 @@ def test_ppo_ends_before_the_step_on_a_gradient_that_is_not_finite(monkeypatch: 
 
     assert len(rows) == 2 and rows[1]["value_grad_norm"] is None and rows[0]["value_grad_norm"] is not None
     for name, parameter in trainer.models.policy.state_dict().items():
-        assert torch.equal(parameter, states[2][name])  # the policy's gradient was sound, but its step is left out too
-    assert all(torch.isfinite(parameter).all() for parameter in trainer.models.value.parameters())
+        assert torch.equal(parameter, states[3][name])  # the policy's gradient was sound, and it steps first
+    for name, parameter in trainer.models.value.state_dict().items():
+        assert torch.equal(parameter, value_states[2][name])
     record = health_record("ppo", rows, SOON)
     assert (record["collapsed"], record["step"]) == (True, 2)
 

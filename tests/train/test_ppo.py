@@ -11,6 +11,7 @@ from ppo_world import (
     PROMPTS,
     SETTINGS,
     ScoreByToken,
+    add_gradients,
     full_logps,
     gradients,
     make_trainer,
@@ -218,7 +219,7 @@ def test_the_policys_gradient_is_the_reinforce_gradient_and_the_values_a_regress
     trainer = make_trainer(vf_coef=0.4, whiten_advantages=False)
     experience = trainer.collect(PROMPTS)
     mask = experience.rollout.completion_mask
-    trainer.learner._backward(experience, torch.arange(4), weight=1.0)
+    add_gradients(trainer, experience, torch.arange(4))
     found_policy, found_value = gradients(trainer.models.policy), gradients(trainer.models.value)
 
     trainer.models.policy.zero_grad()
@@ -291,7 +292,7 @@ def test_the_eos_position_receives_gradient():
     assert at_eos.any() and torch.equal(at_eos.any(1), rollout.is_finished)
     experience = Experience(**{**vars(experience), "advantages": at_eos.float()})
 
-    trainer.learner._backward(experience, torch.arange(4), weight=1.0)
+    add_gradients(trainer, experience, torch.arange(4))
     found = gradients(trainer.models.policy)
     trainer.models.policy.zero_grad()
     logps = full_logps(trainer.models.policy, experience)
@@ -341,13 +342,11 @@ def test_the_same_seed_trains_the_same_parameters():
 def test_in_bf16_the_sampler_follows_the_policy_and_the_first_ratio_is_1(options):
     trainer = make_transformer_trainer(bf16=True, episodes=8, learning_rate=0.05, **options)
     rows = trainer.train(PROMPTS)
-    # the log-probs are those of the training forward, not those of the sampler's bf16 weights
+    # the log-probs are those of the training forward, not the sampler's, which differ by bf16's rounding
     assert [row["ratio_max"] for row in rows] == pytest.approx([1, 1], abs=1e-3)
-    trainer.roll_out(PROMPTS)
-    assert isinstance(trainer.sampler, LoopSampler)
-    for copied, own in zip(trainer.sampler.model.parameters(), trainer.models.policy.parameters(), strict=True):
-        assert copied.dtype is torch.bfloat16 and own.dtype is torch.float32
-        assert torch.equal(copied, own.bfloat16())
+    assert isinstance(trainer.sampler, LoopSampler) and trainer.sampler.policy is trainer.models.policy
+    for parameter in trainer.models.policy.parameters():
+        assert parameter.dtype is torch.float32  # at the end again: the masters
 
 
 def test_every_prompt_comes_once_before_any_comes_again():

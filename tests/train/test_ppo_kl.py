@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 import torch
-from ppo_world import EOS, PAD, PROMPTS, ScoreByToken, full_logps, gradients, make_trainer, small_policy
+from ppo_world import EOS, PAD, PROMPTS, ScoreByToken, add_gradients, full_logps, gradients, make_trainer, small_policy
 
 from bench.models.loading import RewardModel
 from bench.ops import inverse_std
@@ -72,7 +72,7 @@ def gradients_by_completion(trainer: PPOTrainer, experience: Experience) -> torc
     found = []
     for row, length in enumerate(experience.rollout.completion_mask.sum(1).tolist()):
         trainer.models.policy.zero_grad()
-        trainer.learner._backward(experience, torch.tensor([row]), weight=float(length))
+        add_gradients(trainer, experience, torch.tensor([row]), weight=float(length))
         found.append(flat(gradients(trainer.models.policy)))
     return torch.stack(found)
 

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from ppo_world import PROMPTS, full_logps, gradients, make_transformer_trainer, sft_policy
+from ppo_world import PROMPTS, add_gradients, full_logps, gradients, make_transformer_trainer, sft_policy
 from torch import nn
 
 from bench.losses import ppo_policy_loss, ppo_value_loss
@@ -60,7 +60,7 @@ def test_the_adapters_gradient_is_that_of_a_plain_forward_pass(architecture, kl)
     trainer = make_transformer_trainer(architecture, kl=kl, beta=0.3, **LORA)
     perturb(trainer.models.policy)
     experience = trainer.collect(PROMPTS)
-    trainer.learner._backward(experience, ALL, weight=1.0)
+    add_gradients(trainer, experience, ALL)
     found = gradients(trainer.models.policy)
 
     trainer.models.policy.zero_grad()
@@ -114,7 +114,7 @@ def test_a_shared_backbone_gets_both_losses(architecture, options):
     perturb(models.policy)
     experience = trainer.collect(PROMPTS)
     rollout, mask = experience.rollout, experience.rollout.completion_mask
-    trainer.learner._backward(experience, ALL, weight=1.0)
+    add_gradients(trainer, experience, ALL)
     found = gradients(models.policy) + gradients(head)
 
     models.policy.zero_grad()

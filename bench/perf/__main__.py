@@ -78,7 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--rounds", type=int, default=3, help="interleaved rounds, of which the median counts")
     parser.add_argument("--steps", type=int, default=1, help="timed steps of one round, after one that warms up")
     parser.add_argument("--batch-size", type=int, default=4, help="pairs, demonstrations or episodes of one step")
-    parser.add_argument("--micro-batch-tokens", type=int, default=2048, help="ours: tokens of one backward pass")
+    parser.add_argument("--micro-batch-tokens", type=int, default=1024, help="ours: tokens of one backward pass")
     parser.add_argument("--prompts", type=int, default=32, help="prompts of the sampling task")
     parser.add_argument("--max-prompt-tokens", type=int, default=512, help="longer posts are cut")
     parser.add_argument("--max-new-tokens", type=int, default=48, help="completions of the ppo and sampling tasks")

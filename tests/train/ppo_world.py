@@ -198,7 +198,10 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 """Runs of 4 updates that use every option that lives from one update to the next."""
 
-BF16 = {"bf16": dict(bf16=True, ppo_epochs=2, num_mini_batches=2, micro_batch_size=1), "bf16, lora": dict(bf16=True, lora_rank=2)}
+BF16 = {
+    "bf16": dict(bf16=True, ppo_epochs=2, num_mini_batches=2, micro_batch_size=1),
+    "bf16, lora": dict(bf16=True, lora_rank=2),
+}
 """The same for what bf16 adds."""
 
 

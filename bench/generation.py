@@ -58,7 +58,7 @@ def sample(
     device = model.device
     rows = torch.arange(len(prompts), device=device).repeat_interleave(samples_per_prompt)
     batch = len(rows)
-    cache, bias, hidden = prefill(model, prompts, pad_token_id, max_new_tokens)
+    cache, bias, hidden = prefill(model, prompts, max_new_tokens)
     if samples_per_prompt > 1:
         cache.batch_select_indices(rows)
     bias, hidden = bias[rows], hidden[rows]

@@ -13,7 +13,7 @@ from transformers.cache_utils import DynamicLayer
 
 from bench.errors import ConfigError
 from bench.micro_batches import similar_lengths
-from bench.packing import pack, packed_inputs
+from bench.packing import packed_states
 
 PREFILL_TOKENS = 4096
 """Prompts that run through the model at once, in tokens."""
@@ -25,7 +25,8 @@ class _Block(DynamicLayer):
     def __init__(self, keys: Tensor, values: Tensor, rows: int, width: int, room: int) -> None:
         """Room for `rows` prompts of up to `width` tokens and `room` tokens more, in the like of `keys` and `values`.
 
-        What no prompt fills holds zeros: the attention bias hides it, but a NaN would come through.
+        What no prompt fills is finite (zeros, or a state of the row): the attention bias hides it, but a NaN would come
+        through.
         """
         super().__init__()
         self._keys, self._values = (
@@ -49,17 +50,15 @@ class _Block(DynamicLayer):
     def batch_select_indices(self, indices: Tensor) -> None:
         self._keys, self._values = self._keys[indices], self._values[indices]
 
-    def write_prompts(self, rows: Tensor, source: Tensor, keys: Tensor, values: Tensor) -> None:
-        """Put the packed states (1, heads, N, D) into `rows` (R,), each column from its place `source` (R, L)."""
-        width = source.size(1)
-        self._keys[rows, :, :width] = keys[0][:, source].transpose(0, 1)
-        self._values[rows, :, :width] = values[0][:, source].transpose(0, 1)
+    def write_prompts(self, rows: Tensor, place: Tensor, keys: Tensor, values: Tensor) -> None:
+        """Put states (1, heads, N, D), or (R, heads, L, D) with N = R L, into `rows` (R,), by their `place` (R, L)."""
+        for block, states in ((self._keys, keys), (self._values, values)):
+            flat = states.transpose(0, 1).flatten(1, 2)
+            block[rows, :, : place.size(1)] = flat[:, place].transpose(0, 1)
 
 
 @torch.no_grad()
-def prefill(
-    model: PreTrainedModel, prompts: Sequence[Sequence[int]], pad_token_id: int, new_tokens: int
-) -> tuple[Cache, Tensor, Tensor]:
+def prefill(model: PreTrainedModel, prompts: Sequence[Sequence[int]], new_tokens: int) -> tuple[Cache, Tensor, Tensor]:
     """Run the prompts, packed.
 
     Each row of the cache is [prompt | gap up to the longest prompt | room for `new_tokens` tokens].
@@ -82,22 +81,19 @@ def prefill(
     layers: list[_Block] = []
     last = torch.empty(0)
     for rows in similar_lengths([len(p) for p in prompts], max_tokens=PREFILL_TOKENS):
-        tokens = pad_sequence(
-            [torch.tensor(prompts[row]) for row in rows], batch_first=True, padding_value=pad_token_id
-        )
+        tokens = pad_sequence([torch.tensor(prompts[row]) for row in rows], batch_first=True)
         index = torch.tensor(rows, device=device)
-        packing = pack(tokens.to(device), lengths[index])
         part = DynamicCache(config=model.config)
-        hidden = model.base_model(
-            **packed_inputs(model.base_model, packing), past_key_values=part, use_cache=True
-        ).last_hidden_state[0]
+        hidden, place = packed_states(
+            model.base_model, tokens.to(device), lengths[index], past_key_values=part, use_cache=True
+        )
         states = [_written(layer) for layer in part.layers]
         if not layers:
             last = hidden.new_empty(len(prompts), hidden.size(-1))
             layers = [_Block(k, v, len(prompts), width, new_tokens) for k, v in states]
-        last[index] = hidden[packing.source[:, -1]]
+        last[index] = hidden[place.gather(1, lengths[index, None] - 1)[:, 0]]
         for block, (keys, values) in zip(layers, states, strict=True):
-            block.write_prompts(index, packing.source, keys, values)
+            block.write_prompts(index, place, keys, values)
     gap = torch.arange(width, device=device) >= lengths[:, None]
     bias = torch.zeros(gap.shape, dtype=model.dtype, device=device).masked_fill(gap, torch.finfo(model.dtype).min)
     return Cache(layers=list(layers)), bias[:, None, None], last

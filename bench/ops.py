@@ -44,7 +44,7 @@ def completion_hidden(
     Rows are right-padded [prompt | completion | pad] and run packed. `offset` -1 gives the states that *predict* each
     completion token, 0 the states at the tokens themselves.
     """
-    hidden, place = packed_states(backbone, input_ids, prompt_lengths + completion_mask.sum(1))
+    hidden, place = packed_states(backbone, input_ids, prompt_lengths + completion_mask.sum(1), use_cache=False)
     row, step = completion_mask.nonzero(as_tuple=True)
     return hidden[place[row, prompt_lengths[row] + step + offset]]
 
@@ -151,7 +151,7 @@ def last_token_scores(
     lengths: Int[Tensor, " B"],
 ) -> Float[Tensor, " B"]:
     """The reward head at the last real token of each right-padded row of `lengths` tokens."""
-    hidden, place = packed_states(reward_model.base_model, input_ids, lengths)
+    hidden, place = packed_states(reward_model.base_model, input_ids, lengths, use_cache=False)
     last = place.gather(1, lengths[:, None] - 1)[:, 0]
     return score_head(reward_model)(hidden[last]).squeeze(-1).float()
 

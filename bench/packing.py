@@ -18,8 +18,6 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedC
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from bench.errors import ConfigError
-
 _ATTENTION = "packed_sdpa"
 _PADDING_SHARE = 0.125  # of the tokens of rows that attend together, at most
 _SHORT = 64  # tokens: rows up to there attend together whatever their padding, which costs less than another call
@@ -63,32 +61,35 @@ def pack(input_ids: Int[Tensor, "R L"], lengths: Int[Tensor, " R"], pairs: bool 
     chosen_start = start.roll(rows // 2)[:, None]  # of row i, where row i + R/2 looks for the prefix
     source = torch.where(place < shared[:, None], chosen_start + place, start[:, None] + place - shared[:, None])
 
+    sizes = lengths.tolist()
     groups, inverse, before = [], torch.empty_like(row), 0
-    for members in _attending_together(lengths.tolist()):
-        index = torch.tensor(members, device=input_ids.device)
-        longest = int(lengths[index].max())
-        group, is_own = source[index, :longest], own[index, :longest]
-        inverse[group[is_own]] = before + is_own.flatten().nonzero()[:, 0]
+    for members in _attending_together(sizes):
+        index, longest = torch.tensor(members, device=input_ids.device), sizes[members[-1]]
+        group = source[index, :longest]
+        places = own[index, :longest].flatten().nonzero()[:, 0]
+        inverse[group.flatten()[places]] = before + places
         before += group.numel()
         groups.append(group)
     return Packing(input_ids[own][None], position[None], source, groups, inverse)
 
 
-def packed_inputs(backbone: nn.Module, packing: Packing) -> dict[str, Any]:
-    """What the backbone is called with to run the packed row; its `last_hidden_state` is then (1, N, H).
+def packs(backbone: nn.Module) -> bool:
+    """Whether the model's rows can be packed: every layer is full attention, by sdpa.
 
-    Raises:
-        ConfigError: the model's attention is none that rows can be packed for.
+    Others (eager attention only, sliding windows, convolutions or states that run along the row) keep their padding.
     """
     config = backbone.config
     assert isinstance(config, PreTrainedConfig)
+    kinds = set(getattr(config, "layer_types", None) or ()) - {"full_attention"}
+    if kinds or getattr(config, "sliding_window", None):
+        return False
     if config._attn_implementation == "sdpa":
-        config._attn_implementation = _ATTENTION  # which is sdpa for every other call
-    if config._attn_implementation != _ATTENTION:
-        raise ConfigError(
-            f"packing needs a model with sdpa attention, {config.model_type} is loaded with"
-            f" {config._attn_implementation}"
-        )
+        config._attn_implementation = _ATTENTION  # which is sdpa for every call that is not packed
+    return config._attn_implementation == _ATTENTION
+
+
+def packed_inputs(packing: Packing) -> dict[str, Any]:
+    """What a backbone is called with to run the packed row; its `last_hidden_state` is then (1, N, H)."""
     return {
         "input_ids": packing.input_ids,
         # A mask of four dimensions is taken as it is; this one fits no attention that does not know packings.
@@ -99,11 +100,24 @@ def packed_inputs(backbone: nn.Module, packing: Packing) -> dict[str, Any]:
 
 
 def packed_states(
-    backbone: nn.Module, input_ids: Int[Tensor, "R L"], lengths: Int[Tensor, " R"]
+    backbone: nn.Module,
+    input_ids: Int[Tensor, "R L"],
+    lengths: Int[Tensor, " R"],
+    pairs: bool = False,
+    **kwargs: Any,
 ) -> tuple[Float[Tensor, "N H"], Int[Tensor, "R L"]]:
-    """The hidden states of right-padded rows, and for every place of the rows its index into them."""
-    packing = pack(input_ids, lengths)
-    return backbone(**packed_inputs(backbone, packing), use_cache=False).last_hidden_state[0], packing.source
+    """The hidden states of right-padded rows, and for every place of the rows its index into them.
+
+    Args:
+        pairs: as in `pack`.
+        kwargs: for the backbone; a cache is filled with the N states.
+    """
+    if not packs(backbone):
+        # Causal and right-padded: no token sees a pad behind it, so neither mask nor position ids are needed.
+        hidden = backbone(input_ids=input_ids, **kwargs).last_hidden_state
+        return hidden.flatten(0, 1), torch.arange(input_ids.numel(), device=input_ids.device).view(input_ids.shape)
+    packing = pack(input_ids, lengths, pairs)
+    return backbone(**packed_inputs(packing), **kwargs).last_hidden_state[0], packing.source
 
 
 @contextmanager
@@ -119,11 +133,14 @@ def packed(backbone: nn.Module, pairs: bool = False) -> Iterator[None]:
         plain = type(module).forward  # of the class: a deep copy must not run the original's weights
         if input_ids is None or attention_mask is None or attention_mask.ndim != 2 or kwargs.get("use_cache"):
             return plain(module, input_ids=input_ids, attention_mask=attention_mask, **kwargs)
-        packing = pack(input_ids, attention_mask.sum(1), pairs)
-        output = plain(module, **kwargs | packed_inputs(module, packing))
+        packing = pack(input_ids, attention_mask.sum(1), pairs and input_ids.size(0) % 2 == 0)
+        output = plain(module, **kwargs | packed_inputs(packing))
         output.last_hidden_state = output.last_hidden_state[0][packing.source]
         return output
 
+    if not packs(backbone):
+        yield
+        return
     backbone.forward = types.MethodType(forward, backbone)
     try:
         yield
@@ -132,7 +149,7 @@ def packed(backbone: nn.Module, pairs: bool = False) -> Iterator[None]:
 
 
 def _attending_together(lengths: Sequence[int]) -> list[list[int]]:
-    """Rows in groups of similar length."""
+    """Rows in groups of similar length, the longest of each group last."""
     groups: list[list[int]] = []
     tokens = 0
     for row in sorted(range(len(lengths)), key=lengths.__getitem__):
@@ -157,8 +174,6 @@ def _attention(
     """Causal attention of a packed row's own rows; sdpa for whatever is not packed."""
     if packing is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
-    if kwargs.get("sliding_window"):
-        raise ConfigError("packing needs full attention, this model's has a sliding window; choose another model")
     parts = []
     for group in packing.groups:
         queries, keys, values = (_rows(states, group) for states in (query, key, value))

@@ -17,7 +17,7 @@ def test_states_equal_those_of_the_whole_text(make_policy, architecture, monkeyp
     """Whatever prompts run together: the last prompt state, and the states of tokens written behind the gaps."""
     monkeypatch.setattr(kv_cache, "PREFILL_TOKENS", group_tokens)
     model = make_policy(architecture)
-    cache, bias, last = prefill(model, PROMPTS, pad_token_id=0, new_tokens=2)
+    cache, bias, last = prefill(model, PROMPTS, new_tokens=2)
     tokens, lengths = torch.tensor(NEW), torch.tensor([len(p) for p in PROMPTS])
     states = []
     for step in range(2):
@@ -42,4 +42,4 @@ def test_sliding_windows_are_refused(make_policy):
     model.config.layer_types = ["full_attention", "sliding_attention"]
 
     with pytest.raises(ConfigError, match="sliding_attention layers; only models with full attention"):
-        prefill(model, PROMPTS, pad_token_id=0, new_tokens=2)
+        prefill(model, PROMPTS, new_tokens=2)

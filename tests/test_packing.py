@@ -2,10 +2,11 @@
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM, GPTJConfig, MistralConfig, PreTrainedModel, Qwen3NextConfig
 
-from bench.errors import ConfigError
+from bench.generation import sample
 from bench.models.loading import load_policy, save_policy
-from bench.packing import pack, packed, packed_inputs, packed_states
+from bench.packing import pack, packed, packed_inputs, packed_states, packs
 
 PAIRS = [
     ([5, 9, 12, 40], [60, 61, 62], [70]),
@@ -134,18 +135,58 @@ def test_a_model_that_ran_packed_is_saved_as_it_was(make_policy, tokenizer, tmp_
     assert torch.equal(loaded(input_ids=ids, attention_mask=mask).logits, expected)
 
 
-def test_other_attention_is_refused(make_policy):
-    backbone = make_policy().base_model
-    backbone.set_attn_implementation("eager")
-    with pytest.raises(ConfigError, match="sdpa attention, llama is loaded with eager"):
-        packed_states(backbone, torch.tensor([[5, 6]]), torch.tensor([2]))
+def tiny_model(kind: str) -> PreTrainedModel:
+    sizes = dict(hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2, vocab_size=100)
+    configs = {
+        "gptj": lambda: GPTJConfig(n_embd=16, n_layer=2, n_head=2, rotary_dim=4, vocab_size=100, n_positions=128),
+        "mistral": lambda: MistralConfig(**sizes, num_key_value_heads=1, sliding_window=8),
+        "qwen3_next": lambda: Qwen3NextConfig(
+            **sizes, num_key_value_heads=1, head_dim=8, num_experts=2, num_experts_per_tok=1, moe_intermediate_size=8,
+            shared_expert_intermediate_size=8, linear_num_key_heads=2, linear_num_value_heads=2,
+            linear_key_head_dim=8, linear_value_head_dim=8, layer_types=["linear_attention", "full_attention"],
+        ),
+    }  # fmt: skip
+    torch.manual_seed(0)
+    return AutoModelForCausalLM.from_config(configs[kind]()).eval()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kind", ["gptj", "mistral", "qwen3_next"])
+def test_models_that_cannot_be_packed_keep_their_padding(kind):
+    """Eager attention only; a sliding window; states that run along the row."""
+    backbone = tiny_model(kind).base_model
+    assert not packs(backbone)
+    lengths = [20, 3, 11]
+    ids = torch.randint(5, 90, (3, 20), generator=torch.Generator().manual_seed(0))
+    mask = (torch.arange(20) < torch.tensor(lengths)[:, None]).long()
+    states, place = packed_states(backbone, ids, torch.tensor(lengths), use_cache=False)
+    with packed(backbone):
+        batch = backbone(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
+    for row, length in enumerate(lengths):
+        alone = backbone(input_ids=ids[row : row + 1, :length], use_cache=False).last_hidden_state[0]
+        torch.testing.assert_close(states[place[row, :length]], alone, atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(batch[row, :length], alone, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["gptj", "llama"])
+def test_what_is_sampled_does_not_depend_on_packing(kind, make_policy):
+    """Eager models keep their padding; the same model with sdpa would sample the same."""
+    eager = tiny_model("gptj") if kind == "gptj" else make_policy()
+    eager.set_attn_implementation("eager")
+    prompts = [[5, 6, 7, 8, 9, 10], [11], [12, 13, 14]]
+    options = dict(max_new_tokens=5, eos_token_id=-1, pad_token_id=0, temperature=0.0)
+    found = sample(eager, prompts, **options, generator=torch.Generator()).completion_ids
+    for row, prompt in enumerate(prompts):
+        ids = torch.tensor([prompt])
+        for _ in range(5):
+            ids = torch.cat([ids, eager(input_ids=ids).logits[:, -1:].argmax(-1)], dim=1)
+        assert found[row].tolist() == ids[0, len(prompt) :].tolist()
 
 
 def test_attention_that_knows_no_packing_fails(make_policy):
     """Rather than attend across rows: the mask that comes with a packing fits no attention."""
     backbone = make_policy().base_model
-    ids, lengths = torch.tensor([[5, 6], [7, 8]]), torch.tensor([2, 2])
-    arguments = packed_inputs(backbone, pack(ids, lengths))
+    arguments = packed_inputs(pack(torch.tensor([[5, 6], [7, 8]]), torch.tensor([2, 2])))
     for implementation in ("sdpa", "eager"):
         backbone.set_attn_implementation(implementation)
         with pytest.raises(RuntimeError):

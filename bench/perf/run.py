@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from transformers import PreTrainedTokenizerBase
+from transformers.utils import logging as transformers_logging
 
 from bench.cost.flops import gemm_peak
 from bench.errors import ConfigError, ResourceError
@@ -26,6 +27,9 @@ from bench.progress import StageBar
 from bench.provenance import git_state, package_versions, stable_hash
 from bench.special_tokens import pad_id
 from bench.validation import require
+
+transformers_logging.disable_progress_bar()
+transformers_logging.set_verbosity_error()  # a new reward head is reported as missing from the checkpoint
 
 _CPU = torch.device("cpu")
 _TRL_1_12 = "trl==1.12.0"

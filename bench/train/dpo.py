@@ -13,7 +13,7 @@ from trl.data_utils import common_prefix_length
 
 from bench.micro_batches import similar_lengths
 from bench.ops import lm_head, token_logps_and_entropy
-from bench.packing import packed
+from bench.packing import packed, packed_states
 from bench.records import PreferencePair
 from bench.special_tokens import pad_id
 from bench.train.config import CHECKPOINT_EVERY_S, DPOSettings
@@ -44,16 +44,15 @@ def pair_logps(
     batch_size: int,
     on_batch: Callable[[int], None] = lambda done: None,
 ) -> list[PairLogps]:
-    """What DPO needs of its reference policy. Each prompt runs once for its two summaries (`packed`)."""
+    """What DPO needs of its reference policy. Each prompt runs once for its two summaries (`packed_states`)."""
     rows = [_tokens(tokenizer, pair) for pair in pairs]
     logps: list[PairLogps] = [PairLogps(0.0, 0.0)] * len(rows)
-    with packed(model.base_model, pairs=True):
-        for indices in similar_lengths([sum(map(len, row)) for row in rows], batch_size):
-            prompts, chosen, rejected = zip(*(rows[i] for i in indices), strict=True)
-            sums = _summed_logps(model, [*prompts, *prompts], [*chosen, *rejected], pad_id(tokenizer))
-            for i, of_chosen, of_rejected in zip(indices, *(half.tolist() for half in sums.chunk(2)), strict=True):
-                logps[i] = PairLogps(of_chosen, of_rejected)
-            on_batch(len(indices))
+    for indices in similar_lengths([sum(map(len, row)) for row in rows], batch_size):
+        prompts, chosen, rejected = zip(*(rows[i] for i in indices), strict=True)
+        sums = _summed_logps(model, [*prompts, *prompts], [*chosen, *rejected], pad_id(tokenizer))
+        for i, of_chosen, of_rejected in zip(indices, *(half.tolist() for half in sums.chunk(2)), strict=True):
+            logps[i] = PairLogps(of_chosen, of_rejected)
+        on_batch(len(indices))
     return logps
 
 
@@ -71,18 +70,16 @@ def _tokens(tokenizer: PreTrainedTokenizerBase, pair: PreferencePair) -> tuple[l
 def _summed_logps(
     model: PreTrainedModel, prompts: Sequence[list[int]], completions: Sequence[list[int]], pad_token_id: int
 ) -> torch.Tensor:
-    """(B,) log-probs of the completions; only their positions reach the LM head."""
+    """(2B,) log-probs of the chosen and the rejected completions; only their positions reach the LM head."""
     sequences = [torch.tensor([*p, *c]) for p, c in zip(prompts, completions, strict=True)]
     input_ids = pad_sequence(sequences, batch_first=True, padding_value=pad_token_id).to(model.device)
     lengths = torch.tensor([len(s) for s in sequences], device=model.device)
     starts = torch.tensor([len(p) for p in prompts], device=model.device)
     column = torch.arange(input_ids.size(1), device=model.device)
-    hidden = model.base_model(
-        input_ids=input_ids, attention_mask=(column < lengths[:, None]).long(), use_cache=False
-    ).last_hidden_state
+    hidden, place = packed_states(model.base_model, input_ids, lengths, pairs=True, use_cache=False)
     # Column t predicts token t + 1.
     predicts = (column[:-1] >= starts[:, None] - 1) & (column[:-1] < lengths[:, None] - 1)
-    logps, _ = token_logps_and_entropy(hidden[:, :-1][predicts], lm_head(model), input_ids[:, 1:], predicts)
+    logps, _ = token_logps_and_entropy(hidden[place[:, :-1][predicts]], lm_head(model), input_ids[:, 1:], predicts)
     return logps.sum(1)
 
 

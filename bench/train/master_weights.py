@@ -33,7 +33,7 @@ class MasterWeights(Optimizer):
     def step(self, closure: None = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         self._share_options(self.param_groups, self.inner.param_groups)  # the scheduler's rate
         for master, parameter in zip(self.masters, self.parameters, strict=True):
-            master.grad = None if parameter.grad is None else parameter.grad.float()
+            master.grad, parameter.grad = None if parameter.grad is None else parameter.grad.float(), None
         self.inner.step()
         for master, parameter in zip(self.masters, self.parameters, strict=True):
             master.grad = None

@@ -9,7 +9,8 @@ One update:
   6. `ppo_epochs` passes over the batch in minibatches, one optimizer step each: clipped policy loss and clipped value
      loss, the two networks' gradients clipped separately
   7. where there is a target, beta follows the measured KL
-The gradient depends neither on how a minibatch is cut into micro-batches nor on how many processes share the batch.
+The gradient depends neither on how a minibatch is cut into micro-batches nor on how many processes share the batch (but
+for the rounding of sums, which in bf16 shows).
 Each process holds all networks.
 """
 
@@ -90,7 +91,7 @@ class PPOTrainer:
         self.kl = KLController(settings.beta, settings.kl_target, settings.kl_horizon)
         models.eval()
         self.sampler = rollout_sampler(
-            models, tokenizer, settings, temperature=sampling.temperature, max_new_tokens=max_new_tokens
+            models, tokenizer, settings, temperature=sampling.temperature, max_new_tokens=max_new_tokens, bf16=bf16
         )
         # None: the first update compares. False where the policy runs before the update anyway, or in bf16.
         runs_anyway = settings.kl == "full" or isinstance(models.value, SharedValueHead)
@@ -161,8 +162,7 @@ class PPOTrainer:
         # A seed for each batch: what it draws does not depend on when the last one's rows ended.
         seed = int(torch.randint(2**63 - 1, (), generator=self.sampler_generator))
         own = self.ranks.own(torch.arange(len(prompts), device=self.device))
-        with autocast(self.device, self.learner.autocasts):
-            share = self.sampler.sample([prompts[i].token_ids for i in own.tolist()], seed, own, len(prompts))
+        share = self.sampler.sample([prompts[i].token_ids for i in own.tolist()], seed, own, len(prompts))
         pad = pad_id(self.tokenizer)
         return Rollout(
             **{

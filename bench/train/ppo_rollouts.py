@@ -1,5 +1,6 @@
 """What PPO samples on, and what samples it: this project's loop, or vLLM."""
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -61,14 +62,22 @@ class LoopSampler:
         *,
         temperature: float,
         max_new_tokens: int,
+        bf16_copy: bool,
     ) -> None:
         self.policy, self.tokenizer, self.temperature = policy, tokenizer, temperature
         self.max_new_tokens = max_new_tokens
+        # Of the parameters alone: the rotary frequencies are buffers, and must not lose their digits.
+        self.model = copy.deepcopy(policy) if bf16_copy else policy
+        for parameter in self.model.parameters() if bf16_copy else ():
+            parameter.data = parameter.data.bfloat16()
 
     @torch.no_grad()
     def sample(self, prompts: Sequence[list[int]], seed: int, places: Tensor, total: int) -> Rollout:
+        if self.model is not self.policy:
+            for target, source in zip(self.model.parameters(), self.policy.parameters(), strict=True):
+                target.copy_(source)
         return sample(
-            self.policy,
+            self.model,
             prompts,
             max_new_tokens=self.max_new_tokens,
             eos_token_id=eos_id(self.tokenizer),
@@ -86,6 +95,7 @@ def rollout_sampler(
     *,
     temperature: float,
     max_new_tokens: int,
+    bf16: bool,
 ) -> RolloutSampler:
     """The sampler that `ppo.rollout_engine` means on this device."""
     on_gpu = models.policy.device.type == "cuda"
@@ -93,4 +103,10 @@ def rollout_sampler(
         from bench.train.vllm_rollouts import VLLMSampler  # takes long to import, and few have it
 
         return VLLMSampler(models, tokenizer, temperature=temperature, max_new_tokens=max_new_tokens)
-    return LoopSampler(models.policy, tokenizer, temperature=temperature, max_new_tokens=max_new_tokens)
+    return LoopSampler(
+        models.policy,
+        tokenizer,
+        temperature=temperature,
+        max_new_tokens=max_new_tokens,
+        bf16_copy=bf16 and models.adapter is not None,  # LoRA's fp32 weights would be converted at every token
+    )

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +16,9 @@ from bench.train.ppo_experience import Experience
 from bench.train.ppo_models import Outputs, PPOModels, SharedValueHead, autocast, micro_batches, rows_of
 from bench.train.ranks import Ranks
 
-_MAXIMA = frozenset({"ratio_max"})  # the other statistics of a micro-batch are means over its tokens
+_OF_POLICY = ("policy_loss", "approx_kl", "clip_fraction", "entropy", "ratio_max")
+_OF_VALUE = ("value_loss",)
+_MAXIMA = {"ratio_max"}  # the other statistics of a micro-batch are means over its tokens
 
 
 class PPOUpdate:
@@ -51,9 +54,12 @@ class PPOUpdate:
             for name, optimizer in self.optimizers.items()
         }
         if isinstance(models.value, SharedValueHead):
-            self._phases: list[_Phase] = [(self._learn_both, ("policy", "value"))]
+            self._phases = [_Phase(self._learn_both, ("policy", "value"), (*_OF_POLICY, *_OF_VALUE))]
         else:
-            self._phases = [(self._learn_policy, ("policy",)), (self._learn_value, ("value",))]
+            self._phases = [
+                _Phase(self._learn_policy, ("policy",), _OF_POLICY),
+                _Phase(self._learn_value, ("value",), _OF_VALUE),
+            ]
 
     def run(self, experience: Experience, generator: torch.Generator) -> dict[str, float]:
         """Learn from the batch; `generator` orders its rows. Returns averages over the minibatches.
@@ -105,17 +111,16 @@ class PPOUpdate:
 
         False where none was taken: the update ends.
         """
-        backward, names = phase
-        statistics |= self._accumulate(experience, minibatch, backward)
+        statistics |= self._accumulate(phase, experience, minibatch)
         limit = self.settings.max_approx_kl
-        good = limit is None or "policy" not in names or statistics["approx_kl"] <= limit
-        for name in names if good else ():
+        good = limit is None or not statistics["approx_kl"] > limit
+        for name in phase.networks if good else ():
             parameters = trained_parameters(self.models.trained[name])
             self.ranks.sum_gradients(parameters)
             norm = float(nn.utils.clip_grad_norm_(parameters, self.settings.max_grad_norm))  # before it is clipped
             statistics[f"{name}_grad_norm"] = norm
             good = good and math.isfinite(norm)
-        for name in names:
+        for name in phase.networks:
             if good:
                 self.optimizers[name].step()
                 self.schedulers[name].step()
@@ -123,21 +128,21 @@ class PPOUpdate:
             self.optimizers[name].zero_grad(set_to_none=True)
         return good
 
-    def _accumulate(self, experience: Experience, minibatch: Tensor, backward: "_Backward") -> dict[str, float]:
-        """Add the gradient of this process's share of the minibatch; the numbers are those of all of it."""
+    def _accumulate(self, phase: "_Phase", experience: Experience, minibatch: Tensor) -> dict[str, float]:
+        """Add the gradient of this process's share of the minibatch, if any; the numbers are those of all of it."""
         mask = experience.rollout.completion_mask
         tokens = mask[minibatch].sum()
-        totals: dict[str, float] = {}
+        totals = dict.fromkeys(phase.statistics, 0.0)
         for rows in micro_batches(self.ranks.own(minibatch), experience.rollout, self.settings):
             weight = float(mask[rows].sum() / tokens)
-            loss, statistics = backward(experience, rows)
+            loss, statistics = phase.loss(experience, rows)
             (loss * weight).backward()
             del loss  # and its graph, before the next one's
             for key, value in statistics.items():
-                before = totals.get(key, 0.0)
-                totals[key] = max(before, value) if key in _MAXIMA else before + weight * value
+                totals[key] = max(totals[key], value) if key in _MAXIMA else totals[key] + weight * value
         maxima = {key: totals.pop(key) for key in _MAXIMA & totals.keys()}
-        return self.ranks.reduce(totals, self.device) | self.ranks.reduce(maxima, self.device, "max")
+        reduced = self.ranks.reduce(totals, self.device)
+        return reduced | self.ranks.reduce(maxima, self.device, "max") if maxima else reduced
 
     def _learn_policy(self, experience: Experience, rows: Tensor) -> tuple[Tensor, dict[str, float]]:
         return self._policy_loss(experience, rows, self._forward(experience, rows))
@@ -185,11 +190,12 @@ class PPOUpdate:
         return self.settings.vf_coef * loss, {"value_loss": loss.item()}
 
 
-_Backward = Callable[[Experience, Tensor], tuple[Tensor, dict[str, float]]]
-"""(batch, rows) -> the rows' loss, a mean over their tokens, and its numbers."""
+class _Phase(NamedTuple):
+    """What is learnt at once: (batch, rows) -> the loss, a mean over the rows' tokens, and its numbers."""
 
-_Phase = tuple[_Backward, tuple[str, ...]]
-"""What is learnt at once, and the names of the networks that step."""
+    loss: Callable[[Experience, Tensor], tuple[Tensor, dict[str, float]]]
+    networks: tuple[str, ...]  # that step
+    statistics: tuple[str, ...]  # the numbers' names
 
 
 def trained_parameters(network: nn.Module) -> list[nn.Parameter]:

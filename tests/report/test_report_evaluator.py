@@ -1,6 +1,7 @@
 """What the evaluator, the meter and the trainers' checks found is in the report, by the numbers of metrics.json."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -233,7 +234,11 @@ def test_a_run_of_before_the_evaluator_measured_these_shows_none_of_them(write_r
         assert records(table(run)) == []
 
 
-@pytest.mark.parametrize("name", ["builtin", "builtin_seed4_sft3"])
-def test_the_published_runs_render(name, request):
-    page = to_html(run_page(report.load_run(request.config.rootpath / "results" / "reference" / name)))
+REFERENCE = Path(__file__).parents[2] / "results" / "reference"
+PUBLISHED = sorted(path.parent.relative_to(REFERENCE).as_posix() for path in REFERENCE.glob("**/metrics.json"))
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_the_published_runs_render(name):
+    page = to_html(run_page(report.load_run(REFERENCE / name)))
     assert "Results" in page and ">nan" not in page

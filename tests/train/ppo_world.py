@@ -162,8 +162,8 @@ def make_transformer_trainer(architecture: str = "llama", **settings: Any) -> PP
 
 def add_gradients(trainer: PPOTrainer, experience: Experience, rows: torch.Tensor, weight: float = 1.0) -> None:
     """Those of all the losses that an update learns from, one after the other."""
-    for loss_of, _ in trainer.learner._phases:
-        loss, _ = loss_of(experience, rows)
+    for phase in trainer.learner._phases:
+        loss, _ = phase.loss(experience, rows)
         (loss * weight).backward()
 
 
@@ -193,6 +193,7 @@ def gradients(network: nn.Module) -> list[torch.Tensor]:
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "plain": dict(ppo_epochs=2, num_mini_batches=2, micro_batch_size=1, kl_target=0.5, kl_horizon=40, beta=0.3),
+    "a row per minibatch": dict(num_mini_batches=4, micro_batch_size=1),
     "lora": dict(architecture="gpt_neox", lora_rank=2, kl="full", kl_target=0.5, kl_horizon=40, beta=0.3),
     "shared": dict(value_model="shared", normalize_reward=True, ppo_epochs=2, max_approx_kl=0.05, optimizer="rmsprop"),
 }

@@ -344,7 +344,15 @@ def test_in_bf16_the_sampler_follows_the_policy_and_the_first_ratio_is_1(options
     rows = trainer.train(PROMPTS)
     # the log-probs are those of the training forward, not the sampler's, which differ by bf16's rounding
     assert [row["ratio_max"] for row in rows] == pytest.approx([1, 1], abs=1e-3)
-    assert isinstance(trainer.sampler, LoopSampler) and trainer.sampler.policy is trainer.models.policy
+    assert isinstance(trainer.sampler, LoopSampler)
+    if not options.get("lora_rank"):
+        assert trainer.sampler.model is trainer.models.policy
+    else:
+        trainer.roll_out(PROMPTS)
+        for copied, own in zip(trainer.sampler.model.parameters(), trainer.models.policy.parameters(), strict=True):
+            assert copied.dtype is torch.bfloat16 and torch.equal(copied, own.bfloat16())
+        frequencies = [m.inv_freq for m in trainer.sampler.model.modules() if hasattr(m, "inv_freq")]
+        assert frequencies and all(tensor.dtype is torch.float32 for tensor in frequencies)
     for parameter in trainer.models.policy.parameters():
         assert parameter.dtype is torch.float32  # at the end again: the masters
 

@@ -95,7 +95,9 @@ class LocalLLMJudge(AskingJudge):
     @cached_property
     def _model(self) -> PreTrainedModel:
         model = base_model(self._source, self._tokenizer, seed=0, cache_dir=self._wheels)
-        nn.Module.to(model, self._device, torch.bfloat16 if self._bf16 else torch.float32)
+        for parameter in model.parameters() if self._bf16 else ():  # and not the rotary frequencies, which are buffers
+            parameter.data = parameter.data.bfloat16()
+        nn.Module.to(model, self._device)
         return model.eval()
 
     def _encode(self, key: str, item: JudgeItem) -> _Question:

@@ -194,14 +194,16 @@ def test_a_run_that_went_well_raises_no_alarm(path: Path):
 
 
 def test_the_over_optimisation_run_is_found_out():
+    """PPO without its KL pull: the proxy reward ends at its height, the gold reward far below its own."""
     rows = read_jsonl(REFERENCE / "builtin_overoptimisation" / "training" / "ppo.jsonl")
     record = health_record("ppo", rows, HealthSettings())
     checks = {finding["check"]: finding for finding in record["findings"]}
 
-    assert record["collapsed"] and {"overoptimised", "kl_runaway"} <= set(checks)
-    assert checks["overoptimised"]["step"] < checks["kl_runaway"]["step"]
-    mean = sum(row["kl_ref"] for row in rows[record["step"] - 3 : record["step"]]) / 3
-    assert checks["kl_runaway"]["value"] == pytest.approx(mean) and mean >= 50
+    golds = [row["gold"] for row in rows]
+    assert rows[-1]["score"] > rows[0]["score"] + 1.5 and golds[-1] < max(golds) - 0.5
+    found = checks["overoptimised"]["step"]
+    assert golds.index(max(golds)) < found - 1 < len(rows) - 1  # after the height, well before the end
+    assert golds[found - 1] > golds[-1]
 
 
 @pytest.mark.parametrize(

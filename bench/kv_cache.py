@@ -13,7 +13,7 @@ from transformers.cache_utils import DynamicLayer
 
 from bench.errors import ConfigError
 from bench.micro_batches import similar_lengths
-from bench.packing import packed_states
+from bench.packing import other_layers, packed_states
 
 PREFILL_TOKENS = 4096
 """Prompts that run through the model at once, in tokens."""
@@ -70,7 +70,7 @@ def prefill(model: PreTrainedModel, prompts: Sequence[Sequence[int]], new_tokens
     Raises:
         ConfigError: the model has layers that are not full attention, which this cache does not know.
     """
-    kinds = set(getattr(model.config, "layer_types", None) or ()) - {"full_attention"}
+    kinds = other_layers(model.config)
     if kinds:
         raise ConfigError(
             f"{model.config.model_type} has {', '.join(sorted(kinds))} layers; only models with full attention can be"

@@ -73,15 +73,19 @@ def pack(input_ids: Int[Tensor, "R L"], lengths: Int[Tensor, " R"], pairs: bool 
     return Packing(input_ids[own][None], position[None], source, groups, inverse)
 
 
+def other_layers(config: PreTrainedConfig) -> set[str]:
+    """The kinds of layers that are not full attention, where the config names its layers."""
+    return set(getattr(config, "layer_types", None) or ()) - {"full_attention"}
+
+
 def packs(backbone: nn.Module) -> bool:
-    """Whether the model's rows can be packed: every layer is full attention, by sdpa.
+    """Whether the model's rows can be packed: every layer is full attention, by sdpa, which then learns to.
 
     Others (eager attention only, sliding windows, convolutions or states that run along the row) keep their padding.
     """
     config = backbone.config
     assert isinstance(config, PreTrainedConfig)
-    kinds = set(getattr(config, "layer_types", None) or ()) - {"full_attention"}
-    if kinds or getattr(config, "sliding_window", None):
+    if other_layers(config) or getattr(config, "sliding_window", None):
         return False
     if config._attn_implementation == "sdpa":
         config._attn_implementation = _ATTENTION  # which is sdpa for every call that is not packed

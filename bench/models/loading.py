@@ -62,6 +62,12 @@ def use_bf16(precision: str, device: torch.device) -> bool:
     return torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
 
 
+def to_bf16_weights(model: nn.Module) -> None:
+    """In place, and of the parameters alone: rotary frequencies are buffers, and must not lose their digits."""
+    for parameter in model.parameters():
+        parameter.data = parameter.data.bfloat16()
+
+
 def base_tokenizer(config: ModelConfig, texts: Iterable[str], cache_dir: Path) -> PreTrainedTokenizerBase:
     """The tokenizer every arm uses; its pad token differs from EOS.
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from bench.generation import sample
+from bench.models.loading import to_bf16_weights
 from bench.records import Rollout
 from bench.special_tokens import eos_id, pad_id
 from bench.train.config import PPOSettings
@@ -66,10 +67,9 @@ class LoopSampler:
     ) -> None:
         self.policy, self.tokenizer, self.temperature = policy, tokenizer, temperature
         self.max_new_tokens = max_new_tokens
-        # Of the parameters alone: the rotary frequencies are buffers, and must not lose their digits.
         self.model = copy.deepcopy(policy) if bf16_copy else policy
-        for parameter in self.model.parameters() if bf16_copy else ():
-            parameter.data = parameter.data.bfloat16()
+        if bf16_copy:
+            to_bf16_weights(self.model)
 
     @torch.no_grad()
     def sample(self, prompts: Sequence[list[int]], seed: int, places: Tensor, total: int) -> Rollout:

@@ -19,7 +19,7 @@ from bench.evaluate.judges.config import LocalLLMJudgeConfig
 from bench.evaluate.judges.template import COMPARE_FIRST, VERDICT_ONLY, load_template
 from bench.generation import SamplingConfig, decode, sample_all
 from bench.models.config import ModelConfig
-from bench.models.loading import base_model, base_tokenizer, pick_device, use_bf16
+from bench.models.loading import base_model, base_tokenizer, pick_device, to_bf16_weights, use_bf16
 from bench.ops import lm_head
 from bench.progress import StageBar
 from bench.records import VerdictLabel
@@ -95,8 +95,8 @@ class LocalLLMJudge(AskingJudge):
     @cached_property
     def _model(self) -> PreTrainedModel:
         model = base_model(self._source, self._tokenizer, seed=0, cache_dir=self._wheels)
-        for parameter in model.parameters() if self._bf16 else ():  # and not the rotary frequencies, which are buffers
-            parameter.data = parameter.data.bfloat16()
+        if self._bf16:
+            to_bf16_weights(model)
         nn.Module.to(model, self._device)
         return model.eval()
 

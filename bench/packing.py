@@ -75,7 +75,8 @@ def pack(input_ids: Int[Tensor, "R L"], lengths: Int[Tensor, " R"], pairs: bool 
 
 def other_layers(config: PreTrainedConfig) -> set[str]:
     """The kinds of layers that are not full attention, where the config names its layers."""
-    return set(getattr(config, "layer_types", None) or ()) - {"full_attention"}
+    kinds: set[str] = set(getattr(config, "layer_types", None) or ())
+    return kinds - {"full_attention"}
 
 
 def packs(backbone: nn.Module) -> bool:

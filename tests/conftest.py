@@ -16,13 +16,6 @@ with install_import_hook(["bench.records", "bench.ops", "bench.losses"], "bearty
     import bench.ops
     import bench.records  # noqa: F401
 
-
-@pytest.fixture(autouse=True)
-def freed_memory_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the command line tells the allocator lasts as long as the process, and other tests measure memory in it."""
-    monkeypatch.setattr("bench.memory.keep_freed_memory", lambda: None)
-
-
 TEXTS = [
     "POST: the cat sat on the warm mat and slept all day. TL;DR: the cat slept.",
     "POST: a dog ran after the red ball and lost it in the river. TL;DR: the dog lost the ball.",

@@ -67,14 +67,10 @@ def _run(config: DictConfig) -> None:
     warnings.filterwarnings("ignore", category=FutureWarning)
     # After the config is known to be sound: the training libraries take seconds to import.
     from bench import processes
-    from bench.memory import keep_freed_memory
-    from bench.models.loading import pick_device
     from bench.pipeline.runner import run
     from bench.report import render_run
     from bench.report.summary import summary
 
-    if pick_device(run_config.model.device).type == "cpu":
-        keep_freed_memory()
     folder = run(run_config, shlex.join(["python", "-m", "bench", *_overrides()]))
     if processes.is_main():
         report = render_run(folder)

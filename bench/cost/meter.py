@@ -1,5 +1,6 @@
 """What a stage cost, measured where it runs: wall time, device-hours, peak memory, FLOPs, energy."""
 
+import ctypes
 import gc
 import os
 import resource
@@ -16,7 +17,6 @@ import torch
 
 from bench.cost.energy import EnergyMeter
 from bench.cost.flops import FlopCounter, seconds_at_peak, synchronize
-from bench.memory import release_freed_memory
 
 _SAMPLE_EVERY_S = 0.05
 _SAMPLING_SHARE = 0.005  # of a core, at most, for taking samples
@@ -161,4 +161,7 @@ def _release_memory(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
-    release_freed_memory()
+    try:
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+    except (OSError, AttributeError):
+        return  # not glibc: freed memory may stay counted

@@ -13,7 +13,6 @@ from trl import DPOConfig, DPOTrainer, RewardConfig, RewardTrainer, SFTConfig, S
 
 from bench.cost.flops import FlopCounter
 from bench.generation import SamplingConfig, sample
-from bench.memory import keep_freed_memory
 from bench.models.loading import RewardModel, load_policy
 from bench.perf.measure import Measurement, Spec, StepClock, worker_main
 from bench.perf.workload import read_pairs
@@ -31,8 +30,6 @@ _NEVER_S = 1e9  # no checkpoint falls into a measurement
 
 def measure(spec: Spec) -> Measurement:
     torch.set_num_threads(spec.threads)
-    if spec.contender.startswith("ours"):
-        keep_freed_memory()  # as every run does
     if not spec.profile:
         return _measure(spec)
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:

@@ -1,6 +1,7 @@
 """What the meter says of blocks whose cost is known."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -28,6 +29,23 @@ def resident() -> float:
     return cost.peak_rss_gib * 2**30
 
 
+@pytest.fixture
+def samples(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """samples(n): returns when the meter has taken n whole samples, however rare the machine's load makes them."""
+    taken: list[None] = []
+    sample = meter._Sampler._sample
+    monkeypatch.setattr(meter._Sampler, "_sample", lambda self: (sample(self), taken.append(None)))
+
+    def wait(n: int) -> None:
+        enough = len(taken) + n + 1  # the one under way began before
+        deadline = time.monotonic() + 120
+        while len(taken) < enough:
+            assert time.monotonic() < deadline, "the meter takes no samples"
+            time.sleep(0.01)
+
+    return wait
+
+
 def test_wall_time_is_the_blocks():
     start = time.perf_counter()
     with metered(CPU, models_resident=3) as cost:
@@ -44,17 +62,17 @@ def test_wall_time_is_the_blocks():
     assert (cost.flops, cost.mfu, cost.gemm_tflops) == (0, None, None)
 
 
-def test_peak_memory_is_that_of_a_block_freed_again():
+def test_peak_memory_is_that_of_a_block_freed_again(samples: Callable[[int], None]):
     before = resident()
     with metered(CPU) as cost:
         block = np.ones(SIZE, dtype=np.uint8)
-        time.sleep(0.2)  # four samples of the meter
+        samples(1)
         del block
 
     assert cost.peak_rss_gib * 2**30 - before == pytest.approx(SIZE, abs=SLACK)
 
 
-def test_memory_of_child_processes_counts():
+def test_memory_of_child_processes_counts(samples: Callable[[int], None]):
     """Their own: a child between fork and exec shows all of its parent's pages as resident too."""
     before = resident()
     with metered(CPU) as cost:
@@ -62,7 +80,7 @@ def test_memory_of_child_processes_counts():
         child = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         assert child.stdout is not None
         child.stdout.readline()
-        time.sleep(4.0)  # samples with children are dearer, and so rarer; it counts from the second
+        samples(2)  # it counts from the second
         child.communicate(b"\n")
 
     assert cost.peak_rss_gib * 2**30 - before == pytest.approx(SIZE, abs=SLACK)
@@ -191,15 +209,15 @@ print(cost.peak_rss_gib)
     assert float(printed) * 2**30 == pytest.approx(peak, rel=0.05)
 
 
-def test_a_fork_does_not_count_its_parents_pages_again():
+def test_a_fork_does_not_count_its_parents_pages_again(samples: Callable[[int], None]):
     block = np.ones(SIZE, dtype=np.uint8)
     before = resident()
     with metered(CPU) as cost:
         child = os.fork()
         if child == 0:
-            time.sleep(0.3)
-            os._exit(0)
-        time.sleep(0.2)
+            signal.pause()
+        samples(2)
+        os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
 
     assert block.nbytes == SIZE

@@ -2,17 +2,18 @@
 
 Right-padded rows lose their pads, and a prompt that two completions share runs once (TL;DR prompts are ten times as
 long as their summaries, and pairwise trainers run each prompt twice). Embeddings, norms and matrix products see N
-tokens; only attention sees rows again, those of similar length together. Hidden states are those of the padded rows.
+tokens; only attention sees rows again, those of similar length together, and of a shared prompt only its keys and
+values a second time. Hidden states are those of the padded rows.
 """
 
 import types
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedConfig
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
@@ -24,19 +25,33 @@ _SHORT = 64  # tokens: rows up to there attend together whatever their padding, 
 
 
 @dataclass(frozen=True)
+class Group:
+    """Rows of similar length that attend together: which packed tokens ask, and which they ask.
+
+    Attributes:
+        queries: the rows' own tokens, padded with their last one.
+        keys: the whole rows, a shared prefix included; the same as `queries` where nothing is shared.
+        mask: which keys each query sees; None where that is plainly causal.
+    """
+
+    queries: Int[Tensor, "R_g Q"]
+    keys: Int[Tensor, "R_g K"]
+    mask: Bool[Tensor, "R_g 1 Q K"] | None
+
+
+@dataclass(frozen=True)
 class Packing:
     """N tokens that stand for R right-padded rows of L tokens, and how attention finds the rows again.
 
     Attributes:
         source: the packed token of every place of the rows; at a pad, the row's last token.
-        groups: for rows of similar length the same, (R_g, L_g) without most of the padding.
-        inverse: where in the groups, one after the other, each packed token stands.
+        inverse: where in the groups' queries, one after the other, each packed token stands.
     """
 
     input_ids: Int[Tensor, "1 N"]
     position_ids: Int[Tensor, "1 N"]
     source: Int[Tensor, "R L"]
-    groups: list[Int[Tensor, "R_g L_g"]]
+    groups: list[Group]
     inverse: Int[Tensor, " N"]
 
 
@@ -54,22 +69,14 @@ def pack(input_ids: Int[Tensor, "R L"], lengths: Int[Tensor, " R"], pairs: bool 
         common = (chosen == rejected) & (column < torch.minimum(*lengths.chunk(2))[:, None])
         shared[rows // 2 :] = common.long().cumprod(1).sum(1)
     own = (column >= shared[:, None]) & (column < lengths[:, None])
-    row, position = own.nonzero(as_tuple=True)
+    position = own.nonzero()[:, 1]
     counts = own.sum(1)
     start = counts.cumsum(0) - counts
     place = torch.minimum(column, lengths[:, None] - 1)
     chosen_start = start.roll(rows // 2)[:, None]  # of row i, where row i + R/2 looks for the prefix
     source = torch.where(place < shared[:, None], chosen_start + place, start[:, None] + place - shared[:, None])
 
-    sizes = lengths.tolist()
-    groups, inverse, before = [], torch.empty_like(row), 0
-    for members in _attending_together(sizes):
-        index, longest = torch.tensor(members, device=input_ids.device), sizes[members[-1]]
-        group = source[index, :longest]
-        places = own[index, :longest].flatten().nonzero()[:, 0]
-        inverse[group.flatten()[places]] = before + places
-        before += group.numel()
-        groups.append(group)
+    groups, inverse = _groups(source, lengths, shared)
     return Packing(input_ids[own][None], position[None], source, groups, inverse)
 
 
@@ -153,11 +160,34 @@ def packed(backbone: nn.Module, pairs: bool = False) -> Iterator[None]:
         del backbone.forward  # uncovers the class's own
 
 
-def _attending_together(lengths: Sequence[int]) -> list[list[int]]:
-    """Rows in groups of similar length, the longest of each group last."""
+def _groups(
+    source: Int[Tensor, "R L"], lengths: Int[Tensor, " R"], shared: Int[Tensor, " R"]
+) -> tuple[list[Group], Int[Tensor, " N"]]:
+    """The groups of a packing, whole rows first, and its `inverse`."""
+    sizes, own = lengths.tolist(), (lengths - shared).tolist()
+    whole = [row for row, size in enumerate(sizes) if own[row] == size]
+    continued = [row for row, size in enumerate(sizes) if 0 < own[row] < size]
+    column = torch.arange(source.size(1), device=source.device)
+    groups, inverse, before = [], torch.empty(sum(own), dtype=torch.long, device=source.device), 0
+    for members in _attending_together(sizes, whole) + _attending_together(sizes, continued):
+        index = torch.tensor(members, device=source.device)
+        keys, first, count = source[index, : sizes[members[-1]]], shared[index, None], (lengths - shared)[index, None]
+        nth = column[: max(own[row] for row in members)]
+        place = first + torch.minimum(nth, count - 1)  # of a query in its row
+        queries = keys.gather(1, place)
+        mask = (column[: keys.size(1)] <= place[..., None])[:, None] if members[0] in continued else None
+        real = (nth < count).flatten().nonzero()[:, 0]
+        inverse[queries.flatten()[real]] = before + real
+        before += queries.numel()
+        groups.append(Group(queries, keys, mask))
+    return groups, inverse
+
+
+def _attending_together(lengths: Sequence[int], rows: Iterable[int]) -> list[list[int]]:
+    """The rows in groups of similar length, the longest of each group last."""
     groups: list[list[int]] = []
     tokens = 0
-    for row in sorted(range(len(lengths)), key=lengths.__getitem__):
+    for row in sorted(rows, key=lengths.__getitem__):
         tokens += lengths[row]
         padded = (len(groups[-1]) + 1) * lengths[row] if groups else 0
         if not groups or (lengths[row] > _SHORT and padded - tokens > _PADDING_SHARE * padded):
@@ -181,8 +211,8 @@ def _attention(
         return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
     parts = []
     for group in packing.groups:
-        queries, keys, values = (_rows(states, group) for states in (query, key, value))
-        attended, _ = sdpa_attention_forward(module, queries, keys, values, None, **kwargs)
+        queries, keys, values = _rows(query, group.queries), _rows(key, group.keys), _rows(value, group.keys)
+        attended, _ = sdpa_attention_forward(module, queries, keys, values, group.mask, **kwargs)
         parts.append(attended.flatten(0, 1))
     return torch.cat(parts).index_select(0, packing.inverse)[None], None
 

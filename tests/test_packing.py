@@ -14,6 +14,7 @@ PAIRS = [
     ([20, 21, 22], [30, 31], [30, 32]),  # the completions share their first token
     ([44, 45], [50], [50, 51]),  # one completion is the start of the other
     ([46, 47], [52, 53], [52, 53]),  # and here they are the same
+    (list(range(5, 95)), [60, 61], [71, 72, 73, 74]),  # long rows attend apart from short ones
 ]
 
 
@@ -35,8 +36,29 @@ def test_packing_pairs_by_hand():
     assert packing.input_ids.tolist() == [[5, 6, 7, 8, 9]]
     assert packing.position_ids.tolist() == [[0, 1, 2, 3, 2]]  # the rejected branch takes up where the prompt ends
     assert packing.source.tolist() == [[0, 1, 2, 3, 3], [0, 1, 4, 4, 4]]  # behind a row its last token
-    assert [group.tolist() for group in packing.groups] == [[[0, 1, 4, 4], [0, 1, 2, 3]]]  # the shorter row first
-    assert packing.inverse.tolist() == [4, 5, 6, 7, 2]  # each token once, where it is a row's own
+    first, second = packing.groups
+    assert first.queries.tolist() == first.keys.tolist() == [[0, 1, 2, 3]] and first.mask is None
+    assert (second.queries.tolist(), second.keys.tolist()) == ([[4]], [[0, 1, 4]])  # 9 asks 5, 6 and itself
+    assert second.mask is not None and second.mask.tolist() == [[[[True, True, True]]]]
+    assert packing.inverse.tolist() == [0, 1, 2, 3, 4]
+
+
+def test_the_groups_of_two_pairs_by_hand():
+    ids, mask = padded([[5, 6, 7], [8, 7], [5, 6, 1, 2], [8, 3]])  # packed: 5 6 7 | 8 7 | 1 2 | 3
+    first, second = pack(ids, mask.sum(1), pairs=True).groups
+    assert first.queries.tolist() == [[3, 4, 4], [0, 1, 2]]  # the shorter row first, padded with its last token
+    assert second.keys.tolist() == [[3, 7, 7, 7], [0, 1, 5, 6]]
+    assert second.queries.tolist() == [[7, 7], [5, 6]]
+    assert second.mask is not None
+    assert second.mask.int().tolist() == [[[[1, 1, 0, 0], [1, 1, 0, 0]]], [[[1, 1, 1, 0], [1, 1, 1, 1]]]]
+    assert pack(ids, mask.sum(1), pairs=True).inverse.tolist() == [3, 4, 5, 0, 1, 8, 9, 6]
+
+
+def test_a_completion_twice_asks_once():
+    ids, mask = padded([[5, 6, 7], [5, 6, 7]])
+    packing = pack(ids, mask.sum(1), pairs=True)
+    assert [group.queries.tolist() for group in packing.groups] == [[[0, 1, 2]]]
+    assert packing.source[:, :3].tolist() == [[0, 1, 2], [0, 1, 2]]
 
 
 def test_packing_rows_by_hand():
@@ -52,7 +74,7 @@ def test_rows_attend_together_where_little_of_it_is_padding():
     groups = pack(torch.ones(6, 512, dtype=torch.long), lengths).groups
     # 10 and 64 are short. 70 would make 3 * 70 = 210 of 144 tokens, 31 % padding; 70 and 80: 160 of 150, 6 %;
     # 500 would be 3 * 500 of 650; 500 and 512: 1024 of 1012.
-    assert [tuple(group.shape) for group in groups] == [(2, 64), (2, 80), (2, 512)]
+    assert [tuple(group.keys.shape) for group in groups] == [(2, 64), (2, 80), (2, 512)]
 
 
 @torch.no_grad()

@@ -17,6 +17,7 @@ examples:
   python -m bench.perf ppo --trl-1-12 .trl-1.12         TRL 1.12.0 is installed into that folder when it is not there
   python -m bench.perf dpo --profile                    where the time of our own step goes
   python -m bench.perf --scaling                        time and memory against prompt, completion, batch and model size
+  python -m bench.perf --precision RUN...               whether runs with model.precision=bf16 and fp32 trained alike
 """
 
 
@@ -25,6 +26,11 @@ def main() -> int:
     try:
         for task in arguments.tasks:
             require(task in TASKS, "TASK", task, f"must be one of {', '.join(TASKS)}")
+        if arguments.precision:
+            from bench.perf.precision import compare
+
+            print(compare(arguments.precision, arguments.out))
+            return 0
         from bench.perf.run import Settings, run_profile, run_scaling, run_tasks
 
         settings = Settings(
@@ -88,6 +94,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--scaling", action="store_true", help="measure growth with the input instead of the peers")
     parser.add_argument("--profile", action="store_true", help="show where our own time goes instead of the peers")
+    parser.add_argument(
+        "--precision",
+        type=Path,
+        nargs="+",
+        metavar="RUN",
+        help="compare the training curves of run folders that differ in model.precision (fp32, bf16) and seed alone",
+    )
     return parser
 
 

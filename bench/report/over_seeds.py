@@ -13,7 +13,7 @@ from bench.report.page import Block, Figures
 from bench.report.plot import drawn
 from bench.report.words import Cell, Row, arm_name, count, in_words, judge_name, number, share
 
-_NAMES_OF_A_RUN = ("seed", "name", "run_id", "results_dir")
+NAMES_OF_A_RUN = ("seed", "name", "run_id", "results_dir")
 """Settings that say which run it is, and not what it does."""
 
 
@@ -130,4 +130,4 @@ def _settings(tree: Any) -> str:
     """A config without what names the run, as one text."""
     if not isinstance(tree, dict):
         return repr(tree)
-    return repr({key: _settings(tree[key]) for key in sorted(tree) if key not in _NAMES_OF_A_RUN})
+    return repr({key: _settings(tree[key]) for key in sorted(tree) if key not in NAMES_OF_A_RUN})

@@ -18,6 +18,16 @@ def mfu(measurement: Mapping[str, Any], peak_tflops: float) -> float | None:
     return measurement["flops"] / (sum(measurement["step_s"]) + measurement["reference_s"]) / (peak_tflops * 1e12)
 
 
+def limit(ours: Mapping[str, Any], peer: Mapping[str, Any], peak_tflops: float) -> float | None:
+    """How many times as fast as the peer our steps would be if their FLOPs ran at the peak and nothing else took time.
+
+    What no implementation of the same computation can pass on this processor; None where no FLOPs were counted.
+    """
+    if not ours["flops"]:
+        return None
+    return sum(ours["units"]) / (ours["flops"] / (peak_tflops * 1e12)) / rate(peer)
+
+
 def largest_loss_difference(a: Sequence[Mapping[str, Any]], b: Sequence[Mapping[str, Any]]) -> float | None:
     """Over all steps of the first round; None where a contender logs no loss."""
     if not a or not b or not a[0]["losses"] or not b[0]["losses"]:
@@ -29,6 +39,7 @@ def summarize(record: Mapping[str, Any]) -> list[dict[str, Any]]:
     """One row per contender: medians over the rounds, and ours against it within each round."""
     measurements, rows = record["measurements"], []
     ours = measurements["ours"]
+    peak = record["gemm_tflops"][record["contenders"]["ours"]["dtype"]]
     for name in sorted(measurements, key=lambda name: not name.startswith("ours")):  # ours first
         runs = measurements[name]
         if not runs:
@@ -36,12 +47,14 @@ def summarize(record: Mapping[str, Any]) -> list[dict[str, Any]]:
         dtype = record["contenders"][name]["dtype"]
         shares = [share for run in runs if (share := mfu(run, record["gemm_tflops"][dtype])) is not None]
         paired = list(zip(ours, runs, strict=False))
+        limits = [most for o, r in paired if (most := limit(o, r, peak)) is not None]
         rows.append(
             {
                 "contender": record["contenders"][name]["description"],
                 "rate": statistics.median(map(rate, runs)),
                 "rounds": len(runs),
                 "ours_times": statistics.median(rate(o) / rate(r) for o, r in paired),
+                "limit": statistics.median(limits) if limits else None,
                 "peak_memory_gib": statistics.median(run["peak_memory_gib"] for run in runs),
                 "memory_share": statistics.median(o["peak_memory_gib"] / r["peak_memory_gib"] for o, r in paired),
                 "mfu": statistics.median(shares) if shares else None,
@@ -62,8 +75,9 @@ def markdown(records: Sequence[Mapping[str, Any]]) -> str:
             f"### {record['task']}\n\n{record['model']} on {record['data']} (prompt {record['prompt_tokens']:.0f},"
             f" completion {record['completion_tokens']:.0f} tokens on average), batch {batch},"
             f" {settings['steps'] - 1} timed step(s) a round; GEMM peak in TFLOP/s: {peaks}.\n\n"
-            f"| contender | {record['unit']} | ours is faster by | peak GiB | ours takes of it | share of GEMM peak |"
-            " largest loss difference | rounds |\n|---|---|---|---|---|---|---|---|\n"
+            f"| contender | {record['unit']} | ours is faster by | at the GEMM peak it would be | peak GiB |"
+            " ours takes of it | share of GEMM peak | largest loss difference | rounds |\n"
+            "|---|---|---|---|---|---|---|---|---|\n"
         )
         for row in summarize(record):
             itself = row["contender"].startswith("this project")
@@ -71,6 +85,7 @@ def markdown(records: Sequence[Mapping[str, Any]]) -> str:
                 row["contender"],
                 f"{row['rate']:.3g}",
                 "-" if itself else f"{row['ours_times']:.1f}x",
+                "-" if itself or row["limit"] is None else f"{row['limit']:.1f}x",
                 f"{row['peak_memory_gib']:.1f}",
                 "-" if itself else f"{row['memory_share']:.0%}",
                 "-" if row["mfu"] is None else f"{row['mfu']:.0%}",

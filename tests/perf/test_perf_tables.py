@@ -5,7 +5,7 @@ import pytest
 from bench.perf.contenders import contenders
 from bench.perf.profile import shares, text
 from bench.perf.scaling import exponent
-from bench.perf.tables import largest_loss_difference, markdown, mfu, rate, summarize
+from bench.perf.tables import largest_loss_difference, limit, markdown, mfu, rate, summarize
 
 
 def measurement(step_s, units=4.0, **fields):
@@ -52,6 +52,15 @@ def test_ratios_are_taken_within_a_round_before_the_median():
     assert rows[1]["rate"] == pytest.approx(4 / 3)
 
 
+def test_the_limit_is_our_flops_at_the_peak():
+    # 2 TFLOP for 8 pairs take 4 s at .5 TFLOP/s: 2 pairs/s, where the peer makes 4 in 8 s.
+    ours, peer = measurement([9.0, 7.0], flops=2 * 10**12), measurement([9.0, 8.0])
+    assert limit(ours, peer, 0.5) == pytest.approx(4.0)
+    rows = summarize(record(ours=[ours], peer=[peer]))
+    assert [row["limit"] for row in rows][1] == pytest.approx(4.0)
+    assert limit(measurement([9.0, 7.0]), peer, 0.5) is None
+
+
 def test_the_largest_loss_difference_is_over_the_steps():
     a, b = [measurement([1.0], losses=[0.5, 0.25])], [measurement([1.0], losses=[0.5, 0.375])]
 
@@ -62,8 +71,8 @@ def test_the_largest_loss_difference_is_over_the_steps():
 def test_the_table_has_a_row_per_contender():
     table = markdown([record(ours=[measurement([1.0, 1.0])], peer=[measurement([1.0, 2.0], losses=[])], absent=[])])
 
-    assert "| this project ours | 4 | - | 1.0 | - | - | - | 1 |" in table
-    assert "| peer | 2 | 2.0x | 1.0 | 100% | - | - | 1 |" in table
+    assert "| this project ours | 4 | - | - | 1.0 | - | - | - | 1 |" in table
+    assert "| peer | 2 | 2.0x | - | 1.0 | 100% | - | - | 1 |" in table
     assert "absent" not in table
 
 

@@ -16,9 +16,13 @@ class MasterWeights(Optimizer):
 
     The parameters become bf16. The parameter groups are those of `inner` with the bf16 parameters in place of the
     copies, so schedulers and gradient clipping act as always.
+
+    Args:
+        fp32_gradients: gradients are fp32 too, so that those of many micro-batches add up without bf16's rounding.
+            DistributedDataParallel cannot: its buckets have the type of the weights.
     """
 
-    def __init__(self, inner: Optimizer) -> None:
+    def __init__(self, inner: Optimizer, fp32_gradients: bool = True) -> None:
         self.inner = inner
         groups = [dict(group) for group in inner.param_groups]
         self.parameters: list[Tensor] = [p for group in groups for p in group["params"]]
@@ -27,6 +31,8 @@ class MasterWeights(Optimizer):
         self.masters: list[Tensor] = [m for group in inner.param_groups for m in group["params"]]
         for parameter in self.parameters:
             parameter.data = parameter.data.bfloat16()
+            if fp32_gradients:
+                parameter.grad_dtype = torch.float32
         super().__init__(groups, {})
 
     @torch.no_grad()

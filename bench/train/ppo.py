@@ -10,7 +10,7 @@ One update:
      loss, the two networks' gradients clipped separately
   7. where there is a target, beta follows the measured KL
 The gradient depends neither on how a minibatch is cut into micro-batches nor on how many processes share the batch (but
-for the rounding of sums, which in bf16 shows).
+for the rounding of sums, and in bf16 of the forward passes).
 Each process holds all networks.
 """
 

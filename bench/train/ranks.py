@@ -65,5 +65,5 @@ class Ranks:
             return
         for parameter in parameters:
             if parameter.grad is None:
-                parameter.grad = torch.zeros_like(parameter)
+                parameter.grad = torch.zeros_like(parameter, dtype=parameter.grad_dtype)
             distributed.all_reduce(parameter.grad)

@@ -102,7 +102,9 @@ def train(trainer: Trainer, log: "LogCallback", checkpoint_every_s: float, healt
         if resumed.rows:
             # TRL logs this count as num_tokens and forgets it; where the trainer has another, this one is not read.
             vars(trainer)["_total_train_tokens"] = resumed.rows[-1].get("num_tokens")
-    masters = MasterWeights(trainer.create_optimizer()) if bf16 and not trainer.args.bf16 else None
+    masters = None
+    if bf16 and not trainer.args.bf16:
+        masters = MasterWeights(trainer.create_optimizer(), fp32_gradients=trainer.accelerator.num_processes == 1)
     trainer.optimizer = masters or trainer.optimizer
     kind = type(model_of(trainer))
     trainer.train(resume_from_checkpoint=None if resumed is None else str(resumed.folder))

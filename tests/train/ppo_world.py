@@ -4,6 +4,7 @@ import copy
 import multiprocessing
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -214,7 +215,9 @@ def train_variant(name: str, checkpoints: Path | None = None) -> tuple[dict[str,
     return {f"{part}.{key}": p.detach() for part, network in networks for key, p in network.named_parameters()}, log
 
 
-def train_all(folder: Path, rank: int = 0, count: int = 1, port: int = 0) -> None:
+def train_all(
+    folder: Path, rank: int = 0, count: int = 1, port: int = 0, names: Sequence[str] = tuple(VARIANTS)
+) -> None:
     """Run as a process: each variant with its checkpoints in the folder, and what it ended with written beside them.
 
     With `count` above 1 this is process `rank` of so many, as `accelerate launch` would start it.
@@ -229,7 +232,7 @@ def train_all(folder: Path, rank: int = 0, count: int = 1, port: int = 0) -> Non
             "MASTER_ADDR": "127.0.0.1",
             "MASTER_PORT": str(port),
         }
-    for name in VARIANTS:
+    for name in names:
         parameters, log = train_variant(name, folder)
         save_file({key: p.contiguous() for key, p in parameters.items()}, folder / f"{name}-{rank}.safetensors")
         write_json(folder / f"{name}-{rank}.json", log)

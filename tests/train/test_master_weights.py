@@ -2,6 +2,7 @@
 
 import copy
 
+import pytest
 import torch
 from torch import nn
 from torch.optim import SGD, AdamW
@@ -24,16 +25,14 @@ def adamw(parameters) -> AdamW:
     return AdamW([{"params": [weight], "weight_decay": 0.1}, {"params": [bias]}], lr=1e-2, eps=1e-5, weight_decay=0.0)
 
 
-def gradients(step: int, dtype) -> list[torch.Tensor]:
+def gradients(step: int) -> list[torch.Tensor]:
     generator = torch.Generator().manual_seed(step)
-    return [torch.randn(shape, generator=generator).bfloat16().to(dtype) for shape in ((4, 8), (4,))]
+    return [torch.randn(shape, generator=generator) for shape in ((4, 8), (4,))]
 
 
 def take(layer: nn.Module, optimizer, steps, scheduler=None) -> None:
     for step in steps:
-        for parameter, gradient in zip(
-            layer.parameters(), gradients(step, next(layer.parameters()).dtype), strict=True
-        ):
+        for parameter, gradient in zip(layer.parameters(), gradients(step), strict=True):
             parameter.grad = gradient
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
@@ -59,15 +58,27 @@ def test_steps_below_bf16s_resolution_add_up():
     weight = nn.Parameter(torch.ones(1))
     optimizer = MasterWeights(SGD([weight], lr=2.0**-10))
     for _ in range(16):
-        weight.grad = -torch.ones_like(weight)
+        weight.grad = -torch.ones(1)
         optimizer.step()
 
     assert optimizer.masters[0].item() == 1 + 16 / 1024 == weight.item()
-    weight.grad = -torch.ones_like(weight)
+    weight.grad = -torch.ones(1)
     optimizer.step()
     assert weight.item() == 1 + 16 / 1024  # the 17th is kept in the master alone
     optimizer.restore()
     assert weight.dtype == torch.float32 and weight.item() == 1 + 17 / 1024
+
+
+@pytest.mark.parametrize(("fp32", "total"), [(True, 1 + 2 * 2.0**-10), (False, 1.0)])
+def test_gradients_of_micro_batches_add_up_in_fp32(fp32, total):
+    """1 + 2^-10 + 2^-10, added one by one, is 1 in bf16."""
+    weight = nn.Parameter(torch.ones(1))
+    optimizer = MasterWeights(SGD([weight], lr=1.0), fp32_gradients=fp32)
+    for factor in (1.0, 2.0**-10, 2.0**-10):
+        (weight * torch.tensor([factor], dtype=torch.bfloat16)).sum().backward()
+    assert weight.dtype == torch.bfloat16
+    optimizer.step()
+    assert optimizer.masters[0].item() == 1 - total
 
 
 def test_saved_and_loaded_goes_on_as_if_nothing_had_been(tmp_path):
@@ -92,7 +103,7 @@ def test_a_parameter_without_gradient_stays():
     layer = network()
     optimizer = MasterWeights(adamw(layer.parameters()))
     before = [p.clone() for p in layer.parameters()]
-    layer.weight.grad = torch.ones_like(layer.weight)
+    layer.weight.grad = torch.ones(layer.weight.shape)
     optimizer.step()
 
     assert not torch.equal(layer.weight, before[0]) and torch.equal(layer.bias, before[1])

@@ -33,31 +33,32 @@ PAIRS = [
 ]
 # A large epsilon: where a gradient is next to 0, Adam would blow its rounding up to a whole step.
 BATCH = dict(learning_rate=1e-2, eps=1e-2, batch_size=4, micro_batch_size=1, schedule="constant")
-COMMON = dict(epochs=2, seed=0, device=CPU, bf16=False)  # 4 steps
+COMMON = dict(epochs=2, seed=0, device=CPU)  # 4 steps
 
 
-def train_all(folder: Path, out: Path) -> None:
+def train_all(folder: Path, out: Path, bf16: bool) -> None:
     """SFT, reward model and DPO from the model in `folder`; parameters and logs into `out`."""
     torch.set_num_threads(1)
+    common = {**COMMON, "bf16": bf16}
     tokenizer = load_tokenizer(folder)
     assert isinstance(tokenizer, PreTrainedTokenizerFast)
 
     def sft() -> tuple[nn.Module, TrainingLog]:
         model = load_policy(folder, CPU)
         rows = [Demonstration(pair.id, pair.prompt, pair.rejected) for pair in PAIRS]  # of different lengths
-        return model, train_sft(model, tokenizer, rows, SFTSettings(**BATCH), **COMMON, scratch=out / "sft")
+        return model, train_sft(model, tokenizer, rows, SFTSettings(**BATCH), **common, scratch=out / "sft")
 
     def reward() -> tuple[nn.Module, TrainingLog]:
         torch.manual_seed(0)
         model = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=1)
         settings = RewardSettings(**BATCH)
         return model, train_reward_model(
-            model, tokenizer, PAIRS, settings, stage="reward", **COMMON, scratch=out / "reward"
+            model, tokenizer, PAIRS, settings, stage="reward", **common, scratch=out / "reward"
         )
 
     def dpo() -> tuple[nn.Module, TrainingLog]:
         logps = pair_logps(load_policy(folder, CPU), tokenizer, PAIRS, batch_size=8)
-        return train_dpo(folder, tokenizer, PAIRS, logps, DPOSettings(**BATCH), **COMMON, scratch=out / "dpo")
+        return train_dpo(folder, tokenizer, PAIRS, logps, DPOSettings(**BATCH), **common, scratch=out / "dpo")
 
     for name, train in (("sft", sft), ("reward", reward), ("dpo", dpo)):
         model, log = train()
@@ -65,7 +66,7 @@ def train_all(folder: Path, out: Path) -> None:
         write_json(out / f"{name}.json", log)
 
 
-def rank(folder: Path, out: Path, index: int, port: int) -> None:
+def rank(folder: Path, out: Path, bf16: bool, index: int, port: int) -> None:
     """One of two processes, as `accelerate launch` starts them."""
     places = {"RANK": index, "LOCAL_RANK": index, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2, "MASTER_PORT": port}
     os.environ |= {key: str(value) for key, value in places.items()} | {"MASTER_ADDR": "127.0.0.1"}
@@ -75,23 +76,28 @@ def rank(folder: Path, out: Path, index: int, port: int) -> None:
     assert processes.from_main(f"of rank {index}") == "of rank 0"
     mine = out / str(index)
     mine.mkdir()
-    train_all(folder, mine)
+    train_all(folder, mine, bf16)
 
 
-def test_two_processes_train_what_one_does(make_policy, tokenizer, tmp_path: Path):
-    save_policy(make_policy(), tokenizer, tmp_path / "model")
+def in_both_ways(model: Path, out: Path, bf16: bool) -> None:
+    """`train_all` in two processes, into `out`/0 and `out`/1, and alone, into `out`/alone."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     context = multiprocessing.get_context("fork")
-    ranks = [context.Process(target=rank, args=(tmp_path / "model", tmp_path, index, port)) for index in range(2)]
+    ranks = [context.Process(target=rank, args=(model, out, bf16, index, port)) for index in range(2)]
     for process in ranks:
         process.start()
-    (tmp_path / "alone").mkdir()
-    train_all(tmp_path / "model", tmp_path / "alone")
+    (out / "alone").mkdir()
+    train_all(model, out / "alone", bf16)
     for process in ranks:
         process.join()
     assert [process.exitcode for process in ranks] == [0, 0]
+
+
+def test_two_processes_train_what_one_does(make_policy, tokenizer, tmp_path: Path):
+    save_policy(make_policy(), tokenizer, tmp_path / "model")
+    in_both_ways(tmp_path / "model", tmp_path, bf16=False)
 
     start = load_policy(tmp_path / "model", CPU).state_dict()
     for name in ("sft", "reward", "dpo"):
@@ -108,6 +114,21 @@ def test_two_processes_train_what_one_does(make_policy, tokenizer, tmp_path: Pat
                 assert row["num_tokens"] == other["num_tokens"]
         moved = [(expected[key] - start[key]).abs().max() for key in expected.keys() & start.keys()]
         assert max(moved) > 1e-3
+
+
+def test_in_bf16_two_processes_train_what_one_does_within_its_rounding(make_policy, tokenizer, tmp_path: Path):
+    """Each process's gradients are bf16 there (8 bits), fp32 in one process alone."""
+    save_policy(make_policy(), tokenizer, tmp_path / "model")
+    in_both_ways(tmp_path / "model", tmp_path, bf16=True)
+
+    for name in ("sft", "reward", "dpo"):
+        alone, first, second = (read_json(tmp_path / who / f"{name}.json") for who in ("alone", "0", "1"))
+        assert [row["loss"] for row in first] == [row["loss"] for row in second]
+        assert first[0]["grad_norm"] == pytest.approx(alone[0]["grad_norm"], rel=2**-7)
+        for row, other in zip(first, alone, strict=True):
+            assert row["loss"] == pytest.approx(other["loss"], rel=0.03, abs=0.005)
+        weights = load_file(tmp_path / "0" / f"{name}.safetensors")
+        assert {value.dtype for value in weights.values()} == {torch.float32}  # the masters
 
 
 def test_a_batch_that_the_processes_cannot_share():

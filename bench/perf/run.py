@@ -19,7 +19,7 @@ from bench.files import read_json, write_json
 from bench.models import wheel
 from bench.models.loading import load_policy, load_tokenizer, new_reward_model, save_policy
 from bench.perf import profile
-from bench.perf.contenders import UNITS, Contender, contenders
+from bench.perf.contenders import TASKS, UNITS, Contender, contenders
 from bench.perf.measure import Measurement, Spec
 from bench.perf.tables import markdown
 from bench.perf.workload import Workload, from_built_in_world, from_folder, of_lengths, token_counts
@@ -60,7 +60,7 @@ class Settings:
 
 
 def run_tasks(tasks: Sequence[str], settings: Settings) -> str:
-    """Measure the tasks, write `<out>/<task>.json` and `<out>/perf.md`, and return the table."""
+    """Measure the tasks, write `<out>/<task>.json`, and return their tables; `<out>/perf.md` has every task's there."""
     peaks = {name: gemm_peak(_CPU, dtype) / 1e12 for name, dtype in _DTYPES.items()}
     fast = max(peaks, key=lambda name: peaks[name])
     model = _model_folder(settings)
@@ -83,9 +83,10 @@ def run_tasks(tasks: Sequence[str], settings: Settings) -> str:
             path = settings.out / f"{task}.json"
             measured = measure_all(who, settings, workload, model, path, record, bar.update)
         records.append({**record, "measurements": measured})
-    table = markdown(records)
-    (settings.out / "perf.md").write_text(table, encoding="utf-8")
-    return table
+    files = [settings.out / f"{task}.json" for task in TASKS]
+    every = markdown([read_json(file) for file in files if file.exists()])
+    (settings.out / "perf.md").write_text(every, encoding="utf-8")
+    return markdown(records)
 
 
 def run_profile(tasks: Sequence[str], settings: Settings) -> str:

@@ -24,7 +24,7 @@ from bench.perf.measure import Measurement, Spec
 from bench.perf.tables import markdown
 from bench.perf.workload import Workload, from_built_in_world, from_folder, of_lengths, token_counts
 from bench.progress import StageBar
-from bench.provenance import git_state, package_versions, stable_hash
+from bench.provenance import code_hash, git_state, package_versions, stable_hash
 from bench.special_tokens import pad_id
 from bench.validation import require
 
@@ -145,9 +145,9 @@ def measure_all(
     record: dict[str, Any],
     on_run: Callable[[int], None] = lambda done: None,
 ) -> dict[str, list[dict[str, Any]]]:
-    """Every contender's measurements, round by round; those that `path` holds of the same settings are kept."""
+    """Every contender's measurements, round by round; those that `path` holds of the same settings and code are kept."""
     specs = {c.name: _spec(c, settings, model, workload, path.parent) for c in who}
-    key = stable_hash([asdict(spec) for spec in specs.values()])
+    key = stable_hash([code_hash(), *(asdict(spec) for spec in specs.values())])
     found = read_json(path) if path.exists() else {}
     measured = found["measurements"] if found.get("key") == key else {c.name: [] for c in who}
     for round_ in range(settings.rounds):

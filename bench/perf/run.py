@@ -145,7 +145,7 @@ def measure_all(
     record: dict[str, Any],
     on_run: Callable[[int], None] = lambda done: None,
 ) -> dict[str, list[dict[str, Any]]]:
-    """Every contender's measurements, round by round; those that `path` holds of the same settings and code are kept."""
+    """Every contender's measurements, round by round; what `path` holds of the same settings and code is kept."""
     specs = {c.name: _spec(c, settings, model, workload, path.parent) for c in who}
     key = stable_hash([code_hash(), *(asdict(spec) for spec in specs.values())])
     found = read_json(path) if path.exists() else {}

@@ -1,0 +1,43 @@
+"""What a repeated benchmark measures again."""
+
+from pathlib import Path
+
+import pytest
+
+from bench.perf import run
+from bench.perf.contenders import contenders
+from bench.perf.measure import Measurement
+from bench.perf.run import Settings, measure_all
+from bench.perf.workload import Workload
+from bench.records import PreferencePair
+
+
+@pytest.fixture
+def measured(monkeypatch, tmp_path: Path):
+    """measured(rounds): the contenders that `measure_all` started a process for."""
+    started: list[str] = []
+    monkeypatch.setattr(run, "_work", lambda contender, spec, settings: started.append(contender.name) or Measurement())
+
+    def go(rounds: int) -> list[str]:
+        settings = Settings(
+            model="m", data=None, out=tmp_path, rounds=rounds, steps=2, batch_size=1, micro_batch_tokens=1, prompts=1,
+            max_prompt_tokens=1, max_new_tokens=1, threads=1, trl_1_12=None,
+        )  # fmt: skip
+        workload = Workload("w", [PreferencePair("1", "p", "c", "r")])
+        started.clear()
+        measure_all(contenders("sft", "fp32", False), settings, workload, tmp_path, tmp_path / "sft.json", {})
+        return list(started)
+
+    return go
+
+
+def test_rounds_are_interleaved_and_those_that_are_there_are_kept(measured):
+    assert measured(1) == ["ours", "trl_default", "trl_best"]
+    assert measured(1) == []
+    assert measured(3) == ["ours", "trl_default", "trl_best"] * 2
+
+
+def test_other_code_is_measured_again(measured, monkeypatch):
+    measured(1)
+    monkeypatch.setattr(run, "code_hash", lambda: "another")
+    assert measured(1) == ["ours", "trl_default", "trl_best"]

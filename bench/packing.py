@@ -164,18 +164,19 @@ def _groups(
     source: Int[Tensor, "R L"], lengths: Int[Tensor, " R"], shared: Int[Tensor, " R"]
 ) -> tuple[list[Group], Int[Tensor, " N"]]:
     """The groups of a packing, whole rows first, and its `inverse`."""
-    sizes, own = lengths.tolist(), (lengths - shared).tolist()
+    counts = lengths - shared
+    sizes, own = lengths.tolist(), counts.tolist()
     whole = [row for row, size in enumerate(sizes) if own[row] == size]
     continued = [row for row, size in enumerate(sizes) if 0 < own[row] < size]
     column = torch.arange(source.size(1), device=source.device)
     groups, inverse, before = [], torch.empty(sum(own), dtype=torch.long, device=source.device), 0
     for members in _attending_together(sizes, whole) + _attending_together(sizes, continued):
         index = torch.tensor(members, device=source.device)
-        keys, first, count = source[index, : sizes[members[-1]]], shared[index, None], (lengths - shared)[index, None]
+        keys, first, count = source[index, : sizes[members[-1]]], shared[index, None], counts[index, None]
         nth = column[: max(own[row] for row in members)]
         place = first + torch.minimum(nth, count - 1)  # of a query in its row
         queries = keys.gather(1, place)
-        mask = (column[: keys.size(1)] <= place[..., None])[:, None] if members[0] in continued else None
+        mask = (column[: keys.size(1)] <= place[..., None])[:, None] if own[members[0]] < sizes[members[0]] else None
         real = (nth < count).flatten().nonzero()[:, 0]
         inverse[queries.flatten()[real]] = before + real
         before += queries.numel()

@@ -1,7 +1,8 @@
 """Do bf16 and fp32 train alike? The training curves of runs that differ in precision and seed alone, paired by seed."""
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,6 @@ def compare(folders: Sequence[Path], out: Path) -> str:
         for name, seeds in curves.items()
     }
     text = table(rows({**finals, **_win_rates(runs)}), len(runs))
-    out.mkdir(parents=True, exist_ok=True)
     with atomic_open(out / "precision.md", "w") as handle:
         handle.write(text)
     with atomic_open(out / "precision.svg", "wb") as handle:
@@ -102,7 +102,7 @@ def rows(measures: Mapping[str, Mapping[int, Mapping[str, float]]]) -> list[Row]
             )
         )
     adjusted = holm({row.name: row.p for row in found})
-    return [Row(**{**vars(row), "p": adjusted[row.name]}) for row in found]
+    return [replace(row, p=adjusted[row.name]) for row in found]
 
 
 def table(found: Sequence[Row], seeds: int) -> str:
@@ -126,8 +126,9 @@ def table(found: Sequence[Row], seeds: int) -> str:
 
 def figure(curves: Curves) -> Figure:
     """Every curve: the mean over seeds at each precision (smoothed over a twentieth of the steps) and their range."""
-    canvas = Figure(figsize=(9.6, 2.6 * -(-len(curves) // 3)), layout="constrained")
-    grid = canvas.subplots(-(-len(curves) // 3), 3, squeeze=False).flatten()
+    lines = math.ceil(len(curves) / 3)
+    canvas = Figure(figsize=(9.6, 2.6 * lines), layout="constrained")
+    grid = canvas.subplots(lines, 3, squeeze=False).flatten()
     for axes, (name, seeds) in zip(grid, curves.items(), strict=False):
         for precision, colour in (("fp32", "#0072B2"), ("bf16", "#D55E00")):
             values = np.array([_smooth(of[precision]) for of in seeds.values()])

@@ -1,0 +1,193 @@
+"""The arms and the stages that make them: two plain tables, from which everything else about arms follows.
+
+What an arm needs, what its cost sums, the order of tables, colours, legends, `--help` and the README's table derive
+from here. To add an arm, add its row and the row of its stage, and write the stage's file (`bench/stages`).
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of the graph: what it is built by, and from which other stages.
+
+    Attributes:
+        name: of its folder in the cache, its training log and its row in the cost tables.
+        module: where `needs` and `build` are (see `bench.stages.context`).
+        inputs: what `build` calls its input -> the stage whose folder it is handed. These are the edges of the graph.
+        reads: the data that it reads: splits by their name in the data folder's layout, or "prompts".
+        settings: the config group of the trainer's settings; None for stages that train nothing.
+        by_all: several processes build it together; otherwise the first one does while the others wait.
+    """
+
+    name: str
+    module: str
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    reads: tuple[str, ...] = ()
+    settings: str | None = None
+    by_all: bool = False
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One contender.
+
+    Attributes:
+        label: as tables and legends write it; `in_words` as a sentence does.
+        what: one sentence for `--help` and the README.
+        colour, marker: of every figure. Okabe and Ito's palette: told apart with every common colour blindness.
+        stage: where its policy, or for best of n its candidates, come from.
+        sampled_by: the module that makes its completions from that.
+        default: whether a run has it unless `arms` says otherwise.
+    """
+
+    name: str
+    label: str
+    in_words: str
+    what: str
+    colour: str
+    marker: str
+    stage: str
+    sampled_by: str = "bench.stages.generate"
+    default: bool = False
+
+
+_SFT = {"sft": "sft"}
+_SFT_AND_REWARD = {"sft": "sft", "reward": "reward"}
+
+STAGES = (
+    Stage("base", "bench.stages.base", reads=("demonstrations/train",)),
+    Stage("sft", "bench.stages.sft", {"base": "base"}, ("demonstrations/train",), "sft", by_all=True),
+    Stage("preferred_ft", "bench.stages.preferred_ft", _SFT, ("preferences/train",), "sft", by_all=True),
+    Stage("reward", "bench.stages.reward", _SFT, ("preferences/train",), "reward", by_all=True),
+    Stage("judge_reward", "bench.stages.judge_reward", _SFT, ("preferences/judge",), "reward", by_all=True),
+    Stage("best_of_n", "bench.stages.best_of_n", _SFT_AND_REWARD, ("prompts",)),
+    Stage("rloo", "bench.stages.rloo", _SFT_AND_REWARD, ("preferences/train",), "rloo", by_all=True),
+    Stage("ppo", "bench.stages.ppo", _SFT_AND_REWARD, ("preferences/train",), "ppo", by_all=True),
+    Stage("reference_logps", "bench.stages.reference_logps", _SFT, ("preferences/train",)),
+    Stage(
+        "dpo",
+        "bench.stages.dpo",
+        {"sft": "sft", "reference_logps": "reference_logps"},
+        ("preferences/train",),
+        "dpo",
+        by_all=True,
+    ),
+)
+
+ARMS = (
+    Arm("base", "Base", "the base model", "the model before any training", "#999999", "^", stage="base", default=True),
+    Arm(
+        "sft",
+        "SFT",
+        "the SFT model",
+        "fine-tuned on the demonstrations; where every other arm starts",
+        "#009E73",
+        "D",
+        stage="sft",
+        default=True,
+    ),
+    Arm(
+        "preferred_ft",
+        "Preferred-FT",
+        "Preferred-FT",
+        "the SFT model trained further on the chosen summaries",
+        "#CC79A7",
+        "v",
+        stage="preferred_ft",
+    ),
+    Arm(
+        "best_of_n",
+        "Best of n",
+        "best of n",
+        "the best of n (up to 128) SFT samples by the reward model; every n from one set of samples",
+        "#E69F00",
+        "P",
+        stage="best_of_n",
+        sampled_by="bench.stages.pick_best",
+    ),
+    Arm(
+        "rloo",
+        "RLOO",
+        "RLOO",
+        "RLOO on the same reward model (Ahmadian et al. 2024), TRL's trainer",
+        "#56B4E9",
+        "X",
+        stage="rloo",
+    ),
+    Arm(
+        "ppo",
+        "RLHF (PPO)",
+        "RLHF (PPO)",
+        "RLHF: reward model on the pairs, then PPO with a value model of its own (Huang et al. 2024)",
+        "#D55E00",
+        "s",
+        stage="ppo",
+        default=True,
+    ),
+    Arm(
+        "dpo",
+        "DPO",
+        "DPO",
+        "DPO on the same pairs (Rafailov et al. 2023); `dpo.loss_type`: sigmoid, ipo, hinge, robust, sigmoid_norm",
+        "#0072B2",
+        "o",
+        stage="dpo",
+        default=True,
+    ),
+)
+"""In the order of every table."""
+
+REFERENCE = "reference"
+"""The human summaries, scored like an arm; no stage makes them."""
+REFERENCE_COLOUR = "#333333"
+
+BY_NAME: Mapping[str, Arm] = {arm.name: arm for arm in ARMS}
+STAGE_BY_NAME: Mapping[str, Stage] = {stage.name: stage for stage in STAGES}
+DEFAULT_ARMS = tuple(arm.name for arm in ARMS if arm.default)
+START = "sft"
+"""The arm where every other one starts: its cost is shared, and so counted for no other arm."""
+
+
+def generated(arm: Arm) -> Stage:
+    """The stage of an arm's completions of the evaluation prompts."""
+    return Stage(f"generate_{arm.name}", arm.sampled_by, {"policy": arm.stage, "sft": START}, ("prompts",))
+
+
+def upstream(stage: str) -> tuple[Stage, ...]:
+    """The stage and all that it is built from, inputs first."""
+    found: dict[str, Stage] = {}
+
+    def visit(name: str) -> None:
+        for source in STAGE_BY_NAME[name].inputs.values():
+            visit(source)
+        found.setdefault(name, STAGE_BY_NAME[name])
+
+    visit(stage)
+    return tuple(found.values())
+
+
+def needed(arms: Iterable[str], *others: str) -> tuple[Stage, ...]:
+    """The stages that some arms, and `others` by name, are made from, in the table's order."""
+    names = {stage.name for start in (*(BY_NAME[arm].stage for arm in arms), *others) for stage in upstream(start)}
+    return tuple(stage for stage in STAGES if stage.name in names)
+
+
+def needs_reward(arms: Iterable[str]) -> bool:
+    """Whether any of the arms goes by the reward model, the proxy of the truth."""
+    return any(stage.name == "reward" for stage in needed(arms))
+
+
+def cost_stages(arm: str) -> tuple[str, ...]:
+    """The stages whose cost is the arm's. What every arm starts from counts for the SFT arm alone, base for none."""
+    shared = {stage.name for stage in upstream(BY_NAME[START].stage)}
+    if arm == START:
+        return (BY_NAME[START].stage,)
+    return tuple(stage.name for stage in upstream(BY_NAME[arm].stage) if stage.name not in shared)
+
+
+def graph() -> Iterator[str]:
+    """The graph of stages, a line each: `ppo <- sft, reward`."""
+    for stage in STAGES:
+        yield f"{stage.name} <- {', '.join(stage.inputs.values())}" if stage.inputs else stage.name

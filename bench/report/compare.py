@@ -8,7 +8,6 @@ from typing import Any
 import pandas as pd
 
 from bench.errors import RunFolderError
-from bench.report import figures
 from bench.report.columns import (
     ARM,
     JUDGE,
@@ -20,10 +19,13 @@ from bench.report.columns import (
     table_of,
     win_rate_columns,
 )
-from bench.report.load import NOT_TRAINED, Run, arm_table, head_to_head_table, load_run, records
+from bench.report.load import NOT_TRAINED, Run, load_run, records
+from bench.report.over_beta import kl_vs_beta, reward_kl_points, win_rate_vs_beta
 from bench.report.over_seeds import groups_of_seeds, means_in_words, seeds_section
 from bench.report.page import Block, Figures, Note, Page, Section, Table, Text, write_page
 from bench.report.plot import drawn
+from bench.report.sections.head_to_head import head_to_head_table
+from bench.report.sections.results import arm_table
 from bench.report.words import NONE, Cell, Row, arm_name, count, has, in_words, is_number, judge_name, number
 
 # What must be equal before two runs may stand side by side: always ...
@@ -103,9 +105,9 @@ def comparison_page(runs: Sequence[Run]) -> Page:
     judge = next((judge for judge in runs[0].judges if has(rows, f"win_rate_{judge}")), None)
     plots = drawn(
         [
-            figures.win_rate_vs_beta(points, judge) if judge else None,
-            figures.kl_vs_beta(points),
-            figures.reward_kl_points(points),
+            win_rate_vs_beta(points, judge) if judge else None,
+            kl_vs_beta(points),
+            reward_kl_points(points),
         ]
     )
     groups = groups_of_seeds(runs)

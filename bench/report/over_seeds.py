@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from bench.evaluate.seeds import across_seeds
-from bench.report import evaluator_figures
 from bench.report.columns import ARM, JUDGE, Column, count_column, share_column, table_of
 from bench.report.load import NOT_TRAINED, Run, estimate_columns, records
 from bench.report.page import Block, Figures
-from bench.report.plot import drawn
+from bench.report.plot import Plot, arm_colour, drawn, error_bars, new_axes, point_style, slug, styled
 from bench.report.words import Cell, Row, arm_name, count, in_words, judge_name, number, share
 
 NAMES_OF_A_RUN = ("seed", "name", "run_id", "results_dir")
@@ -52,6 +52,38 @@ def seed_points(runs: Sequence[Run]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=None if rows else ["arm", "judge"])
 
 
+@styled
+def win_rate_over_seeds(summaries: pd.DataFrame, points: pd.DataFrame, judge: str) -> Plot | None:
+    """Every seed's win rate beside the mean of each arm, for one judge; a collapsed seed is a cross.
+
+    Args:
+        summaries, points: `over_seeds.seed_summaries` and `over_seeds.seed_points` of one group of runs.
+    """
+    means = [row for row in records(summaries) if row["judge"] == judge]
+    if not means:
+        return None
+    title = f"Win rate over seeds, {judge_name(judge)}"
+    figure, axes = new_axes()
+    parts = []
+    for place, mean in enumerate(means):
+        of_arm = [row for row in records(points) if (row["arm"], row["judge"]) == (mean["arm"], judge)]
+        offsets = np.linspace(-0.3, 0.3, len(of_arm))
+        for row, offset in zip(of_arm, offsets, strict=True):
+            style = point_style(row["arm"])
+            if row["collapsed"]:
+                style["marker"] = "x"
+            axes.errorbar([place + offset], [100 * row["win_rate"]], yerr=100 * error_bars([row], "win_rate"), **style)
+        axes.hlines(100 * mean["win_rate"], place - 0.4, place + 0.4, colors=arm_colour(mean["arm"]))
+        parts.append(f"{arm_name(mean['arm'])}: mean {in_words(mean, 'win_rate')}, {_seeds_in_words(of_arm)}")
+    axes.axhline(50, color="#333333", linewidth=1, linestyle="--")
+    axes.set_xticks(range(len(means)), [arm_name(row["arm"], short=True) for row in means])
+    axes.set(
+        title=title, ylabel="% of prompts", ylim=(0, 100), xlabel="points: seeds, crosses: collapsed, lines: means"
+    )
+    axes.grid(False, axis="x")
+    return Plot(f"win_rate_over_seeds_{slug(judge)}", title, f"{title}. {'; '.join(parts)}.", figure)
+
+
 def seeds_section(groups: Sequence[Sequence[Run]]) -> list[Block]:
     """Every group's table, and the figures of a single group."""
     if len(groups) != 1:
@@ -60,7 +92,7 @@ def seeds_section(groups: Sequence[Sequence[Run]]) -> list[Block]:
         ]
     (group,) = groups
     summaries, points = seed_summaries(group), seed_points(group)
-    plots = [evaluator_figures.win_rate_over_seeds(summaries, points, judge) for judge in group[0].judges]
+    plots = [win_rate_over_seeds(summaries, points, judge) for judge in group[0].judges]
     figures: list[Block] = [Figures(drawn(plots))] if any(plots) else []
     return figures + _seed_tables(group, "")
 
@@ -124,6 +156,13 @@ def _seed_column(seed: str, of_each: dict[tuple[str, str], dict[str, Row]]) -> C
         return cell._replace(text=f"{cell.text}, collapsed", tone="bad") if point.get("collapsed") is True else cell
 
     return Column(f"seed {seed}", write)
+
+
+def _seeds_in_words(rows: Sequence[Row]) -> str:
+    return ", ".join(
+        f"seed {row['seed']} {number(100 * row['win_rate'], 1)} %{' (collapsed)' if row['collapsed'] else ''}"
+        for row in rows
+    )
 
 
 def _settings(tree: Any) -> str:

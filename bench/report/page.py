@@ -11,7 +11,7 @@ import jinja2
 from markupsafe import Markup
 
 from bench.files import write_text
-from bench.report.figures import Plot
+from bench.report.plot import Plot
 from bench.report.words import Cell, plain
 
 _MARKDOWN_SPECIAL = re.compile(r"([\\`*_\[\]|~$])")

@@ -5,7 +5,9 @@ from typing import Any
 
 import pandas as pd
 
-from bench.report.load import COMPARED, Run, arm_table, head_to_head_table, load_run, records
+from bench.report.load import COMPARED, Run, load_run, records
+from bench.report.sections.head_to_head import head_to_head_table
+from bench.report.sections.results import arm_table
 
 
 def summary(run_dir: Path) -> str:

@@ -9,7 +9,9 @@ import pytest
 from bench import report
 from bench.report.load import records
 from bench.report.page import Table, Text, to_html, to_markdown
-from bench.report.render import answer, run_page
+from bench.report.render import run_page
+from bench.report.sections import head_to_head, health, length, results
+from bench.report.sections.answer import answer
 from bench.report.summary import summary
 
 
@@ -202,7 +204,7 @@ def test_a_collapsed_arm_is_marked_where_its_numbers_stand(run_dir, sections):
     table = cells(sections, "Results", "arms, with")
     assert ("RLHF (PPO), collapsed",) in table and ("DPO",) in table
     assert "Collapsed in training: RLHF (PPO)" in " ".join(answer(run))
-    plot = report.win_rate_bars(run)[0]
+    plot = results.win_rate_bars(run)[0]
     assert "RLHF (PPO) (collapsed)" in plot.alt and "DPO (collapsed)" not in plot.alt
     labels = [label.get_text() for label in plot.figure.axes[0].get_xticklabels()]
     assert labels == ["SFT", "Best of n", "RLHF (PPO)\n(collapsed)", "DPO"]
@@ -230,7 +232,12 @@ def test_a_run_of_before_the_evaluator_measured_these_shows_none_of_them(write_r
     text = to_markdown(page)
     for absent in ("Holm", "at equal length", "FLOPs", "MFU", "projected", "Bradley", "Energy", "collapsed"):
         assert absent not in text
-    for table in (report.length_table, report.strength_table, report.health_table, report.paired_wins_table):
+    for table in (
+        length.length_table,
+        head_to_head.strength_table,
+        health.health_table,
+        head_to_head.paired_wins_table,
+    ):
         assert records(table(run)) == []
 
 

@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 
 from bench import report
-from bench.report import evaluator_figures
+from bench.report import over_seeds
 from bench.report.load import records
+from bench.report.sections import best_of_n, head_to_head, length
 
 
 def axes_of(plot: report.Plot | None) -> Any:
@@ -31,7 +32,7 @@ def run(tmp_path_factory, write_run):
 
 
 def test_win_rate_by_length_leaves_out_empty_bins(run):
-    plot = report.win_rate_by_length(run)[0]
+    plot = length.win_rate_by_length(run)[0]
     axes = axes_of(plot)
     bins = run.metrics["arms"]["dpo"]["win_rate_by_length"]["gold"]
     points = container(axes, "DPO").lines[0]
@@ -44,7 +45,7 @@ def test_win_rate_by_length_leaves_out_empty_bins(run):
 
 
 def test_best_of_n_is_drawn_over_n_for_each_judge(run):
-    plot = report.best_of_n_curve(run)
+    plot = best_of_n.best_of_n_curve(run)
     axes = axes_of(plot)
     by_n = run.metrics["best_of_n"]["by_n"]
     for judge, label in (("gold", "gold judge"), ("reward_model", "reward-model judge")):
@@ -55,11 +56,11 @@ def test_best_of_n_is_drawn_over_n_for_each_judge(run):
 
 
 def test_no_best_of_n_arm_means_no_curve(write_run, tmp_path):
-    assert report.best_of_n_curve(report.load_run(write_run(tmp_path / "run", logs=False))) is None
+    assert best_of_n.best_of_n_curve(report.load_run(write_run(tmp_path / "run", logs=False))) is None
 
 
 def test_strengths_are_drawn_from_weak_to_strong_with_intervals(run):
-    plot = report.strength_bars(run)[0]
+    plot = head_to_head.strength_bars(run)[0]
     axes = axes_of(plot)
     strengths = run.metrics["bradley_terry"]["gold"]
     names = {"sft": "SFT", "best_of_n": "Best of n", "ppo": "RLHF (PPO)", "dpo": "DPO", "reference": "Reference"}
@@ -83,7 +84,7 @@ def test_seeds_are_points_the_mean_is_a_line_and_a_collapsed_seed_is_a_cross(wri
         runs.append(report.load_run(path))
     summaries, points = report.seed_summaries(runs), report.seed_points(runs)
 
-    plot = evaluator_figures.win_rate_over_seeds(summaries, points, "gold")
+    plot = over_seeds.win_rate_over_seeds(summaries, points, "gold")
 
     assert plot is not None
     axes = axes_of(plot)

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from bench import report
+from bench.report import over_beta
 from bench.report.load import records
+from bench.report.sections import cost, results, training
 
 
 def axes_of(plot: report.Plot | None) -> Any:
@@ -34,8 +36,8 @@ def plots(run_dir):
 
 
 def all_plots(run):
-    plots = [plot for stage in ("sft", "reward", "dpo", "ppo") for plot in report.training_plots(run, stage)]
-    return [*plots, *report.win_rate_bars(run), report.cost_bars(run), report.memory_bars(run)]
+    plots = [plot for stage in ("sft", "reward", "dpo", "ppo") for plot in training.training_plots(run, stage)]
+    return [*plots, *results.win_rate_bars(run), cost.cost_bars(run), cost.memory_bars(run)]
 
 
 def test_two_renderings_are_the_same_to_the_byte(run_dir, plots):
@@ -65,8 +67,8 @@ def test_inline_svg_refers_to_ids_that_it_has(plots):
 
 def test_win_rate_bars_are_in_per_cent_with_their_intervals(make_run):
     run = report.load_run(make_run())
-    rows: Any = report.arm_table(run).to_dict("index")
-    axes = axes_of(report.win_rate_bars(run)[0])
+    rows: Any = results.arm_table(run).to_dict("index")
+    axes = axes_of(results.win_rate_bars(run)[0])
     arms = ["base", "sft", "ppo", "dpo"]
     heights = [bar.get_height() for bar in axes.patches]
     assert heights == pytest.approx([100 * rows[arm]["win_rate_gold"] for arm in arms])
@@ -78,7 +80,7 @@ def test_win_rate_bars_are_in_per_cent_with_their_intervals(make_run):
 
 
 def test_cost_bars_stack_the_stages_of_an_arm(make_run):
-    axes = axes_of(report.cost_bars(report.load_run(make_run())))
+    axes = axes_of(cost.cost_bars(report.load_run(make_run())))
     ends: dict[str, list[Any]] = {}
     for container in axes.containers:
         for bar in container.patches:
@@ -93,19 +95,19 @@ def test_cost_bars_stack_the_stages_of_an_arm(make_run):
 
 
 def test_a_missing_log_column_leaves_its_plot_out(make_run):
-    with_gold = {plot.name for plot in report.training_plots(report.load_run(make_run("a")), "ppo")}
-    without = {plot.name for plot in report.training_plots(report.load_run(make_run("b", gold=False)), "ppo")}
+    with_gold = {plot.name for plot in training.training_plots(report.load_run(make_run("a")), "ppo")}
+    without = {plot.name for plot in training.training_plots(report.load_run(make_run("b", gold=False)), "ppo")}
     assert with_gold - without == {"training_ppo_gold"}
 
 
 def test_no_arm_trained_means_no_memory_bars(make_run):
-    assert report.memory_bars(report.load_run(make_run(arms=("sft",)))) is None
+    assert cost.memory_bars(report.load_run(make_run(arms=("sft",)))) is None
 
 
 def test_policies_over_beta_are_drawn_on_a_log_axis_in_order(make_run):
     runs = [report.load_run(make_run(f"b{beta}", dpo_beta=beta)) for beta in (0.5, 0.02, 0.1)]
     points = report.policy_points(runs)
-    axes = axes_of(report.kl_vs_beta(points))
+    axes = axes_of(over_beta.kl_vs_beta(points))
     dpo = drawn_as(axes, "DPO")
     assert list(dpo.get_xdata()) == [0.02, 0.1, 0.5]
     by_beta = {row["beta"]: row["kl_ref"] for row in records(points) if row["arm"] == "dpo"}
@@ -117,7 +119,7 @@ def test_beta_zero_has_a_place_on_the_axis(make_run):
     runs = [report.load_run(make_run(f"b{beta}", ppo_beta=beta)) for beta in (0.001, 0.1)]
     points = report.policy_points(runs)
     points.loc[points["beta"] == 0.001, "beta"] = 0.0
-    axes = axes_of(report.kl_vs_beta(points))
+    axes = axes_of(over_beta.kl_vs_beta(points))
     left, right = axes.transData.transform([(0.0, 0.0), (0.1, 0.0)])[:, 0]
     assert axes.get_xscale() == "symlog" and np.isfinite([left, right]).all() and left < right
 
@@ -126,7 +128,7 @@ def test_beta_zero_has_a_place_on_the_axis(make_run):
 def test_reward_kl_points_take_gold_where_it_is_known(make_run, gold, kind):
     run = report.load_run(make_run(gold=gold))
     points = report.policy_points([run])
-    axes = axes_of(report.reward_kl_points(points))
+    axes = axes_of(over_beta.reward_kl_points(points))
     assert axes.get_ylabel() == kind
     (row,) = (row for row in records(points) if row["arm"] == "ppo")
     ppo = drawn_as(axes, "RLHF (PPO)")

@@ -11,7 +11,8 @@ import pytest
 
 from bench import report
 from bench.report.page import to_html
-from bench.report.render import answer, run_page
+from bench.report.render import run_page
+from bench.report.sections.answer import answer
 from bench.report.words import plain
 
 VOID = {"meta", "link", "br", "img", "input", "hr"}

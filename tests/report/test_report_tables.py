@@ -12,6 +12,7 @@ import pytest
 from bench import report
 from bench.errors import RunFolderError
 from bench.report.load import records
+from bench.report.sections import claims, cost, head_to_head, results, reward_model, training, world
 
 
 def metrics_of(path):
@@ -22,7 +23,7 @@ def test_arm_table_holds_the_numbers_of_metrics_json(make_run):
     path = make_run()
     arms = metrics_of(path)["arms"]
 
-    table = report.arm_table(report.load_run(path))
+    table = results.arm_table(report.load_run(path))
 
     assert list(table.index) == ["base", "sft", "ppo", "dpo", "reference"]
     for arm in ("ppo", "dpo"):
@@ -48,7 +49,7 @@ def test_arms_against_each_other_come_before_arms_against_baselines(make_run, ed
     )
     expected = metrics_of(path)["head_to_head"]["dpo_vs_ppo"]
 
-    table = report.head_to_head_table(report.load_run(path))
+    table = head_to_head.head_to_head_table(report.load_run(path))
 
     first = table.iloc[0]
     assert (first["arm_a"], first["arm_b"], first["judge"]) == ("dpo", "ppo", "gold")
@@ -59,7 +60,7 @@ def test_arms_against_each_other_come_before_arms_against_baselines(make_run, ed
 
 
 def test_cost_table_says_which_arm_needs_a_stage(make_run):
-    table = report.cost_table(report.load_run(make_run()))
+    table = cost.cost_table(report.load_run(make_run()))
     stages: Any = table.to_dict("index")
 
     assert {stage: row["needed_by"] for stage, row in stages.items()} == {
@@ -74,7 +75,7 @@ def test_cost_table_says_which_arm_needs_a_stage(make_run):
 
 
 def test_rlhf_contains_its_reward_model(make_run):
-    table = report.arm_cost_table(report.load_run(make_run()))
+    table = cost.arm_cost_table(report.load_run(make_run()))
     hours = {"ppo": 0.0, "dpo": 0.0}
     for row in records(table):
         hours[row["arm"]] += row["device_hours"]
@@ -88,15 +89,15 @@ def test_training_curves_are_in_step_order(make_run):
     lines = log.read_text().splitlines()
     log.write_text("\n".join(reversed(lines)))
 
-    curves = report.training_curves(report.load_run(path), "sft")
+    curves = training.training_curves(report.load_run(path), "sft")
 
     assert list(curves["step"]) == list(range(1, 41))
     assert curves["loss"].iloc[0] == json.loads(lines[0])["loss"]
-    assert report.training_curves(report.load_run(path), "rloo").empty
+    assert training.training_curves(report.load_run(path), "rloo").empty
 
 
 def test_claims_keep_what_their_estimate_is_read_with(make_run):
-    table = report.claims_table(report.load_run(make_run()))
+    table = claims.claims_table(report.load_run(make_run()))
     assert table.loc[1, "verdict"] == "supported"
     assert table.loc[1, "estimate"] == 120 / 45
     assert pd.isna(table.loc[1, "estimate_low"])  # measured once: no interval
@@ -106,7 +107,7 @@ def test_claims_keep_what_their_estimate_is_read_with(make_run):
 def test_reward_model_table_puts_rules_beside_accuracy(make_run):
     path = make_run()
     measured = metrics_of(path)["reward_model"]
-    row = report.reward_model_table(report.load_run(path)).loc["reward_model"]
+    row = reward_model.reward_model_table(report.load_run(path)).loc["reward_model"]
     assert row["accuracy"] == measured["accuracy"]["value"]
     assert row["longer_wins_low"] == measured["longer_wins"]["ci95"][0]
     assert row["beats_longer_wins"] == "not decided at this n"
@@ -117,11 +118,11 @@ def test_reward_model_table_puts_rules_beside_accuracy(make_run):
 )
 def test_absent_parts_leave_no_columns_and_no_error(make_run, arms, gold):
     run = report.load_run(make_run(arms=arms, gold=gold))
-    assert set(report.arm_table(run).index) == set(arms)
-    assert ("reward_gold" in report.arm_table(run)) is gold
-    assert ("reward_model" in report.reward_model_table(run).index) is ("ppo" in arms)
-    assert report.trivial_policy_table(run).empty is not gold
-    assert len(report.head_to_head_table(run)) == len(run.metrics["head_to_head"]) * len(run.judges)
+    assert set(results.arm_table(run).index) == set(arms)
+    assert ("reward_gold" in results.arm_table(run)) is gold
+    assert ("reward_model" in reward_model.reward_model_table(run).index) is ("ppo" in arms)
+    assert world.trivial_policy_table(run).empty is not gold
+    assert len(head_to_head.head_to_head_table(run)) == len(run.metrics["head_to_head"]) * len(run.judges)
 
 
 def test_a_run_with_nothing_but_arms_still_has_every_table(make_run, edit):
@@ -134,13 +135,13 @@ def test_a_run_with_nothing_but_arms_still_has_every_table(make_run, edit):
 
     edit(path / "metrics.json", keep_only_arms)
     run = report.load_run(path)
-    assert list(report.arm_table(run).index) == ["dpo"]
+    assert list(results.arm_table(run).index) == ["dpo"]
     for table in (
-        report.head_to_head_table,
-        report.cost_table,
-        report.arm_cost_table,
-        report.claims_table,
-        report.reward_model_table,
+        head_to_head.head_to_head_table,
+        cost.cost_table,
+        cost.arm_cost_table,
+        claims.claims_table,
+        reward_model.reward_model_table,
     ):
         assert table(run).empty
 
@@ -177,7 +178,7 @@ def test_a_broken_log_is_named(make_run):
     path = make_run()
     (path / "training" / "dpo.jsonl").write_text('{"step": 1}\n{"step"\n')
     with pytest.raises(RunFolderError, match=r"dpo\.jsonl is broken"):
-        report.training_curves(report.load_run(path), "dpo")
+        training.training_curves(report.load_run(path), "dpo")
 
 
 def test_newest_run_is_the_one_that_finished_last(make_run, tmp_path):

@@ -1,17 +1,33 @@
-"""How a run went, as blocks of its report: what it cost, what its trainers found wrong, and their curves."""
+"""What it cost: stage by stage, arm by arm, and what it would on other hardware."""
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from bench.report import figures
+import pandas as pd
+
 from bench.report.columns import Column, count_column, estimate_column, share_column, table_of
-from bench.report.evaluator_tables import health_table, projected_table
-from bench.report.load import Run, cost_table, records
-from bench.report.page import Block, Figures, Note, Table, Text
-from bench.report.plot import drawn
-from bench.report.words import NONE, Cell, Row, arm_name, count, estimate, is_number, number
+from bench.report.load import NOT_TRAINED, Run, frame, records, to_number
+from bench.report.page import Block, Figures, Table, Text
+from bench.report.plot import WIDE, Plot, arm_colour, drawn, new_axes, styled
+from bench.report.sections.results import arm_table
+from bench.report.words import NONE, Cell, Row, arm_name, count, estimate, is_number, number, plain
 
-_COLLAPSE = "collapse"
-_TONES = {_COLLAPSE: "bad", "note": "open"}
+_COST_FIELDS = (
+    "wall_s",
+    "device_hours",
+    "gpu_hours",
+    "peak_memory_gib",
+    "peak_rss_gib",
+    "devices",
+    "tokens_trained",
+    "tokens_generated",
+    "models_resident",
+    "flops",
+    "mfu",
+    "energy_kwh",
+    "co2_kg",
+)
 _ACCELERATOR_NAMES = {
     "a100_sxm": "A100 SXM",
     "h100_sxm": "H100 SXM",
@@ -20,17 +36,19 @@ _ACCELERATOR_NAMES = {
     "rtx_4090": "RTX 4090",
     "mi300x": "MI300X",
 }
-_WHY_LOGPS_FALL = (
-    "Why the log-probability of chosen summaries may fall in DPO: the loss rewards only the distance between"
-    " chosen and rejected. Pushing the rejected summary down widens it, and the two share many words, so the"
-    " chosen one is often pulled down too, and the probability goes to summaries that are in no pair. A fall"
-    " by itself is no failure; judge it by the win rate, the KL and the length above."
-)
+_STAGE_COLOURS = {
+    "reward": "#E69F00",
+    "rloo": "#56B4E9",
+    "ppo": "#D55E00",
+    "dpo": "#0072B2",
+    "sft": "#009E73",
+    "data": "#CCCCCC",
+}
 
 
-def cost(run: Run) -> list[Block]:
+def section(run: Run) -> list[Block]:
     blocks: list[Block] = []
-    plots = drawn([figures.cost_bars(run), figures.memory_bars(run)])
+    plots = drawn([cost_bars(run), memory_bars(run)])
     if plots:
         blocks += [
             Text(
@@ -69,50 +87,109 @@ def cost(run: Run) -> list[Block]:
     return [*blocks, *_energy(run), *_beside_the_stages(run), *_projected(run)]
 
 
-def health(run: Run) -> list[Block]:
-    """What the trainers found wrong with themselves; a run of before they looked has no such section."""
-    watched = run.metrics.get("health")
-    if not watched:
-        return []
-    found = records(health_table(run))
-    if not found:
-        return [Text(f"No findings in {', '.join(watched)}.")]
-    columns = [
-        Column("stage", lambda row: Cell(row["stage"])),
-        Column("step", lambda row: Cell(count(row["step"]))),
-        Column("kind", lambda row: Cell(row["severity"], tone=_TONES.get(row["severity"], ""))),
-        Column("what is seen", lambda row: Cell(row["message"])),
-        Column("what to try", lambda row: Cell(row["advice"])),
-    ]
-    quiet = [stage for stage in watched if stage not in {row["stage"] for row in found}]
-    note = "A note explains what is normal; a warning may be mended; a collapse is a result, and is recorded as one."
-    blocks: list[Block] = [
-        Note(
-            f"{figures.STAGE_NAMES.get(row['stage'], row['stage'])} collapsed at step {row['step']}: {row['message']}."
+def cost_table(run: Run) -> pd.DataFrame:
+    """One row per stage: what it cost, and in `needed_by` the trained arms that need it, or `shared`."""
+    rows = []
+    for stage, cost in run.metrics.get("cost", {}).get("stages", {}).items():
+        needed_by = [arm for arm in run.arms if arm not in NOT_TRAINED and stage in _arm_stages(run, arm)]
+        rows.append(
+            {"stage": stage, "needed_by": ", ".join(needed_by) or "shared"}
+            | {field: to_number(cost.get(field)) for field in _COST_FIELDS}
         )
-        for row in found
-        if row["severity"] == _COLLAPSE
+    return pd.DataFrame(rows, columns=["stage", "needed_by", *_COST_FIELDS]).set_index("stage")
+
+
+def arm_cost_table(run: Run) -> pd.DataFrame:
+    """One row per trained arm and stage that it needs beyond the shared SFT model.
+
+    Columns: `arm`, `stage`, `device_hours`, `gpu_hours`, `peak_memory_gib`.
+    """
+    fields = ("device_hours", "gpu_hours", "peak_memory_gib")
+    rows = [
+        {"arm": arm, "stage": stage} | {field: to_number(cost.get(field)) for field in fields}
+        for arm in run.arms
+        if arm not in NOT_TRAINED
+        for stage, cost in _arm_stages(run, arm).items()
     ]
-    blocks.append(
-        table_of(
-            "What the trainers' checks found, each when it first fired",
-            columns,
-            found,
-            f"{note} No findings in {', '.join(quiet)}." if quiet else note,
+    return pd.DataFrame(rows, columns=["arm", "stage", *fields])
+
+
+def projected_table(run: Run) -> pd.DataFrame:
+    """One row per trained arm, and one for all stages of the run (`arm` None), and accelerator: GPU-hours there.
+
+    They are projected from counted FLOPs at `assumed_mfu` of `peak_bf16_tflops`, not measured.
+    """
+    costs = [(arm, run.metrics["arms"][arm].get("cost") or {}) for arm in run.arms]
+    rows = [
+        {"arm": arm, "flops": to_number(cost.get("flops"))} | projection
+        for arm, cost in [*costs, (None, run.metrics.get("cost", {}))]
+        if cost.get("flops")
+        for projection in cost.get("projected", [])
+    ]
+    return frame(rows, "arm", "flops", "accelerator", "gpu_hours", "assumed_mfu", "peak_bf16_tflops", "peak_source")
+
+
+@styled
+def cost_bars(run: Run) -> Plot | None:
+    """Device-hours stacked by stage: each trained arm beyond the SFT model, and the shared stages apart."""
+    shared = [{**row, "bar": "Shared by both"} for row in records(cost_table(run)) if row["needed_by"] == "shared"]
+    of_arms = [{**row, "bar": arm_name(row["arm"], short=True)} for row in records(arm_cost_table(run))]
+    segments = [row for row in shared + of_arms if is_number(row["device_hours"])]
+    if not segments:
+        return None
+    total = dict.fromkeys((row["bar"] for row in segments), 0.0)
+    spare_colours = itertools.cycle(("#56B4E9", "#CC79A7", "#F0E442", "#666666"))
+    figure, axes = new_axes(WIDE)
+    for stage in dict.fromkeys(row["stage"] for row in segments):
+        rows = [row for row in segments if row["stage"] == stage]
+        axes.barh(
+            [row["bar"] for row in rows],
+            [row["device_hours"] for row in rows],
+            left=[total[row["bar"]] for row in rows],
+            color=_STAGE_COLOURS.get(stage) or next(spare_colours),
+            edgecolor="white",
+            label=plain(stage),
+            height=0.6,
         )
+        for row in rows:
+            total[row["bar"]] += row["device_hours"]
+    axes.set(title="Cost by stage", xlabel="device-hours (wall time x devices)")
+    axes.set_yticks(list(total))
+    axes.invert_yaxis()
+    axes.grid(False, axis="y")
+    figure.legend(loc="outside right upper", title="stage", alignment="left")
+    parts = [f"{row['bar']}, {row['stage']} {number(row['device_hours'])}" for row in segments]
+    return Plot("cost_device_hours", "Cost by stage", f"Device-hours: {'; '.join(parts)}.", figure)
+
+
+@styled
+def memory_bars(run: Run) -> Plot | None:
+    """Peak memory of each trained arm, over the stages that it needs beyond the SFT model."""
+    rows = [
+        row
+        for row in records(arm_table(run))
+        if row["arm"] not in NOT_TRAINED and is_number(row.get("peak_memory_gib"))
+    ]
+    if not rows:
+        return None
+    figure, axes = new_axes((WIDE[0], 2.0))
+    bars = axes.barh(
+        [arm_name(row["arm"], short=True) for row in rows],
+        [row["peak_memory_gib"] for row in rows],
+        color=[arm_colour(row["arm"]) for row in rows],
+        height=0.6,
     )
-    return blocks
+    axes.bar_label(bars, fmt="%.2f", padding=4)
+    axes.set(title="Peak memory", xlabel="GiB, highest of the arm's stages")
+    axes.margins(x=0.12)
+    axes.invert_yaxis()
+    axes.grid(False, axis="y")
+    parts = ", ".join(f"{arm_name(row['arm'])} {row['peak_memory_gib']:.2f} GiB" for row in rows)
+    return Plot("cost_peak_memory", "Peak memory", f"Peak memory: {parts}.", figure)
 
 
-def training(run: Run) -> list[Block]:
-    blocks: list[Block] = []
-    for stages in (("sft", "preferred_ft", "reward", "judge_reward"), ("dpo",), ("ppo",), ("rloo",)):
-        plots = [plot for stage in stages for plot in figures.training_plots(run, stage)]
-        if plots:
-            blocks.append(Figures(plots))
-        if plots and stages == ("dpo",):
-            blocks.append(Text(_WHY_LOGPS_FALL))
-    return blocks
+def _arm_stages(run: Run, arm: str) -> Mapping[str, Mapping[str, Any]]:
+    return (run.metrics["arms"][arm].get("cost") or {}).get("stages", {})
 
 
 def _on_flops(rows: Sequence[Row]) -> str:

@@ -1,0 +1,99 @@
+"""Figures of a sweep: win rate and KL against beta, and the reward that each policy's KL bought."""
+
+import pandas as pd
+
+from bench.report.load import records
+from bench.report.plot import Plot, error_bars, new_axes, point_style, slug, styled
+from bench.report.words import Row, arm_name, has, is_number, judge_name, number
+
+
+@styled
+def win_rate_vs_beta(points: pd.DataFrame, judge: str) -> Plot | None:
+    """Win rate against the reference summary over beta (log axis), one line per arm and seed.
+
+    Args:
+        points: one row per trained policy, as `compare.policy_points` gives them.
+    """
+    plot = _over_beta(
+        points,
+        f"win_rate_{judge}",
+        name=f"win_rate_vs_beta_{slug(judge)}",
+        title=f"Win rate against beta, {judge_name(judge)}",
+        unit="% of prompts",
+        scale=100,
+    )
+    if plot is not None:
+        axes = plot.figure.axes[0]
+        axes.axhline(50, color="#333333", linewidth=1, linestyle="--")
+        axes.set_xlabel("beta (dashed: as good as the reference summary)")
+    return plot
+
+
+@styled
+def kl_vs_beta(points: pd.DataFrame) -> Plot | None:
+    """KL(policy || SFT model) on held-out prompts over beta (log axis), one line per arm and seed."""
+    return _over_beta(
+        points, "kl_ref", name="kl_vs_beta", title="KL to the SFT model", unit="nats per completion", scale=1
+    )
+
+
+@styled
+def reward_kl_points(points: pd.DataFrame) -> Plot | None:
+    """Reward over KL, a point with both intervals per policy: gold reward where known, else the proxy."""
+    table = records(points)
+    reward = "reward_gold" if has(table, "reward_gold") else "reward_proxy"
+    rows = [row for row in table if is_number(row.get(reward)) and is_number(row.get("kl_ref"))]
+    if not rows:
+        return None
+    kind = "gold reward" if reward == "reward_gold" else "proxy reward"
+    title = f"{kind.capitalize()} against KL"
+    figure, axes = new_axes()
+    for arm in dict.fromkeys(row["arm"] for row in rows):
+        of_arm = [row for row in rows if row["arm"] == arm]
+        axes.errorbar(
+            [row["kl_ref"] for row in of_arm],
+            [row[reward] for row in of_arm],
+            xerr=error_bars(of_arm, "kl_ref"),
+            yerr=error_bars(of_arm, reward),
+            linestyle="none",
+            label=arm_name(arm, short=True),
+            **point_style(arm),
+        )
+    axes.set(title=title, xlabel="KL to the SFT model, nats per completion", ylabel=kind)
+    figure.legend(loc="outside lower center", ncols=3)
+    parts = [f"{_policy(row)}: KL {number(row['kl_ref'], 2)}, {kind} {number(row[reward], 2)}" for row in rows]
+    return Plot("reward_kl", title, f"{title}. {'; '.join(parts)}.", figure)
+
+
+def _over_beta(points: pd.DataFrame, column: str, *, name: str, title: str, unit: str, scale: float) -> Plot | None:
+    rows = [row for row in records(points) if is_number(row.get(column)) and is_number(row["beta"])]
+    if not rows:
+        return None
+    rows.sort(key=lambda row: row["beta"])
+    figure, axes = new_axes()
+    labelled = set()
+    for arm, seed in dict.fromkeys((row["arm"], row["seed"]) for row in rows):
+        line = [row for row in rows if (row["arm"], row["seed"]) == (arm, seed)]
+        axes.errorbar(
+            [row["beta"] for row in line],
+            [scale * row[column] for row in line],
+            yerr=scale * error_bars(line, column),
+            label=None if arm in labelled else arm_name(arm, short=True),
+            **point_style(arm),
+        )
+        labelled.add(arm)
+    betas = sorted({row["beta"] for row in rows})
+    if betas[0] > 0:
+        axes.set_xscale("log")
+    else:  # beta 0 (no KL pull) has no logarithm: a linear stretch up to the next beta
+        axes.set_xscale("symlog", linthresh=betas[1] if len(betas) > 1 else 1.0)
+    axes.set_xticks(betas, [f"{beta:g}" for beta in betas])
+    axes.set_xticks([], minor=True)
+    axes.set(title=title, xlabel="beta", ylabel=unit)
+    figure.legend(loc="outside lower center", ncols=3)
+    parts = "; ".join(f"{_policy(row)}: {number(scale * row[column])}" for row in rows)
+    return Plot(name, title, f"{title}, {unit}. {parts}.", figure)
+
+
+def _policy(row: Row) -> str:
+    return arm_name(row["arm"]) + (f" at beta {row['beta']:g}" if is_number(row["beta"]) else "")

@@ -1,0 +1,46 @@
+"""What the run found, in a few sentences."""
+
+from bench.report.load import COMPARED, NOT_TRAINED, Run, records
+from bench.report.sections.head_to_head import head_to_head_table
+from bench.report.sections.results import arm_table
+from bench.report.sections.reward_model import reward_model_table
+from bench.report.words import Row, arm_name, count, in_words, is_number, judge_name, number
+
+
+def answer(run: Run) -> list[str]:
+    """What the run found, in plain sentences made from its numbers: effect, cost, and what to distrust."""
+    lines = []
+    pairs = [row for row in records(head_to_head_table(run)) if {row["arm_a"], row["arm_b"]} <= COMPARED]
+    if pairs:
+        judge = next(judge for judge in run.judges if judge in {row["judge"] for row in pairs})
+        found = [head_to_head_in_words(row) for row in pairs if row["judge"] == judge]
+        lines.append(f"By the {judge_name(judge)}: {'; '.join(found)}.")
+    costs = [
+        f"{arm_name(row['arm'], short=True)} {number(row['device_hours'])}"
+        for row in records(arm_table(run))
+        if row["arm"] not in NOT_TRAINED and is_number(row.get("device_hours"))
+    ]
+    if costs:
+        what_counts = " (RLHF includes its reward model and rollouts)" if "ppo" in run.arms else ""
+        lines.append(f"Device-hours beyond the shared SFT model: {', '.join(costs)}{what_counts}.")
+    collapsed = [arm_name(row["arm"]) for row in records(arm_table(run)) if row.get("collapsed") is True]
+    if collapsed:
+        lines.append(f"Collapsed in training: {', '.join(collapsed)}; see Health for where and what to try.")
+    verdicts = {row["scorer"]: row["beats_longer_wins"] for row in records(reward_model_table(run))}
+    if verdicts.get("reward_model", "") not in ("", "supported"):
+        lines.append(
+            "Read with care: the reward model that PPO trained against is not shown to beat the rule"
+            " “the longer summary wins”."
+        )
+    return lines or ["This run compares no two arms; its measurements are below."]
+
+
+def head_to_head_in_words(row: Row) -> str:
+    """One pair as a clause: who beats whom if the interval excludes one half, else that it is not decided."""
+    first, second = arm_name(row["arm_a"]), arm_name(row["arm_b"])
+    posts = f"{in_words(row, 'win_rate')} of {count(row.get('win_rate_n'))} posts"
+    if row["win_rate_low"] > 0.5:
+        return f"{first} beats {second} on {posts}"
+    if row["win_rate_high"] < 0.5:
+        return f"{first} loses to {second}, winning on {posts}"
+    return f"{first} against {second} is not decided at this n ({first} wins on {posts})"

@@ -1,0 +1,210 @@
+"""Which arm is better: pair by pair, by way of the reference summary, and on one scale."""
+
+from typing import Any
+
+import pandas as pd
+
+from bench.report.columns import (
+    ARM,
+    JUDGE,
+    PAIR,
+    Column,
+    count_column,
+    estimate_column,
+    p_column,
+    points_column,
+    share_column,
+    table_of,
+)
+from bench.report.load import NOT_TRAINED, Run, estimate_columns, frame, records, to_number
+from bench.report.page import Block, Figures, Text
+from bench.report.plot import Plot, error_bars, new_axes, point_style, slug, styled
+from bench.report.words import Cell, arm_name, count, has, is_number, judge_name, number
+
+
+def section(run: Run) -> list[Block]:
+    duels = records(head_to_head_table(run))
+    if not duels:
+        return []
+    note = (
+        "Each arm stands at the KL that it reached, see above. p: two-sided sign test over the untied prompts."
+        " An interval that contains 50 % decides nothing: “no difference found” is not “no difference”."
+    )
+    if has(duels, "p_holm"):
+        note += (
+            " Holm: p adjusted for all pairs under one judge. Prompts needed: on how many a win rate like this one"
+            " would be told from 50 % with 80 % power, a plan for another run and no finding of this one."
+        )
+    blocks: list[Block] = [
+        table_of(
+            "Share of prompts on which the first arm beats the second, a tie counting half",
+            [
+                PAIR,
+                JUDGE,
+                share_column("win_rate", "win rate"),
+                share_column("equal_length", "at equal length"),
+                Column("n", lambda row: Cell(count(row.get("win_rate_n")))),
+                Column("ties", lambda row: Cell(count(row.get("win_rate_ties")))),
+                Column("unparsed", lambda row: Cell(count(row.get("win_rate_unparsed")))),
+                p_column("p_value", "p"),
+                p_column("p_holm", "p (Holm)"),
+                count_column("prompts_needed", "prompts needed"),
+            ],
+            duels,
+            note,
+        )
+    ]
+    blocks += _power(run)
+    paired = records(paired_wins_table(run))
+    if paired:
+        blocks.append(
+            table_of(
+                "The same pairs by way of the reference summary: prompts on which each arm beats it",
+                [
+                    PAIR,
+                    JUDGE,
+                    count_column("both", "both"),
+                    count_column("only_a", "only the first"),
+                    count_column("only_b", "only the second"),
+                    count_column("neither", "neither"),
+                    points_column("difference", "win rate of the first minus the second's (points)"),
+                    p_column("p_value", "p (McNemar)"),
+                    p_column("p_holm", "p (Holm)"),
+                ],
+                paired,
+                "A tie is no win in the counts and half a win in the difference. McNemar's exact test compares “only"
+                " the first” with “only the second”.",
+            )
+        )
+    strengths = records(strength_table(run))
+    if strengths:
+        judges = [judge for judge in run.judges if has(strengths, f"strength_{judge}")]
+        blocks += [
+            table_of(
+                "All arms on one scale: Bradley-Terry strength in nats, the reference summary at 0",
+                [ARM, *(estimate_column(f"strength_{judge}", judge_name(judge), 2) for judge in judges)],
+                strengths,
+                "From every pair at once, over"
+                f" {count(max(row.get(f'strength_{judges[0]}_n', 0) for row in strengths))} prompts. Between two arms"
+                " d nats apart, the stronger wins on 1 / (1 + exp(-d)) of the prompts: 0.5 nats are 62 %, 1 is 73 %.",
+            ),
+            Figures(strength_bars(run)),
+        ]
+    return blocks
+
+
+def head_to_head_table(run: Run) -> pd.DataFrame:
+    """One row per pair of arms and judge: `arm_a`, `arm_b`, `judge`, `win_rate`, `p_value`.
+
+    `win_rate` is the share of prompts on which arm_a beats arm_b (with `_low`, `_high`, `_n`, `_ties`,
+    `_unparsed`), `p_value` that of the two-sided sign test. As far as the run has them: `p_holm` (adjusted over
+    all pairs under one judge), `equal_length` (the win rate with length controlled), `prompts_needed` (to decide
+    what is not decided).
+    """
+    rows = []
+    for pair, measured in run.metrics.get("head_to_head", {}).items():
+        arm_a, _, arm_b = pair.partition("_vs_")
+        for judge in run.judges:
+            if judge not in measured.get("win_rate", {}):
+                continue
+            row = {"arm_a": arm_a, "arm_b": arm_b, "judge": judge}
+            row |= estimate_columns("win_rate", measured["win_rate"][judge])
+            row |= estimate_columns("equal_length", measured.get("win_rate_length_controlled", {}).get(judge))
+            row["p_value"] = to_number(measured.get("p_value", {}).get(judge))
+            for field in ("p_holm", "prompts_needed"):
+                if judge in measured.get(field, {}):
+                    row[field] = to_number(measured[field][judge])
+            rows.append(row)
+    columns = [
+        "arm_a",
+        "arm_b",
+        "judge",
+        "win_rate",
+        "win_rate_low",
+        "win_rate_high",
+        "win_rate_n",
+        "p_value",
+    ]
+    table = pd.DataFrame(rows) if rows else pd.DataFrame(columns=columns)
+    # The arm-against-arm question first (dpo_vs_ppo), then each arm against the baselines.
+    baselines = table["arm_a"].isin(NOT_TRAINED).astype(int) + table["arm_b"].isin(NOT_TRAINED).astype(int)
+    return table.iloc[baselines.argsort(kind="stable")].reset_index(drop=True)
+
+
+def paired_wins_table(run: Run) -> pd.DataFrame:
+    """One row per pair of arms and judge: their wins against the reference summaries on the same prompts.
+
+    `both`, `only_a`, `only_b`, `neither` are counts of prompts; `difference` is arm_a's win rate minus arm_b's;
+    `p_value` is McNemar's, `p_holm` the same adjusted over all pairs under one judge.
+    """
+    duels = run.metrics.get("head_to_head", {})
+    rows = []
+    for pair in records(head_to_head_table(run)):
+        names = {name: pair[name] for name in ("arm_a", "arm_b", "judge")}
+        paired = duels[f"{pair['arm_a']}_vs_{pair['arm_b']}"].get("mcnemar", {}).get(pair["judge"])
+        if paired is None:
+            continue
+        counts = {name: paired[name] for name in ("both", "only_a", "only_b", "neither", "p_value", "p_holm")}
+        rows.append(names | counts | estimate_columns("difference", paired["difference"]))
+    return frame(rows, "arm_a", "arm_b", "judge", "difference", "p_value", "p_holm")
+
+
+def strength_table(run: Run) -> pd.DataFrame:
+    """One row per arm: its Bradley-Terry `strength_<judge>` in nats (estimate), the reference summary at 0."""
+    fits = run.metrics.get("bradley_terry", {})
+    rows = []
+    for arm in run.arms:
+        row: dict[str, Any] = {"arm": arm}
+        for judge in run.judges:
+            row |= estimate_columns(f"strength_{judge}", fits.get(judge, {}).get(arm))
+        if len(row) > 1:
+            rows.append(row)
+    return frame(rows, "arm")
+
+
+@styled
+def strength_bars(run: Run) -> list[Plot]:
+    """Per judge: the Bradley-Terry strength of every arm with its interval, the reference summary at 0."""
+    table = records(strength_table(run))
+    plots = []
+    for judge in run.judges:
+        column = f"strength_{judge}"
+        rows = sorted((row for row in table if is_number(row.get(column))), key=lambda row: row[column])
+        if not rows:
+            continue
+        title = f"Bradley-Terry strength, {judge_name(judge)}"
+        figure, axes = new_axes()
+        for place, row in enumerate(rows):
+            axes.errorbar(
+                [row[column]],
+                [place],
+                xerr=error_bars([row], column),
+                linestyle="none",
+                **point_style(row["arm"]),
+            )
+        axes.axvline(0, color="#333333", linewidth=1, linestyle="--")
+        axes.set_yticks(range(len(rows)), [arm_name(row["arm"], short=True) for row in rows])
+        axes.set(title=title, xlabel="nats (dashed: the reference summary)")
+        axes.grid(False, axis="y")
+        parts = ", ".join(f"{arm_name(row['arm'])} {number(row[column], 2)}" for row in reversed(rows))
+        plots.append(Plot(f"strength_{slug(judge)}", title, f"{title}, nats: {parts}.", figure))
+    return plots
+
+
+def _power(run: Run) -> list[Block]:
+    """What this many prompts can show, said beside what they did."""
+    power = run.metrics.get("power")
+    if not power:
+        return []
+    alone, between = (
+        "none, however large" if power[gap] is None else f"{number(100 * power[gap], 1)} points"
+        for gap in ("head_to_head", "between_arms")
+    )
+    return [
+        Text(
+            f"What {count(power['n'])} prompts can show: the smallest difference found with"
+            f" {number(100 * power['power'], 0)} % power at the {number(100 * power['level'], 0)} % level is, head to"
+            f" head without ties, {alone} from 50 %, and between two arms' win rates on prompts of their own"
+            f" {between}. A smaller one is likely to end as not decided at this n."
+        )
+    ]

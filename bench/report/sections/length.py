@@ -1,0 +1,135 @@
+"""Is it length that wins: win rates at equal length, and by length."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bench.report.columns import ARM, JUDGE, count_column, estimate_column, share_column, table_of, text_column
+from bench.report.load import Run, estimate_columns, frame, records, to_number
+from bench.report.page import Block, Figures, Table, Text
+from bench.report.plot import Plot, error_bars, new_axes, point_style, slug, styled
+from bench.report.words import Row, arm_name, count, in_words, is_number, judge_name, ratio_bin, share
+
+
+def section(run: Run) -> list[Block]:
+    """Win rates with length taken out, and by length."""
+    controlled = records(length_table(run))
+    if not controlled:
+        return []
+    bins = records(length_bin_table(run))
+    by_arm: dict[tuple[str, str], dict[str, Row]] = {}
+    for row in bins:
+        by_arm.setdefault((row["arm"], row["judge"]), {})[ratio_bin(row)] = row
+    names = list(dict.fromkeys(ratio_bin(row) for row in bins))
+    blocks: list[Block] = [
+        Text(
+            "Judges tend to prefer the longer summary, and arms differ in length. At equal length: the win rate that a"
+            " logistic regression on the difference in length predicts where both summaries are equally long (Dubois"
+            " et al. 2024). Where it lies far from the win rate, length did part of the winning; it takes out length"
+            " itself, and not what goes with it."
+        ),
+        table_of(
+            "Win rate against the reference summary, as judged and at equal length",
+            [
+                ARM,
+                JUDGE,
+                share_column("win_rate", "win rate"),
+                share_column("equal_length", "at equal length"),
+                count_column("equal_length_n", "n"),
+                estimate_column("length_effect", "length effect (log-odds)", 2),
+                text_column("reason", "why there is no number"),
+            ],
+            controlled,
+            "Length effect: above 0, longer summaries win more often.",
+        ),
+    ]
+    if bins:
+        blocks += [
+            Figures(win_rate_by_length(run)),
+            Table(
+                "Win rate by the length of the arm's summary over that of the reference summary",
+                ["arm", "judge", *names],
+                [
+                    [
+                        ARM.write({"arm": arm}),
+                        JUDGE.write({"judge": judge}),
+                        *(share(of_arm[name], "win_rate", with_n=True) for name in names),
+                    ]
+                    for (arm, judge), of_arm in by_arm.items()
+                ],
+            ),
+        ]
+    return blocks
+
+
+def length_table(run: Run) -> pd.DataFrame:
+    """One row per arm and judge: `win_rate`, `equal_length` (estimates) and what stands between them.
+
+    `length_effect` is the log-odds by which a longer summary wins (above 0: longer ones do); `reason` says why there
+    is no number at equal length, None where there is one.
+    """
+    rows = []
+    for arm in run.arms:
+        measured = run.metrics["arms"][arm]
+        for judge in run.judges:
+            controlled = measured.get("win_rate_length_controlled", {}).get(judge)
+            if controlled is None:
+                continue
+            row: dict[str, Any] = {"arm": arm, "judge": judge}
+            row |= estimate_columns("win_rate", measured["win_rate"][judge])
+            row |= estimate_columns("equal_length", controlled)
+            rows.append(row | {"length_effect": to_number(controlled["length_effect"]), "reason": controlled["reason"]})
+    return frame(rows, "arm", "judge", "win_rate", "equal_length", "length_effect", "reason")
+
+
+def length_bin_table(run: Run) -> pd.DataFrame:
+    """One row per arm, judge and bin of length ratios, arm over reference summary: `from`, `below`, `win_rate`.
+
+    `below` is NaN in the last bin, which is open.
+    """
+    rows = [
+        {"arm": arm, "judge": judge, "from": bin_["length_ratio"][0], "below": to_number(bin_["length_ratio"][1])}
+        | estimate_columns("win_rate", bin_)
+        for arm in run.arms
+        for judge in run.judges
+        for bin_ in run.metrics["arms"][arm].get("win_rate_by_length", {}).get(judge, [])
+    ]
+    return frame(rows, "arm", "judge", "from", "below", "win_rate", "win_rate_n")
+
+
+@styled
+def win_rate_by_length(run: Run) -> list[Plot]:
+    """Per judge: each arm's win rate against the reference summary by the ratio of their lengths."""
+    table = records(length_bin_table(run))
+    plots = []
+    for judge in run.judges:
+        rows = [row for row in table if row["judge"] == judge and is_number(row["win_rate"])]
+        if not rows:
+            continue
+        bins = list(dict.fromkeys(ratio_bin(row) for row in table if row["judge"] == judge))
+        arms = list(dict.fromkeys(row["arm"] for row in rows))
+        title = f"Win rate by length, {judge_name(judge)}"
+        figure, axes = new_axes()
+        for arm, offset in zip(arms, np.linspace(-0.25, 0.25, len(arms)) if len(arms) > 1 else [0.0], strict=True):
+            of_arm = [row for row in rows if row["arm"] == arm]
+            axes.errorbar(
+                [bins.index(ratio_bin(row)) + offset for row in of_arm],
+                [100 * row["win_rate"] for row in of_arm],
+                yerr=100 * error_bars(of_arm, "win_rate"),
+                linestyle="none",
+                label=arm_name(arm, short=True),
+                **point_style(arm),
+            )
+        axes.axhline(50, color="#333333", linewidth=1, linestyle="--")
+        axes.set(title=title, ylabel="% of prompts", ylim=(0, 100), xlabel="length over that of the reference summary")
+        axes.set_xticks(range(len(bins)), bins)
+        axes.set_xlim(-0.5, len(bins) - 0.5)
+        axes.grid(False, axis="x")
+        figure.legend(loc="outside lower center", ncols=4)
+        parts = "; ".join(
+            f"{arm_name(row['arm'])}, {ratio_bin(row)}: {in_words(row, 'win_rate')} of {count(row['win_rate_n'])}"
+            for row in rows
+        )
+        plots.append(Plot(f"win_rate_by_length_{slug(judge)}", title, f"{title}. {parts}.", figure))
+    return plots

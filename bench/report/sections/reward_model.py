@@ -1,0 +1,73 @@
+"""What the reward models learned beside trivial rules."""
+
+from typing import Any
+
+import pandas as pd
+
+from bench.report.columns import Column, share_column, table_of
+from bench.report.load import Run, estimate_columns, records
+from bench.report.page import Block, Note, Text
+from bench.report.words import Cell, Row, count, in_words, is_number
+
+_SCORER_NAMES = {
+    "reward_model": "Reward model (PPO trains against it)",
+    "judge_reward_model": "Judge's reward model",
+    "implicit_reward": "DPO's implicit reward",
+}
+
+
+def section(run: Run) -> list[Block]:
+    rows = records(reward_model_table(run))
+    if not rows:
+        return []
+    return [
+        *(_against_length(row) for row in rows if row["beats_longer_wins"] and is_number(row.get("longer_wins"))),
+        table_of(
+            "Which summary of a held-out pair is better: learned scorers beside trivial rules",
+            [
+                Column("scorer", lambda row: Cell(_SCORER_NAMES[row["scorer"]])),
+                share_column("accuracy", "accuracy"),
+                share_column("longer_wins", "“longer wins”"),
+                share_column("title_overlap_wins", "“more of the title wins”"),
+                share_column("agrees_with_longer", "agrees with “longer”"),
+                Column("n", lambda row: Cell(count(row.get("accuracy_n")))),
+            ],
+            rows,
+        ),
+    ]
+
+
+def reward_model_table(run: Run) -> pd.DataFrame:
+    """One row per scorer of held-out pairs (`reward_model`, `judge_reward_model`, `implicit_reward`).
+
+    `accuracy` stands beside trivial rules on the same pairs, `longer_wins` and `title_overlap_wins` (each
+    with interval and n); `agrees_with_longer` (share) and `beats_longer_wins` (a verdict, or empty) say how
+    much of it is length.
+    """
+    rows = []
+    for scorer in ("reward_model", "judge_reward_model", "implicit_reward"):
+        measured = run.metrics.get(scorer)
+        if not measured:
+            continue
+        row: dict[str, Any] = {"scorer": scorer}
+        for field in ("accuracy", "longer_wins", "title_overlap_wins", "agrees_with_longer"):
+            row |= estimate_columns(field, measured.get(field))
+        rows.append(row | {"beats_longer_wins": measured.get("beats_longer_wins", "")})
+    return pd.DataFrame(rows, columns=None if rows else ["scorer"]).set_index("scorer")
+
+
+def _against_length(row: Row) -> Block:
+    """Whether a reward model learned more than length; where that is not shown, a note."""
+    name = "The reward model" if row["scorer"] == "reward_model" else "The judge's reward model"
+    numbers = (
+        f"it is right on {in_words(row, 'accuracy')} of {count(row.get('accuracy_n'))} held-out pairs,"
+        f" the rule “the longer summary wins” on {in_words(row, 'longer_wins')}"
+    )
+    if row["beats_longer_wins"] == "supported":
+        return Text(f"{name} beats “longer wins”: {numbers}.")
+    if row["beats_longer_wins"] == "contradicted":
+        return Note(f"{name} is worse than “longer wins”: {numbers}. What it rewards is no better than length.")
+    return Note(
+        f"{name} does not beat “longer wins” as far as these pairs can show: {numbers}."
+        " A gain in its score may be a gain in length."
+    )

@@ -1,0 +1,110 @@
+"""What a notebook asks for: every figure, every number in one table, and the notebook itself, which runs."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import nbclient
+import nbformat
+import pandas as pd
+import pytest
+
+from bench import report
+
+ROOT = Path(__file__).resolve().parents[2]
+NOTEBOOK = ROOT / "notebooks" / "compare_arms.ipynb"
+
+
+def numbers_in(value: Any) -> Iterator[float]:
+    if isinstance(value, dict | list):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from numbers_in(part)
+    elif isinstance(value, int | float):
+        yield float(value)
+
+
+@pytest.fixture
+def run(make_run):
+    return report.load_run(make_run(arms=("sft", "best_of_n", "ppo", "dpo", "reference"), collapsed=True))
+
+
+def test_tidy_holds_every_number_of_metrics_json_once(run):
+    table = report.tidy(run)
+
+    held = table[["value", "low", "high", "n"]].to_numpy().ravel()
+    assert sorted(held[~pd.isna(held)]) == sorted(numbers_in(run.metrics))
+    assert not table.duplicated(["run", "arm", "judge", "metric"]).any()
+
+
+@pytest.mark.parametrize(
+    ("arm", "judge", "metric", "place"),
+    [
+        ("dpo", "gold", "win_rate", ("arms", "dpo", "win_rate", "gold")),
+        ("dpo", "", "rouge.rougeL", ("arms", "dpo", "rouge", "rougeL")),
+        ("ppo", "", "reward.gold", ("arms", "ppo", "reward", "gold")),  # the gold reward, and no judge's
+        ("dpo_vs_ppo", "gold", "head_to_head.win_rate", ("head_to_head", "dpo_vs_ppo", "win_rate", "gold")),
+        ("dpo", "gold", "bradley_terry", ("bradley_terry", "gold", "dpo")),
+        ("", "gold", "judges.length_bias", ("judges", "gold", "length_bias")),
+        ("", "", "reward_model.accuracy", ("reward_model", "accuracy")),
+    ],
+)
+def test_tidy_says_whose_each_estimate_is(run, arm, judge, metric, place):
+    estimate: Any = run.metrics
+    for name in place:
+        estimate = estimate[name]
+    table = report.tidy(run)
+
+    (row,) = table[(table.arm == arm) & (table.judge == judge) & (table.metric == metric)].to_dict("records")
+
+    assert [row[name] for name in ("value", "low", "high", "n")] == [
+        estimate["value"],
+        *estimate["ci95"],
+        estimate["n"],
+    ]
+    assert (row["run"], row["seed"]) == ("s0-fixture", 0)
+
+
+def test_tidy_names_the_parts_of_a_list_and_writes_yes_as_one(run):
+    table = report.tidy(run)
+    of_the_run = table[table.arm == ""].set_index("metric")["value"]
+
+    assert of_the_run["verdicts_on_claims.1.estimate"] == 120 / 45
+    assert of_the_run["cost.projected.l4.assumed_mfu"] == 0.25
+    assert (of_the_run["health.ppo.collapsed"], of_the_run["health.dpo.collapsed"]) == (1.0, 0.0)
+
+
+def test_tidy_of_several_runs_tells_them_apart(make_run):
+    runs = [report.load_run(make_run(f"s{seed}", seed=seed, logs=False)) for seed in (0, 1)]
+    table = report.tidy(runs)
+    assert list(table.groupby("run")["seed"].first().items()) == [("s0", 0), ("s1", 1)]
+
+
+def test_figures_are_those_that_the_report_writes(run, make_run, tmp_path):
+    report.render_run(run.path, tmp_path / "one")
+    assert set(report.figures(run)) == {file.stem for file in (tmp_path / "one" / "figures").iterdir()}
+
+    folders = [make_run("a", logs=False), make_run("b", dpo_beta=0.5, logs=False)]
+    report.render_comparison(folders, tmp_path / "two")
+    names = set(report.figures([report.load_run(folder) for folder in folders]))
+    assert names == {file.stem for file in (tmp_path / "two" / "figures").iterdir()} and names
+
+
+def test_the_notebook_runs_on_a_finished_run(make_run, monkeypatch):
+    path = make_run()
+    monkeypatch.setenv("RUN", str(path))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+
+    nbclient.NotebookClient(notebook, timeout=60, resources={"metadata": {"path": str(NOTEBOOK.parent)}}).execute()
+
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    assert outputs[0]["text"].strip() == str(path)
+    shown = [kind for output in outputs for kind in output.get("data", {})]
+    assert shown.count("image/svg+xml") == len(report.figures(report.load_run(path)))
+    assert shown.count("text/html") == 6  # arms, head to head, claims, cost, reward models, every number
+
+
+def test_the_notebook_is_stored_without_outputs():
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    for cell in notebook.cells:
+        assert not cell.get("outputs") and cell.get("execution_count") is None

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from bench.forward import lm_head
 from bench.kv_cache import prefill
 from bench.micro_batches import similar_lengths
-from bench.ops import lm_head
 from bench.records import Rollout
 from bench.special_tokens import eos_id, pad_id
 from bench.validation import require

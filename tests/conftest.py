@@ -11,8 +11,11 @@ from bench.models import tiny
 from bench.models.config import ModelConfig
 
 # Imported here, before any test imports them: only what is imported under the hook is checked.
-with install_import_hook(["bench.records", "bench.ops", "bench.losses"], "beartype.beartype"):
-    import bench.losses
+with install_import_hook(["bench.records", "bench.ops", "bench.forward", "bench.losses"], "beartype.beartype"):
+    import bench.forward
+    import bench.losses.dpo
+    import bench.losses.ppo
+    import bench.losses.reward
     import bench.ops
     import bench.records  # noqa: F401
 

@@ -7,8 +7,8 @@ from transformers import Cache
 
 from bench import generation
 from bench.errors import ConfigError
+from bench.forward import logps_and_entropy
 from bench.generation import SamplingConfig, decode, sample, sample_all
-from bench.ops import logps_and_entropy
 from bench.records import Rollout
 
 PAD, NEVER = 0, -1

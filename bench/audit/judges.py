@@ -124,8 +124,8 @@ def _reward_score(folder: Path, pairs: Sequence[LabelledPair]) -> Score:
             f"reward_model: {folder} holds no trained reward model; name a stage's folder, such as"
             " results/.cache/stages/judge_reward-..."
         )
-    from bench.evaluate.score import encode, reward_scores
     from bench.models.loading import load_reward_model, load_tokenizer, pick_device
+    from bench.scoring import encode, reward_scores
 
     tokenizer, reward = load_tokenizer(folder), load_reward_model(folder, pick_device("auto"))
     longest = max(len(encode(tokenizer, "", summary)[1]) for pair in pairs for summary in (pair.a, pair.b))

@@ -18,8 +18,11 @@ from bench.perf.measure import Measurement, Spec, StepClock, worker_main
 from bench.perf.workload import read_pairs
 from bench.records import Demonstration, PreferencePair
 from bench.special_tokens import pad_id
-from bench.train.config import DPOSettings, PPOSettings, RewardSettings, SFTSettings
-from bench.train.trl_common import TrainingLog
+from bench.train.log import TrainingLog
+from bench.train.settings.dpo import DPOSettings
+from bench.train.settings.ppo import PPOSettings
+from bench.train.settings.reward import RewardSettings
+from bench.train.settings.sft import SFTSettings
 
 CPU = torch.device("cpu")
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}

@@ -22,7 +22,7 @@ from bench.cost import StageCost
 from bench.errors import ResourceError
 from bench.files import read_json, read_jsonl, write_json, write_jsonl
 from bench.provenance import code_hash, stable_hash
-from bench.train.trl_common import TrainingLog
+from bench.train.log import TrainingLog
 
 _DISK_TROUBLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
 _DISK_TROUBLE |= {errno.EEXIST, errno.ENOTDIR}  # results_dir is a file, or lies below one

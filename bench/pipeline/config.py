@@ -9,18 +9,13 @@ from bench.evaluate.best_of_n import BestOfNSettings
 from bench.evaluate.config import EvaluationConfig, JudgeConfig
 from bench.generation import SamplingConfig
 from bench.models.config import ModelConfig
-from bench.train.config import (
-    CHECKPOINT_EVERY_S,
-    DPOSettings,
-    OptimizerSettings,
-    PPOSettings,
-    RewardSettings,
-    RLOOSettings,
-    SFTSettings,
-    share_of_batch,
-    within_budget,
-)
 from bench.train.health.settings import HealthSettings
+from bench.train.settings.common import CHECKPOINT_EVERY_S, OptimizerSettings, share_of_batch
+from bench.train.settings.dpo import DPOSettings
+from bench.train.settings.ppo import PPOSettings
+from bench.train.settings.reward import RewardSettings
+from bench.train.settings.rloo import RLOOSettings, within_budget
+from bench.train.settings.sft import SFTSettings
 from bench.validation import require
 
 ARMS = ("base", "sft", "preferred_ft", "best_of_n", "rloo", "ppo", "dpo")

@@ -16,7 +16,6 @@ from bench.evaluate.judges.gold import GoldJudge
 from bench.evaluate.power import power_summary
 from bench.evaluate.rouge import rouge_estimates
 from bench.evaluate.rules import accuracy, agreement, longer_wins, pair_scores, title_overlap_wins
-from bench.evaluate.score import reward_scores, summed_logps
 from bench.evaluate.statistics import bootstrap_mean, decide, estimate, paired_difference, proportion_interval
 from bench.evaluate.win_rate import compare, questions, win_rate
 from bench.models.loading import RewardModel, load_policy, load_reward_model
@@ -24,6 +23,7 @@ from bench.pipeline.config import NEED_REWARD, RunConfig
 from bench.pipeline.stages import Stages
 from bench.progress import StageBar
 from bench.records import ComparisonData, Completion, Verdict
+from bench.scoring import reward_scores, summed_logps
 
 REFERENCE = "reference"
 _COST_STAGES = {

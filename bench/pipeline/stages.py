@@ -17,7 +17,6 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from bench import processes
 from bench.cost import StageCost, metered
 from bench.evaluate.best_of_n import Candidate, best_of_first
-from bench.evaluate.score import completion_scores, reward_scores
 from bench.files import read_jsonl, write_jsonl
 from bench.generation import decode, sample_all
 from bench.models.loading import (
@@ -36,16 +35,18 @@ from bench.pipeline.config import RunConfig
 from bench.progress import StageBar
 from bench.provenance import stable_hash
 from bench.records import ComparisonData, Completion, Demonstration, PreferencePair
+from bench.scoring import completion_scores, reward_scores
 from bench.special_tokens import pad_id
-from bench.train.config import OptimizerSettings, within_budget
 from bench.train.dpo import PairLogps, pair_logps, train_dpo
+from bench.train.log import TrainingLog
 from bench.train.ppo import PPOTrainer
 from bench.train.ppo_models import load_ppo_models
 from bench.train.ppo_rollouts import PromptIds
 from bench.train.reward import train_reward_model
 from bench.train.rloo import train_rloo
+from bench.train.settings.common import OptimizerSettings
+from bench.train.settings.rloo import within_budget
 from bench.train.sft import train_sft
-from bench.train.trl_common import TrainingLog
 
 
 class Stages:

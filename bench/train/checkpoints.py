@@ -14,11 +14,10 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from bench import processes
 from bench.files import read_json, write_json
+from bench.train.log import Row
 
 _MAX_SHARE = 0.02  # of the training time that saving may take
 _MARKER = "whole.json"
-
-Row = dict[str, float | None]
 
 
 class Checkpoint(NamedTuple):

@@ -11,22 +11,17 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl import DPOConfig, DPOTrainer
 from trl.data_utils import common_prefix_length
 
+from bench.forward import lm_head, token_logps_and_entropy
 from bench.micro_batches import similar_lengths
-from bench.ops import lm_head, token_logps_and_entropy
 from bench.packing import packed, packed_states
 from bench.records import PreferencePair
 from bench.special_tokens import pad_id
-from bench.train.config import CHECKPOINT_EVERY_S, DPOSettings
 from bench.train.health.settings import DEFAULT_HEALTH, HealthSettings
+from bench.train.log import TrainingLog
 from bench.train.micro_batched import MicroBatched
-from bench.train.trl_common import (
-    WHOLE_ROWS,
-    LogCallback,
-    TrainingLog,
-    model_of,
-    train,
-    training_arguments,
-)
+from bench.train.settings.common import CHECKPOINT_EVERY_S
+from bench.train.settings.dpo import DPOSettings
+from bench.train.trl_common import WHOLE_ROWS, LogCallback, model_of, train, training_arguments
 
 
 class PairLogps(NamedTuple):

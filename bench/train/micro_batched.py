@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from transformers import Trainer
 
 from bench.micro_batches import similar_lengths
-from bench.train.config import BudgetedSettings
+from bench.train.settings.common import BudgetedSettings
 
 
 class MicroBatched(Trainer):

@@ -25,18 +25,19 @@ from transformers import PreTrainedTokenizerBase
 
 from bench import processes
 from bench.errors import ConfigError
+from bench.forward import lm_head, scatter_states, token_kl, token_logps_and_entropy
 from bench.generation import SamplingConfig, decode
-from bench.ops import lm_head, scatter_states, token_kl, token_logps_and_entropy
+from bench.losses.ppo import missing_eos_scores
 from bench.progress import StageBar
 from bench.provenance import stable_hash
 from bench.records import GoldReward, Rollout
 from bench.special_tokens import pad_id
 from bench.train import ppo_checkpoint
-from bench.train.config import PPOSettings
 from bench.train.health.settings import DEFAULT_HEALTH, HealthSettings
 from bench.train.health.watch import Watch
 from bench.train.kl_control import KLController
-from bench.train.ppo_experience import Experience, describe, learnt_from, missing_eos_scores
+from bench.train.log import TrainingLog, log_row
+from bench.train.ppo_experience import Experience, describe, learnt_from
 from bench.train.ppo_models import (
     PPOModels,
     ScoreScale,
@@ -49,7 +50,7 @@ from bench.train.ppo_models import (
 from bench.train.ppo_rollouts import PromptIds, PromptOrder, rollout_sampler
 from bench.train.ppo_update import PPOUpdate
 from bench.train.ranks import Ranks
-from bench.train.trl_common import TrainingLog, log_row
+from bench.train.settings.ppo import PPOSettings
 
 _SCALE_PROMPTS = 256  # `normalize_reward` measures the scores' mean and standard deviation on that many SFT samples
 _SAME_LOGPS = 1e-5  # nats: below it the sampler's log-probs stand in for those of the training forward
@@ -180,7 +181,9 @@ class PPOTrainer:
         kl, ref_hidden = full or (None, None)
         return learnt_from(
             rollout,
-            scores=missing_eos_scores(self.models.scale(raw), rollout.is_finished, self.settings),
+            scores=missing_eos_scores(
+                self.models.scale(raw), rollout.is_finished, self.settings.missing_eos_score, self.settings.missing_eos
+            ),
             old_logps=old_logps,
             ref_logps=ref_logps,
             old_values=values,

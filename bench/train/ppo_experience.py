@@ -6,9 +6,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bench.ops import generalized_advantages, inverse_std, whiten
+from bench.losses.ppo import future_kl, generalized_advantages, token_rewards
+from bench.ops import inverse_std, whiten
 from bench.records import Rollout
-from bench.train.config import PPOSettings
+from bench.train.settings.ppo import PPOSettings
 
 
 @dataclass(frozen=True)
@@ -25,31 +26,6 @@ class Experience:
     returns: Tensor
     kl_weight: float  # of the KL in the loss, on the scale of the advantages; 0 where the KL is in the reward alone
     ref_hidden: Tensor | None  # (B, C, H) reference states that predict each token, where the KL is in the loss
-
-
-def missing_eos_scores(scores: Tensor, is_finished: Tensor, settings: PPOSettings) -> Tensor:
-    """The scores (B,) with the penalty of completions that did not end: another score (N+), or a lower one (TRL)."""
-    if settings.missing_eos_score is None:
-        return scores
-    penalised = (
-        scores + settings.missing_eos_score if settings.missing_eos == "subtract" else settings.missing_eos_score
-    )
-    return torch.where(is_finished, scores, penalised)
-
-
-def token_rewards(scores: Tensor, kl: Tensor, mask: Tensor, beta: float) -> Tensor:
-    """(B, C) rewards: -beta times the KL at each token, and the score (B,) at the last one."""
-    rewards = torch.where(mask, -beta * kl, 0)
-    last = mask.sum(1, keepdim=True) - 1
-    return rewards.scatter_add(1, last, scores[:, None])
-
-
-def future_kl(kl: Tensor, gamma: float) -> Tensor:
-    """(B, C) the KL that a token's choice leads to: that of the next token's distribution, discounted once.
-
-    The KL of the distribution a token is drawn from does not depend on the draw: its gradient goes through the loss.
-    """
-    return torch.cat([gamma * kl[:, 1:], torch.zeros_like(kl[:, :1])], dim=1)
 
 
 def learnt_from(

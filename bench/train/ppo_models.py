@@ -12,9 +12,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from bench.micro_batches import similar_lengths
-from bench.models.loading import RewardModel, load_policy, load_reward_model
-from bench.ops import (
+from bench.forward import (
     completion_hidden,
     completion_values,
     last_token_scores,
@@ -23,8 +21,10 @@ from bench.ops import (
     score_head,
     token_logps_and_entropy,
 )
+from bench.micro_batches import similar_lengths
+from bench.models.loading import RewardModel, load_policy, load_reward_model
 from bench.records import Rollout
-from bench.train.config import PPOSettings
+from bench.train.settings.ppo import PPOSettings
 
 
 class SharedValueHead(nn.Module):

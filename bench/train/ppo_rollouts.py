@@ -14,8 +14,8 @@ from bench.generation import sample
 from bench.models.loading import to_bf16_weights
 from bench.records import Rollout
 from bench.special_tokens import eos_id, pad_id
-from bench.train.config import PPOSettings
 from bench.train.ppo_models import PPOModels
+from bench.train.settings.ppo import PPOSettings
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,14 @@ import torch
 from torch import Tensor, nn
 from transformers import get_scheduler
 
-from bench.losses import ppo_policy_loss, ppo_value_loss
-from bench.ops import lm_head, masked_mean, token_kl
-from bench.train.config import PPOSettings
+from bench.forward import lm_head, token_kl
+from bench.losses.ppo import ppo_policy_loss, ppo_value_loss
+from bench.ops import masked_mean
 from bench.train.master_weights import MasterWeights
 from bench.train.ppo_experience import Experience
 from bench.train.ppo_models import Outputs, PPOModels, SharedValueHead, autocast, micro_batches, rows_of
 from bench.train.ranks import Ranks
+from bench.train.settings.ppo import PPOSettings
 
 _OF_POLICY = ("policy_loss", "approx_kl", "clip_fraction", "entropy", "ratio_max")
 _OF_VALUE = ("value_loss",)

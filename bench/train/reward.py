@@ -10,17 +10,12 @@ from trl import RewardConfig, RewardTrainer
 
 from bench.packing import packed
 from bench.records import PreferencePair
-from bench.train.config import CHECKPOINT_EVERY_S, RewardSettings
 from bench.train.health.settings import DEFAULT_HEALTH, HealthSettings
+from bench.train.log import TrainingLog
 from bench.train.micro_batched import MicroBatched
-from bench.train.trl_common import (
-    WHOLE_ROWS,
-    LogCallback,
-    TrainingLog,
-    model_of,
-    train,
-    training_arguments,
-)
+from bench.train.settings.common import CHECKPOINT_EVERY_S
+from bench.train.settings.reward import RewardSettings
+from bench.train.trl_common import WHOLE_ROWS, LogCallback, model_of, train, training_arguments
 
 
 class _Trainer(MicroBatched, RewardTrainer):

@@ -16,14 +16,16 @@ from trl import RLOOConfig, RLOOTrainer
 from trl.trainer.utils import RepeatSampler
 
 from bench import processes
+from bench.forward import last_token_scores
 from bench.generation import SamplingConfig, sample
 from bench.models.loading import RewardModel
-from bench.ops import last_token_scores
 from bench.provenance import stable_hash
 from bench.special_tokens import eos_id, pad_id
-from bench.train.config import CHECKPOINT_EVERY_S, RLOOSettings, within_budget
 from bench.train.health.settings import DEFAULT_HEALTH, HealthSettings
-from bench.train.trl_common import LogCallback, TrainingLog, model_of, train, training_arguments
+from bench.train.log import TrainingLog
+from bench.train.settings.common import CHECKPOINT_EVERY_S
+from bench.train.settings.rloo import RLOOSettings, within_budget
+from bench.train.trl_common import LogCallback, model_of, train, training_arguments
 
 
 class _PromptOrder(RepeatSampler):

@@ -10,16 +10,12 @@ from trl import SFTConfig, SFTTrainer
 
 from bench.packing import packed
 from bench.records import Demonstration
-from bench.train.config import CHECKPOINT_EVERY_S, SFTSettings
 from bench.train.health.settings import DEFAULT_HEALTH, HealthSettings
+from bench.train.log import TrainingLog
 from bench.train.micro_batched import MicroBatched
-from bench.train.trl_common import (
-    WHOLE_ROWS,
-    LogCallback,
-    TrainingLog,
-    train,
-    training_arguments,
-)
+from bench.train.settings.common import CHECKPOINT_EVERY_S
+from bench.train.settings.sft import SFTSettings
+from bench.train.trl_common import WHOLE_ROWS, LogCallback, train, training_arguments
 
 
 class _Trainer(MicroBatched, SFTTrainer):

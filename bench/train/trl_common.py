@@ -1,9 +1,7 @@
 """What the TRL trainers share: their arguments, their log, their progress, and going on after a kill."""
 
-import math
 import os
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +23,12 @@ from transformers.utils import logging as transformers_logging
 from bench import processes
 from bench.progress import StageBar
 from bench.train.checkpoints import CheckpointCallback, newest_checkpoint
-from bench.train.config import BudgetedSettings, OptimizerSettings, share_of_batch
 from bench.train.health.callback import HealthCallback
 from bench.train.health.settings import HealthSettings
 from bench.train.health.watch import Watch
+from bench.train.log import TrainingLog, log_row
 from bench.train.master_weights import MasterWeights
+from bench.train.settings.common import BudgetedSettings, OptimizerSettings, share_of_batch
 
 # TRL projects every position through the LM head unless the device has Triton; only the completion's are needed.
 # This name decides that and nothing else in this module (the kernels look up their own).
@@ -41,8 +40,6 @@ transformers_logging.set_verbosity_error()  # a new reward head is reported as m
 
 WHOLE_ROWS: dict[str, Any] = {"max_length": None}
 """For the configs that cut rows: the data room has cut the posts, and cutting here would lose the EOS."""
-
-TrainingLog = list[dict[str, float | None]]
 
 
 def training_arguments(
@@ -128,11 +125,6 @@ def gather(trainer: Trainer, kind: type[PreTrainedModel]) -> None:
         model, whole = model_of(trainer), kind.from_pretrained(folder, dtype=torch.float32, use_safetensors=True)
         nn.Module.to(whole, trainer.args.device)
         model.__class__, model.__dict__ = kind, whole.__dict__
-
-
-def log_row(numbers: Mapping[str, float | None]) -> dict[str, float | None]:
-    """NaN and infinity have no place in JSON; null says that the number could not be computed."""
-    return {key: value if value is not None and math.isfinite(value) else None for key, value in numbers.items()}
 
 
 def model_of(trainer: Trainer) -> PreTrainedModel:

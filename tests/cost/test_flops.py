@@ -20,7 +20,10 @@ from bench.pipeline.cache import StageCache
 from bench.pipeline.config import BudgetConfig, RunConfig
 from bench.pipeline.runner import prepare_data
 from bench.pipeline.stages import Stages
-from bench.train.config import DPOSettings, PPOSettings, RewardSettings, SFTSettings
+from bench.train.settings.dpo import DPOSettings
+from bench.train.settings.ppo import PPOSettings
+from bench.train.settings.reward import RewardSettings
+from bench.train.settings.sft import SFTSettings
 
 CPU = torch.device("cpu")
 aten = torch.ops.aten

@@ -8,6 +8,7 @@ from tokenizers.models import WordLevel
 from transformers import PreTrainedTokenizerFast
 
 from bench.errors import ConfigError, ResourceError
+from bench.forward import last_token_scores
 from bench.models.config import ModelConfig
 from bench.models.loading import (
     RewardModel,
@@ -22,7 +23,6 @@ from bench.models.loading import (
     save_policy,
     save_reward_model,
 )
-from bench.ops import last_token_scores
 
 CPU = torch.device("cpu")
 IDS = torch.tensor([[5, 9, 12, 40, 7], [33, 21, 22, 0, 0]])

@@ -11,7 +11,10 @@ from bench.evaluate.config import EvaluationConfig
 from bench.models.config import ModelConfig
 from bench.pipeline.config import BudgetConfig, RunConfig
 from bench.pipeline.runner import run
-from bench.train.config import DPOSettings, PPOSettings, RewardSettings, SFTSettings
+from bench.train.settings.dpo import DPOSettings
+from bench.train.settings.ppo import PPOSettings
+from bench.train.settings.reward import RewardSettings
+from bench.train.settings.sft import SFTSettings
 
 _BATCH = {"batch_size": 4, "micro_batch_size": 4, "learning_rate": 1e-2}
 SMALLEST = RunConfig(

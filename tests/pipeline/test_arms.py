@@ -17,7 +17,8 @@ from bench.models.loading import load_policy, load_tokenizer
 from bench.pipeline.config import ARMS, RunConfig, check_batches
 from bench.pipeline.runner import prepare_data, run
 from bench.records import Demonstration
-from bench.train.config import DPOSettings, RLOOSettings
+from bench.train.settings.dpo import DPOSettings
+from bench.train.settings.rloo import RLOOSettings
 from bench.train.sft import train_sft
 
 N = 4

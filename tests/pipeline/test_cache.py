@@ -14,7 +14,7 @@ from bench.cost import StageCost
 from bench.errors import ResourceError
 from bench.pipeline import cache
 from bench.pipeline.cache import StageCache
-from bench.train.trl_common import TrainingLog
+from bench.train.log import TrainingLog
 
 COST = StageCost(wall_s=2.0, device_hours=0.5, tokens_trained=7)
 LOG: TrainingLog = [{"step": 1, "loss": 0.5}]

@@ -24,12 +24,12 @@ from transformers import (
 from bench.files import write_json
 from bench.generation import SamplingConfig
 from bench.models.loading import RewardModel
-from bench.train.config import PPOSettings
+from bench.train.log import TrainingLog
 from bench.train.ppo import PPOTrainer
 from bench.train.ppo_experience import Experience
 from bench.train.ppo_models import PPOModels, ppo_models
 from bench.train.ppo_rollouts import PromptIds
-from bench.train.trl_common import TrainingLog
+from bench.train.settings.ppo import PPOSettings
 
 PAD, EOS = 0, 1
 TOKENS: Any = SimpleNamespace(pad_token_id=PAD, eos_token_id=EOS)

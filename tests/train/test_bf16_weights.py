@@ -9,7 +9,9 @@ from ppo_world import PROMPTS, make_transformer_trainer
 from bench.models.loading import load_policy, save_policy
 from bench.records import Demonstration, PreferencePair
 from bench.train import dpo, reward, sft
-from bench.train.config import DPOSettings, RewardSettings, SFTSettings
+from bench.train.settings.dpo import DPOSettings
+from bench.train.settings.reward import RewardSettings
+from bench.train.settings.sft import SFTSettings
 
 CPU = torch.device("cpu")
 PAIRS = [

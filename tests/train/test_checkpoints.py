@@ -18,12 +18,15 @@ from bench.generation import SamplingConfig
 from bench.models.loading import RewardModel, load_policy, save_policy
 from bench.records import Demonstration, PreferencePair
 from bench.train.checkpoints import CheckpointCallback, newest_checkpoint
-from bench.train.config import DPOSettings, RewardSettings, RLOOSettings, SFTSettings
 from bench.train.dpo import pair_logps, train_dpo
+from bench.train.log import TrainingLog
 from bench.train.reward import train_reward_model
 from bench.train.rloo import train_rloo
+from bench.train.settings.dpo import DPOSettings
+from bench.train.settings.reward import RewardSettings
+from bench.train.settings.rloo import RLOOSettings
+from bench.train.settings.sft import SFTSettings
 from bench.train.sft import train_sft
-from bench.train.trl_common import TrainingLog
 
 CPU = torch.device("cpu")
 WORDS = "cat dog cake party river ball sugar mat".split()

@@ -17,13 +17,16 @@ from bench.models.loading import RewardModel, load_policy, save_policy
 from bench.records import Demonstration, PreferencePair
 from bench.train import ppo as ppo_module
 from bench.train import ppo_update
-from bench.train.config import DPOSettings, RewardSettings, RLOOSettings, SFTSettings
 from bench.train.dpo import pair_logps, train_dpo
 from bench.train.health.settings import HealthSettings
 from bench.train.health.watch import health_record
 from bench.train.ppo_models import PPOModels
 from bench.train.reward import train_reward_model
 from bench.train.rloo import train_rloo
+from bench.train.settings.dpo import DPOSettings
+from bench.train.settings.reward import RewardSettings
+from bench.train.settings.rloo import RLOOSettings
+from bench.train.settings.sft import SFTSettings
 from bench.train.sft import train_sft
 
 PAIRS = [

@@ -7,8 +7,8 @@ from trl import DPOConfig, DPOTrainer, RewardConfig, RewardTrainer, SFTConfig, S
 
 from bench.models.loading import save_policy
 from bench.packing import packed
-from bench.train.config import BudgetedSettings
 from bench.train.micro_batched import MicroBatched
+from bench.train.settings.common import BudgetedSettings
 
 ROWS = [
     {"prompt": "POST: the cat sat on the warm mat.", "chosen": " the cat slept.", "rejected": " a dog"},

@@ -11,11 +11,13 @@ import trl.trainer.utils
 from trl import DPOTrainer
 
 from bench import packing
-from bench.losses import dpo_loss, reward_loss
+from bench.losses.dpo import dpo_loss
+from bench.losses.reward import reward_loss
 from bench.models.loading import load_policy, save_policy
 from bench.records import PreferencePair
 from bench.train import dpo, reward
-from bench.train.config import DPOSettings, RewardSettings
+from bench.train.settings.dpo import DPOSettings
+from bench.train.settings.reward import RewardSettings
 
 PAIRS = [
     PreferencePair("a", "POST: the cat sat on the warm mat. TL;DR:", "the cat slept.", "a dog"),

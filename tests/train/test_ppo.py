@@ -19,26 +19,16 @@ from ppo_world import (
     small_policy,
 )
 
+from bench.forward import last_token_scores, logps_and_entropy
 from bench.generation import SamplingConfig
 from bench.models.loading import RewardModel
-from bench.ops import last_token_scores, logps_and_entropy, masked_mean
+from bench.ops import masked_mean
 from bench.records import Rollout
-from bench.train.config import PPOSettings
 from bench.train.ppo import PPOTrainer
-from bench.train.ppo_experience import Experience, describe, token_rewards
+from bench.train.ppo_experience import Experience, describe
 from bench.train.ppo_models import PPOModels, ScoreScale
 from bench.train.ppo_rollouts import LoopSampler, PromptIds
-
-
-def test_token_rewards_by_hand():
-    rewards = token_rewards(
-        scores=torch.tensor([2.0, -1.0]),
-        kl=torch.tensor([[0.5, -1.0, 0.0], [-2.0, 9.0, 9.0]]),
-        mask=torch.tensor([[True, True, True], [True, False, False]]),
-        beta=0.1,
-    )
-    # the score stands on each row's last token
-    torch.testing.assert_close(rewards, torch.tensor([[-0.05, 0.1, 0.0 + 2.0], [0.2 - 1.0, 0.0, 0.0]]))
+from bench.train.settings.ppo import PPOSettings
 
 
 def test_a_missing_eos_replaces_the_score_of_unfinished_rows_alone():

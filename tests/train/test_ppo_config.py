@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from bench.errors import ConfigError
-from bench.train.config import PPOSettings
+from bench.train.settings.ppo import PPOSettings
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from bench.ops import inverse_std
 from bench.records import Rollout
 from bench.train.kl_control import KLController
 from bench.train.ppo import PPOTrainer
-from bench.train.ppo_experience import Experience, future_kl, learnt_from
+from bench.train.ppo_experience import Experience, learnt_from
 from bench.train.ppo_models import PPOModels
 
 PROMPT = [2, 0]
@@ -152,11 +152,6 @@ def without_a_baseline(trainer: PPOTrainer, experience: Experience) -> Experienc
         beta=trainer.kl.beta,
         settings=trainer.settings,
     )
-
-
-def test_future_kl_by_hand():
-    found = future_kl(torch.tensor([[1.0, 2.0, 4.0], [3.0, 0.0, 0.0]]), gamma=0.5)
-    assert found.tolist() == [[1.0, 2.0, 0.0], [0.0, 0.0, 0.0]]
 
 
 def test_the_controller_by_hand():

@@ -5,7 +5,7 @@ import torch
 from ppo_world import PROMPTS, add_gradients, full_logps, gradients, make_transformer_trainer, sft_policy
 from torch import nn
 
-from bench.losses import ppo_policy_loss, ppo_value_loss
+from bench.losses.ppo import ppo_policy_loss, ppo_value_loss
 from bench.train.ppo import PPOTrainer
 from bench.train.ppo_experience import Experience
 from bench.train.ppo_models import SharedValueHead

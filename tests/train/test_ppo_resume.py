@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from bench.errors import RunFolderError
 from bench.files import read_json
 from bench.train import ppo_checkpoint
-from bench.train.trl_common import TrainingLog
+from bench.train.log import TrainingLog
 
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(["bench.train.ppo"])

@@ -11,8 +11,8 @@ from trl.generation import vllm_generation
 from bench.errors import ConfigError
 from bench.generation import sample
 from bench.train import config as train_config
-from bench.train.config import PPOSettings
 from bench.train.ppo_rollouts import LoopSampler
+from bench.train.settings.ppo import PPOSettings
 from bench.train.vllm_rollouts import VLLMSampler
 
 

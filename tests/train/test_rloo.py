@@ -12,7 +12,7 @@ from bench.generation import SamplingConfig
 from bench.models.loading import RewardModel, load_policy, save_policy
 from bench.special_tokens import eos_id
 from bench.train import rloo
-from bench.train.config import RLOOSettings, within_budget
+from bench.train.settings.rloo import RLOOSettings, within_budget
 
 CPU = torch.device("cpu")
 PROMPTS = ["POST: the cat sat on the warm mat. TL;DR:", "POST: a dog ran after the ball. TL;DR:", "TL;DR:"]

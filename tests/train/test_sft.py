@@ -5,7 +5,7 @@ import torch
 
 from bench.records import Demonstration
 from bench.train import trl_common
-from bench.train.config import SFTSettings
+from bench.train.settings.sft import SFTSettings
 from bench.train.sft import train_sft
 
 DEMONSTRATIONS = [

@@ -3,7 +3,11 @@
 import pytest
 
 from bench.errors import ConfigError
-from bench.train.config import DPOSettings, PPOSettings, RewardSettings, RLOOSettings, SFTSettings
+from bench.train.settings.dpo import DPOSettings
+from bench.train.settings.ppo import PPOSettings
+from bench.train.settings.reward import RewardSettings
+from bench.train.settings.rloo import RLOOSettings
+from bench.train.settings.sft import SFTSettings
 
 
 @pytest.mark.parametrize(

@@ -17,11 +17,14 @@ from bench.errors import ConfigError
 from bench.files import read_json, write_json
 from bench.models.loading import load_policy, load_tokenizer, save_policy
 from bench.records import Demonstration, PreferencePair
-from bench.train.config import DPOSettings, RewardSettings, SFTSettings, accumulation_steps
 from bench.train.dpo import pair_logps, train_dpo
+from bench.train.log import TrainingLog
 from bench.train.reward import train_reward_model
+from bench.train.settings.common import accumulation_steps
+from bench.train.settings.dpo import DPOSettings
+from bench.train.settings.reward import RewardSettings
+from bench.train.settings.sft import SFTSettings
 from bench.train.sft import train_sft
-from bench.train.trl_common import TrainingLog
 
 CPU = torch.device("cpu")
 WORDS = "cat dog cake party river ball sugar mat".split()

@@ -17,10 +17,10 @@ from bench.evaluate.judges.base import JudgeItem
 from bench.evaluate.judges.cache import VerdictCache
 from bench.evaluate.judges.config import LocalLLMJudgeConfig
 from bench.evaluate.judges.template import COMPARE_FIRST, VERDICT_ONLY, load_template
+from bench.forward import lm_head
 from bench.generation import SamplingConfig, decode, sample_all
 from bench.models.config import ModelConfig
 from bench.models.loading import base_model, base_tokenizer, pick_device, to_bf16_weights, use_bf16
-from bench.ops import lm_head
 from bench.progress import StageBar
 from bench.records import VerdictLabel
 from bench.special_tokens import pad_id

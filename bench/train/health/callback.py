@@ -6,8 +6,8 @@ import torch
 from torch import nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from bench.train.health.measures import Row
 from bench.train.health.watch import Watch
+from bench.train.log import Row
 
 
 class HealthCallback(TrainerCallback):

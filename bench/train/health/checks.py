@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from bench.train.health import measures
-from bench.train.health.measures import Measure, Row
+from bench.train.health.measures import Measure
 from bench.train.health.settings import HealthSettings
+from bench.train.log import Row
 
 Severity = Literal["note", "warning", "collapse"]
 

@@ -6,8 +6,8 @@ from itertools import pairwise
 from statistics import fmean, median
 
 from bench.train.health.settings import HealthSettings
+from bench.train.log import Row
 
-Row = dict[str, float | None]
 Measure = Callable[[Sequence[Row], HealthSettings], float | None]
 
 

@@ -7,8 +7,8 @@ from typing import Any
 from bench import processes
 from bench.progress import say
 from bench.train.health.checks import CHECKS, GROUPS, NOT_FINITE, Check, Severity, in_our_words
-from bench.train.health.measures import Row
 from bench.train.health.settings import HealthSettings
+from bench.train.log import Row
 
 
 @dataclass(frozen=True)

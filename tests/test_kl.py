@@ -6,7 +6,7 @@ from beartype import beartype
 from jaxtyping import TypeCheckError, jaxtyped
 
 from bench.errors import ConfigError
-from bench.evaluate.kl import kl_exact, kl_exact_from_hidden, kl_k1
+from bench.kl import kl_exact, kl_exact_from_hidden, kl_k1
 
 EOS, V = 0, 3
 SEQUENCES = [(EOS,), *((first, second) for first in range(1, V) for second in range(V))]

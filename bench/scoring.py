@@ -7,10 +7,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from bench.evaluate.kl import kl_exact_from_hidden
-from bench.micro_batches import similar_lengths
-from bench.models.loading import RewardModel
-from bench.ops import (
+from bench.forward import (
     completion_hidden,
     last_token_scores,
     lm_head,
@@ -18,6 +15,9 @@ from bench.ops import (
     scatter_states,
     token_logps_and_entropy,
 )
+from bench.kl import kl_exact_from_hidden
+from bench.micro_batches import similar_lengths
+from bench.models.loading import RewardModel
 from bench.special_tokens import eos_id, pad_id
 
 Tokens = tuple[list[int], list[int]]

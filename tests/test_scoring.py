@@ -6,10 +6,10 @@ import itertools
 import pytest
 import torch
 
-from bench.evaluate.score import completion_scores, encode, reward_scores, summed_logps
 from bench.evaluate.statistics import bootstrap_mean, decide, paired_difference
 from bench.generation import SamplingConfig, sample_all
 from bench.models.loading import RewardModel
+from bench.scoring import completion_scores, encode, reward_scores, summed_logps
 
 PAIRS = [
     ("POST: the cat sat on the mat. TL;DR:", "the cat slept."),

@@ -1,33 +1,80 @@
-"""The losses against numbers worked out by hand, and the gradients that make them what they are."""
+"""PPO's page of equations against numbers worked out by hand, and the gradients that make them what they are."""
 
 import math
 
 import pytest
 import torch
 
-from bench.losses import dpo_loss, ppo_policy_loss, ppo_value_loss, reward_loss
+from bench.losses.ppo import (
+    future_kl,
+    generalized_advantages,
+    missing_eos_scores,
+    ppo_policy_loss,
+    ppo_value_loss,
+    token_rewards,
+)
 
 
-def minus_log_sigmoid(x: float) -> float:
-    return math.log(1 + math.exp(-x))
+@pytest.mark.parametrize(
+    ("penalty", "how", "expected"),
+    [(-1.0, "replace", [2.0, -1.0]), (-1.0, "subtract", [2.0, 0.5 - 1.0]), (None, "replace", [2.0, 0.5])],
+)
+def test_a_missing_eos_costs_the_unfinished_alone(penalty, how, expected):
+    found = missing_eos_scores(torch.tensor([2.0, 0.5]), torch.tensor([True, False]), penalty, how)
+    assert found.tolist() == expected
 
 
-def test_reward_loss_by_hand():
-    loss = reward_loss(torch.tensor([1.5, -0.5]), torch.tensor([0.5, 1.5]))
-    # margins 1.5 - 0.5 = 1 and -0.5 - 1.5 = -2
-    assert loss.item() == pytest.approx((minus_log_sigmoid(1) + minus_log_sigmoid(-2)) / 2)
-
-
-def test_dpo_loss_by_hand():
-    loss = dpo_loss(
-        policy_chosen_logps=torch.tensor([-10.0, -7.0]),
-        policy_rejected_logps=torch.tensor([-14.0, -6.0]),
-        ref_chosen_logps=torch.tensor([-12.0, -5.0]),
-        ref_rejected_logps=torch.tensor([-13.0, -9.0]),
+def test_token_rewards_by_hand():
+    rewards = token_rewards(
+        scores=torch.tensor([2.0, -1.0]),
+        kl=torch.tensor([[0.5, -1.0, 0.0], [-2.0, 9.0, 9.0]]),
+        mask=torch.tensor([[True, True, True], [True, False, False]]),
         beta=0.1,
     )
-    # chosen logratios 2 and -2, rejected -1 and 3: margins 3 and -5
-    assert loss.item() == pytest.approx((minus_log_sigmoid(0.1 * 3) + minus_log_sigmoid(0.1 * -5)) / 2)
+    # the score stands on each row's last token
+    torch.testing.assert_close(rewards, torch.tensor([[-0.05, 0.1, 0.0 + 2.0], [0.2 - 1.0, 0.0, 0.0]]))
+
+
+def test_future_kl_by_hand():
+    found = future_kl(torch.tensor([[1.0, 2.0, 4.0], [3.0, 0.0, 0.0]]), gamma=0.5)
+    assert found.tolist() == [[1.0, 2.0, 0.0], [0.0, 0.0, 0.0]]
+
+
+def random_episodes() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, list[int]]:
+    generator = torch.Generator().manual_seed(1)
+    lengths = [5, 1, 3]
+    mask = torch.arange(5) < torch.tensor(lengths)[:, None]
+    rewards, values = torch.randn(3, 5, generator=generator), torch.randn(3, 5, generator=generator)
+    rewards[~mask], values[~mask] = 99.0, -99.0  # would show if it leaked in
+    return rewards, values, mask, lengths
+
+
+@pytest.mark.parametrize(("gamma", "lam"), [(1.0, 0.95), (0.9, 0.8), (0.9, 0.0)])
+def test_advantages_are_the_double_sum_over_ragged_rows(gamma, lam):
+    rewards, values, mask, lengths = random_episodes()
+    advantages, returns = generalized_advantages(rewards, values, mask, gamma, lam)
+    for row, length in enumerate(lengths):
+        for t in range(5):
+            if t >= length:
+                assert advantages[row, t] == 0 and returns[row, t] == 0
+                continue
+            expected = 0.0
+            for k in range(t, length):
+                next_value = values[row, k + 1].item() if k + 1 < length else 0.0
+                delta = rewards[row, k].item() + gamma * next_value - values[row, k].item()
+                expected += (gamma * lam) ** (k - t) * delta
+            assert advantages[row, t].item() == pytest.approx(expected, abs=1e-5)
+            assert returns[row, t].item() == pytest.approx(expected + values[row, t].item(), abs=1e-5)
+
+
+@pytest.mark.parametrize("gamma", [1.0, 0.9])
+def test_with_lambda_1_returns_are_the_rewards_to_go(gamma):
+    rewards, values, mask, lengths = random_episodes()
+    _, returns = generalized_advantages(rewards, values, mask, gamma, lam=1.0)
+    for row, length in enumerate(lengths):
+        for t in range(length):
+            to_go = sum(gamma ** (k - t) * rewards[row, k].item() for k in range(t, length))
+            assert returns[row, t].item() == pytest.approx(to_go, abs=1e-5)
 
 
 def test_policy_gradient_at_ratio_1_is_the_reinforce_gradient():

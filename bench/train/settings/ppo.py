@@ -1,0 +1,104 @@
+"""Settings of PPO."""
+
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Literal
+
+from bench.train.settings.common import BudgetedSettings
+from bench.validation import require
+
+
+@dataclass(frozen=True)
+class PPOSettings(BudgetedSettings):
+    """PPO; `batch_size` is the episodes of one update, `micro_batch_size` what one backward pass holds."""
+
+    beta: float = 0.05
+    ppo_epochs: int = 4
+    num_mini_batches: int = 1
+    gamma: float = 1.0
+    lam: float = 0.95
+    clip_range: float = 0.2
+    value_clip_range: float = 0.2
+    vf_coef: float = 0.1
+    value_learning_rate: float | None = None
+    kl: Literal["k1", "full"] = "k1"
+    kl_target: float | None = None
+    kl_horizon: int = 10_000
+    missing_eos: Literal["replace", "subtract"] = "replace"
+    missing_eos_score: float | None = -1.0
+    normalize_reward: bool = False
+    whiten_advantages: bool = True
+    max_approx_kl: float | None = None
+    value_model: Literal["separate", "shared"] = "separate"
+    lora_rank: int = 0
+    lora_alpha: int = 32
+    rollout_engine: Literal["auto", "loop", "vllm"] = "auto"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.beta >= 0, "ppo.beta", self.beta, "must be 0 (no KL pull) or above")
+        self._check_kl_and_reward()
+        require(
+            self.value_model in ("separate", "shared"),
+            "ppo.value_model",
+            self.value_model,
+            "must be separate or shared",
+        )
+        require(self.lora_rank >= 0, "ppo.lora_rank", self.lora_rank, "must be 0 (train all weights) or above")
+        require(self.lora_alpha > 0, "ppo.lora_alpha", self.lora_alpha, "must be above 0")
+        engines = ("auto", "loop", "vllm") if find_spec("vllm") else ("auto", "loop")
+        require(
+            self.rollout_engine in engines,
+            "ppo.rollout_engine",
+            self.rollout_engine,
+            "must be auto, loop, or, where vLLM is installed (pip install 'trl[vllm]'), vllm",
+        )
+        require(self.ppo_epochs >= 1, "ppo.ppo_epochs", self.ppo_epochs, "must be at least 1")
+        require(
+            self.num_mini_batches >= 1
+            and self.batch_size % self.num_mini_batches == 0
+            and (self.batch_size // self.num_mini_batches) % self.micro_batch_size == 0,
+            "ppo.num_mini_batches",
+            self.num_mini_batches,
+            f"must cut ppo.batch_size ({self.batch_size}) into multiples of micro_batch_size ({self.micro_batch_size})",
+        )
+        require(0 < self.gamma <= 1, "ppo.gamma", self.gamma, "must be in (0, 1]")
+        require(0 <= self.lam <= 1, "ppo.lam", self.lam, "must be in [0, 1]")
+        require(self.clip_range > 0, "ppo.clip_range", self.clip_range, "must be above 0")
+        require(self.value_clip_range > 0, "ppo.value_clip_range", self.value_clip_range, "must be above 0")
+        require(self.vf_coef > 0, "ppo.vf_coef", self.vf_coef, "must be above 0")
+        if self.value_learning_rate is not None:
+            require(
+                self.value_learning_rate > 0, "ppo.value_learning_rate", self.value_learning_rate, "must be above 0"
+            )
+
+    def _check_kl_and_reward(self) -> None:
+        require(self.kl in ("k1", "full"), "ppo.kl", self.kl, "must be k1 or full")
+        if self.kl_target is not None:
+            require(
+                self.kl_target > 0 and self.beta > 0,
+                "ppo.kl_target",
+                self.kl_target,
+                "must be above 0, with ppo.beta above 0 to start from (or null for a fixed beta)",
+            )
+        require(
+            self.kl_horizon >= self.batch_size,
+            "ppo.kl_horizon",
+            self.kl_horizon,
+            f"must be at least ppo.batch_size ({self.batch_size})",
+        )
+        require(
+            self.missing_eos in ("replace", "subtract"),
+            "ppo.missing_eos",
+            self.missing_eos,
+            "must be replace or subtract",
+        )
+        if self.missing_eos == "subtract" and self.missing_eos_score is not None:
+            require(
+                self.missing_eos_score < 0,
+                "ppo.missing_eos_score",
+                self.missing_eos_score,
+                "must be below 0 where ppo.missing_eos is subtract (or null for no penalty)",
+            )
+        if self.max_approx_kl is not None:
+            require(self.max_approx_kl > 0, "ppo.max_approx_kl", self.max_approx_kl, "must be above 0, or null")

@@ -1,0 +1,41 @@
+"""Settings of RLOO."""
+
+from dataclasses import dataclass, replace
+
+from bench.train.settings.common import OptimizerSettings
+from bench.validation import require
+
+
+@dataclass(frozen=True)
+class RLOOSettings(OptimizerSettings):
+    """RLOO; `batch_size` is the completions of one update, `num_generations` of them for each prompt."""
+
+    beta: float = 0.05
+    num_generations: int = 4
+    missing_eos_score: float | None = -1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.beta >= 0, "rloo.beta", self.beta, "must be 0 (no KL pull) or above")
+        require(
+            self.num_generations >= 2 and self.batch_size % self.num_generations == 0,
+            "rloo.num_generations",
+            self.num_generations,
+            f"must be at least 2 and divide rloo.batch_size ({self.batch_size})",
+        )
+
+
+def within_budget(settings: RLOOSettings, episodes: int, processes: int) -> RLOOSettings:
+    """The settings with a batch that the budget holds: fewer episodes than a batch are one update of that many.
+
+    Raises:
+        ConfigError: such a batch does not hold whole groups on each process.
+    """
+    batch = min(settings.batch_size, episodes)
+    require(
+        batch % (settings.num_generations * processes) == 0,
+        "rloo.num_generations",
+        settings.num_generations,
+        f"x {processes} processes must divide an update's {batch} episodes",
+    )
+    return replace(settings, batch_size=batch, micro_batch_size=min(settings.micro_batch_size, batch // processes))

@@ -11,6 +11,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 VerdictLabel = Literal["a", "b", "tie", "unparsed"]
+Orders = Literal["both", "one"]
+"""In which orders a judge is shown a pair: both, or one that is drawn."""
 GoldReward = Callable[[str, str], float]
 """(prompt_id, completion) -> gold reward, for data whose truth is known."""
 

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass, field
 
 from bench.audit.rules import RULES
-from bench.evaluate.config import JudgeConfig
+from bench.evaluate.judges.config import JudgeConfig
 from bench.validation import require
 
 

@@ -1,39 +1,8 @@
-"""What the evaluator and the judges may be told."""
+"""What the evaluator may be told; judges have settings of their own (judges/config.py)."""
 
 from dataclasses import dataclass
-from typing import Literal
 
-from bench.evaluate.judges.config import HumanJudgeConfig, LocalLLMJudgeConfig, OpenAIJudgeConfig
 from bench.validation import require
-
-Orders = Literal["both", "one"]
-JUDGES = ("gold", "reward_model", "openai", "local_llm", "human")
-
-
-@dataclass(frozen=True)
-class JudgeConfig:
-    """Who judges, how often each pair is shown, and the settings of the judges that have some."""
-
-    names: tuple[str, ...] = ("gold", "reward_model")
-    orders: Orders = "both"
-    openai: OpenAIJudgeConfig | None = None
-    local_llm: LocalLLMJudgeConfig | None = None
-    human: HumanJudgeConfig | None = None
-
-    def __post_init__(self) -> None:
-        require(not isinstance(self.names, str), "judge.names", self.names, "must be a list of judges")
-        object.__setattr__(self, "names", tuple(self.names))  # YAML gives a list, which cannot be hashed
-        require(len(self.names) >= 1, "judge.names", self.names, "must name at least one judge")
-        for name in self.names:
-            require(name in JUDGES, "judge.names", name, f"must be among {', '.join(JUDGES)}")
-        require(len(set(self.names)) == len(self.names), "judge.names", self.names, "must name each judge once")
-        require(self.orders in ("both", "one"), "judge.orders", self.orders, "must be 'both' or 'one'")
-        for name in ("openai", "local_llm", "human"):
-            known = name not in self.names or getattr(self, name) is not None
-            require(known, "judge.names", name, f"needs the settings judge.{name}: take them from judge={name}")
-        # A person who has seen a pair remembers it, and a mirrored verdict would say nothing of the order.
-        once = "human" not in self.names or self.orders == "one"
-        require(once, "judge.orders", self.orders, "must be 'one' with the judge human")
 
 
 @dataclass(frozen=True)

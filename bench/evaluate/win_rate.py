@@ -6,10 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from bench.errors import DataError
-from bench.evaluate.config import Orders
 from bench.evaluate.judges.base import Judge, JudgeItem
 from bench.evaluate.statistics import RESAMPLES, estimate, proportion_interval, sign_test
-from bench.records import EvalPrompt, Verdict, VerdictLabel
+from bench.records import EvalPrompt, Orders, Verdict, VerdictLabel
 
 Order = Literal["ab", "ba"]
 SWAPPED: dict[VerdictLabel, VerdictLabel] = {"a": "b", "b": "a", "tie": "tie", "unparsed": "unparsed"}

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from bench.cost.config import CostConfig
 from bench.data import DataConfig, SyntheticConfig
 from bench.evaluate.best_of_n import BestOfNSettings
-from bench.evaluate.config import EvaluationConfig, JudgeConfig
+from bench.evaluate.config import EvaluationConfig
+from bench.evaluate.judges.config import JudgeConfig
 from bench.generation import SamplingConfig
 from bench.models.config import ModelConfig
 from bench.train.health.settings import HealthSettings

@@ -5,7 +5,8 @@ import pytest
 import yaml
 
 from bench.errors import ConfigError
-from bench.evaluate.config import EvaluationConfig, JudgeConfig
+from bench.evaluate.config import EvaluationConfig
+from bench.evaluate.judges.config import JudgeConfig
 
 CONF = Path(__file__).parents[2] / "conf"
 FILES = [

@@ -5,9 +5,8 @@ import pytest
 import yaml
 
 from bench.errors import ConfigError, DataError, ResourceError
-from bench.evaluate.config import JudgeConfig
 from bench.evaluate.judges.base import JudgeItem
-from bench.evaluate.judges.config import HumanJudgeConfig, LocalLLMJudgeConfig, OpenAIJudgeConfig
+from bench.evaluate.judges.config import HumanJudgeConfig, JudgeConfig, LocalLLMJudgeConfig, OpenAIJudgeConfig
 from bench.evaluate.judges.factory import ask_ahead, build_judges, check_judges
 
 CONF = Path(__file__).parents[2] / "conf" / "judge"

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from bench.cost import CostConfig
-from bench.evaluate.config import JudgeConfig
+from bench.evaluate.judges.config import JudgeConfig
 from bench.files import read_json
 from bench.pipeline.config import RunConfig
 from bench.pipeline.runner import run

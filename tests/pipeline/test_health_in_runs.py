@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from bench.evaluate.config import JudgeConfig
+from bench.evaluate.judges.config import JudgeConfig
 from bench.files import read_json, read_jsonl
 from bench.pipeline.config import BudgetConfig, RunConfig
 from bench.pipeline.runner import run

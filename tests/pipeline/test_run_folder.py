@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bench.errors import ConfigError, ResourceError, RunFolderError
-from bench.evaluate.config import JudgeConfig
+from bench.evaluate.judges.config import JudgeConfig
 from bench.files import write_json
 from bench.pipeline.config import RunConfig
 from bench.pipeline.run_folder import claim, config_as_dict, config_hash, run_folder

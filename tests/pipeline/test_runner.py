@@ -14,7 +14,7 @@ import pytest
 from bench.data import FilesConfig, load
 from bench.data.config import PreferenceFilesConfig
 from bench.errors import ConfigError, DataError, ResourceError
-from bench.evaluate.config import JudgeConfig
+from bench.evaluate.judges.config import JudgeConfig
 from bench.files import read_json, read_jsonl, write_jsonl
 from bench.models import tiny
 from bench.models.config import ModelConfig

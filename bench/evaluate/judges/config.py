@@ -1,4 +1,4 @@
-"""What the judges that are asked may be told: a server, a model in this process, people."""
+"""Who judges, and what the judges that are asked may be told: a server, a model in this process, people."""
 
 import re
 from dataclasses import dataclass
@@ -6,7 +6,10 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from bench.evaluate.judges.template import load_template
+from bench.records import Orders
 from bench.validation import require
+
+JUDGES = ("gold", "reward_model", "openai", "local_llm", "human")
 
 
 @dataclass(frozen=True)
@@ -92,3 +95,29 @@ class HumanJudgeConfig:
     def __post_init__(self) -> None:
         known = self.verdicts.endswith((".csv", ".jsonl"))
         require(known, "judge.human.verdicts", self.verdicts, "must be a .csv or .jsonl file")
+
+
+@dataclass(frozen=True)
+class JudgeConfig:
+    """Who judges, how often each pair is shown, and the settings of the judges that have some."""
+
+    names: tuple[str, ...] = ("gold", "reward_model")
+    orders: Orders = "both"
+    openai: OpenAIJudgeConfig | None = None
+    local_llm: LocalLLMJudgeConfig | None = None
+    human: HumanJudgeConfig | None = None
+
+    def __post_init__(self) -> None:
+        require(not isinstance(self.names, str), "judge.names", self.names, "must be a list of judges")
+        object.__setattr__(self, "names", tuple(self.names))  # YAML gives a list, which cannot be hashed
+        require(len(self.names) >= 1, "judge.names", self.names, "must name at least one judge")
+        for name in self.names:
+            require(name in JUDGES, "judge.names", name, f"must be among {', '.join(JUDGES)}")
+        require(len(set(self.names)) == len(self.names), "judge.names", self.names, "must name each judge once")
+        require(self.orders in ("both", "one"), "judge.orders", self.orders, "must be 'both' or 'one'")
+        for name in ("openai", "local_llm", "human"):
+            known = name not in self.names or getattr(self, name) is not None
+            require(known, "judge.names", name, f"needs the settings judge.{name}: take them from judge={name}")
+        # A person who has seen a pair remembers it, and a mirrored verdict would say nothing of the order.
+        once = "human" not in self.names or self.orders == "one"
+        require(once, "judge.orders", self.orders, "must be 'one' with the judge human")

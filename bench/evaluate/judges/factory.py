@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.errors import ConfigError
-from bench.evaluate.config import JudgeConfig
 from bench.evaluate.judges.asking import AskingJudge
 from bench.evaluate.judges.base import Judge, JudgeItem
 from bench.evaluate.judges.cache import VerdictCache
+from bench.evaluate.judges.config import JudgeConfig
 from bench.evaluate.judges.gold import GoldJudge
 from bench.evaluate.judges.human import HumanJudge, read_verdicts
 from bench.evaluate.judges.local_llm import LocalLLMJudge

@@ -1,3 +1,5 @@
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -39,6 +41,57 @@ CLEAR = [
     '```json\n{{"verdict": "{}"}}\n```',
     'B leaves out what A says.\n{{"answer": "{}"}}',
     "<think>Preferred: A? No, Preferred: B.</think>Preferred: {}",
+    # an explanation behind the letter
+    "Preferred: {} - because it names the dog",
+    "Preferred: {} because it names the dog",
+    "Preferred: {}, because the other is longer",
+    "Preferred: **{}** \u2014 it is shorter and true to the post",
+    "Preferred: {}. It is shorter and leaves nothing out.",
+    'Preferred: "{}" (the first to name the dog)',
+    "One is longer. Preferred: {} - it keeps the ending",
+    "Preferred: {}\n\nIt is shorter and says the same.",
+    'Answer: Preferred: "{}"',
+    'One says "Preferred: B" itself.\nPreferred: {}',
+    'One says "Preferred: A".\n{}',
+    # other words for the label
+    "Winner: {}",
+    "The winner is {}.",
+    "Final answer: {}",
+    "**My verdict:** {}",
+    "Preferred summary: {}",
+    "The better summary is {}.",
+    "The better summary is the one that keeps the dog.\nPreferred: {}",
+    "### Verdict: {}",
+    "> Preferred: {}",
+    # marks
+    "\\boxed{{{}}}",
+    "$\\boxed{{\\text{{{}}}}}$",
+    "So the verdict is $\\boxed{{{}}}$.",
+    "<answer>{}</answer>",
+    "<answer>\nSummary {}\n</answer>",
+    "<answer>One is shorter.\nPreferred: {}</answer>",
+    "<final_answer>{}</final_answer>",
+    # JSON in company
+    'One is shorter.\n```json\n{{"preferred": "{}"}}\n```',
+    'Here it is:\n\n```json\n{{\n  "comparison": "One is shorter.",\n  "preferred": "{}"\n}}\n```\nI hope that helps.',
+    '{{\n  "reason": "Preferred: A or B?",\n  "winner": "{}"\n}}',
+    '{{"better_summary": "summary_{}"}}',
+    '{{"final answer": "{}"}}',
+    'Verdict: {{"preferred": "{}"}}',
+    '{{"length": 3}}\nPreferred: {}',
+    # thoughts
+    "<thinking>Preferred: B</thinking>\n\nPreferred: {}",
+    "[THINK]A is fine. Preferred: A[/THINK]Preferred: {}",
+    "Preferred: A, hmm </think> Preferred: {}",
+    "\u25c1think\u25b7B?\u25c1/think\u25b7{}",
+    "<|channel|>analysis<|message|>Preferred: A<|end|><|start|>assistant<|channel|>final<|message|>Preferred: {}",
+    # tokens that a server should have kept
+    "{}</s>",
+    "Preferred: {}<|im_end|>",
+    'Preferred: "{}"<|eot_id|>\n',
+    "<s>\nPreferred: {}</s></s>",
+    # the answer format, repeated
+    'Preferred: "A"\nor\nPreferred: "B"\n\nPreferred: {}',
 ]
 
 UNCLEAR = [
@@ -64,7 +117,6 @@ UNCLEAR = [
     "A\nB",
     "AB",
     "A B",
-    "A\nbecause it is shorter",
     "Summary A is better.",
     "I prefer A",
     "I think A is better, although B is good too.",
@@ -76,14 +128,98 @@ UNCLEAR = [
     '{"preferred": "A", "verdict": "B"}',
     '{"preferred": ["A"]}',
     '{"preferred": null}',
-    '{"winner": "A"}',
     '{"preferred": "A"',
     '{"preferred": "A"} or {"preferred": "B"}',
     "{" * 100_000,
     '{"a":' * 100_000,
     "<think>Preferred: A",
+    "<thinking>First I look at A. Preferred: A",
+    "<think>done</think><think>Preferred: A",
+    "[THINK]Preferred: A",
+    "<|channel|>analysis<|message|>Preferred: A",
     "Preferred: A</think>",
     "\x00",
+    # taken back, or doubted
+    "Preferred: A - no, B",
+    "Preferred: A - wait, the other names the dog",
+    "Preferred: A - B",
+    "Preferred: A (or B)",
+    "Preferred: A. B.",
+    "Preferred: A - but only just",
+    "Preferred: A: 7 points, B: 8 points",
+    "Preferred: A - although I would choose B for its style",
+    "Preferred: A because B is the better one",
+    "Preferred: A. Not sure, both are short.",
+    "Preferred: A\nActually, B keeps the ending.",
+    "Preferred: A\nOn reflection Summary B is better.",
+    "A\nHmm, wait.",
+    # contradictions
+    "A\n\nThe second names the dog.\nPreferred: B",
+    "Preferred: A\n\\boxed{B}",
+    '{"preferred": "A"}\n{"preferred": "B"}',
+    '```json\n{"preferred": "A"}\n```\nVerdict: B',
+    "<answer>A</answer><answer>B</answer>",
+    "<answer>A or B</answer>",
+    "\\boxed{A, B}",
+    "\\boxed{}",
+    "Winner: A and B",
+    # no side, or none in words that are known
+    "neither",
+    "Neither.",
+    "both",
+    "tie",
+    "The winner is neither.",
+    '{"preferred": "neither"}',
+    '{"preferred": "tie"}',
+    '{"preferred": {"summary": "A"}}',
+    '{"preferred": 1}',
+    '{"summary_a": 3, "summary_b": 5}',
+    'First {"preferred": "A"',
+    '```json\n{"comparison": "long", "preferred": "A',
+    "Bevorzugt: A",
+    "Pr\u00e9f\u00e9r\u00e9: A",
+    "\u9996\u9009\uff1aA",
+    "A > B",
+    "A dog ran away.",
+    "A. The cat slept.\nB. The dog ran.",
+    "Summary A:\nThe cat slept.\n\nSummary B:\nThe dog ran.",
+    "I cannot choose between A and B.",
+    "I can't assist with that request.",
+    'Preferred: "A"\nor\nPreferred: "B"',
+    'Answer with your verdict alone, which is either\nPreferred: "A"\nor\nPreferred: "B"',
+    'Comparison: <one sentence>\nPreferred: <"A" or "B">',
+]
+
+FIRST = [
+    "{}\nbecause it is shorter",
+    "{} because it is shorter",
+    "**{}**\n\nIt is shorter.",
+    "Summary {}\n\nIt is shorter.",
+]
+"""Clear in capitals; a small a is a word of its own."""
+
+TIES = [
+    "Preferred: tie",
+    'Preferred: "tie"',
+    "**Preferred:** Tie.",
+    "Preferred: a tie - both say the same",
+    "tie",
+    "Tie.",
+    "Verdict: draw",
+    "Winner: tie",
+    '{"preferred": "tie"}',
+    "\\boxed{tie}",
+    "<answer>tie</answer>",
+    'Preferred: "A"\nor\nPreferred: "B"\nor, if neither is better,\nPreferred: "tie"\nPreferred: tie',
+]
+NO_TIES = [
+    "Preferred: neither",
+    "Preferred: both",
+    "Preferred: A or tie",
+    "Preferred: tie\nPreferred: A",
+    "Preferred: tie - but A is the better one",
+    "It is a tie between the two.",
+    'Preferred: "A"\nor\nPreferred: "B"\nor, if neither is better,\nPreferred: "tie"',
 ]
 
 
@@ -93,9 +229,41 @@ def test_clear_answers(answer: str, letter: str):
     assert parse_answer(answer.format(letter)) == letter.lower()
 
 
+@pytest.mark.parametrize("letter", "AB")
+@pytest.mark.parametrize("answer", FIRST)
+def test_a_verdict_and_then_its_reason(answer: str, letter: str):
+    assert parse_answer(answer.format(letter)) == letter.lower()
+
+
 @pytest.mark.parametrize("answer", UNCLEAR, ids=lambda answer: repr(answer[:30]))
 def test_unclear_answers(answer: str):
     assert parse_answer(answer) == "unparsed"
+
+
+@pytest.mark.parametrize("answer", TIES)
+def test_a_tie_where_the_prompt_allows_one(answer: str):
+    assert parse_answer(answer, ties=True) == "tie"
+    assert parse_answer(answer) == "unparsed"
+
+
+@pytest.mark.parametrize("answer", NO_TIES)
+def test_no_tie(answer: str):
+    assert parse_answer(answer, ties=True) == "unparsed"
+
+
+@pytest.mark.parametrize("letter", "AB")
+@pytest.mark.parametrize("answer", CLEAR)
+def test_a_side_is_a_side_where_ties_are_allowed(answer: str, letter: str):
+    assert parse_answer(answer.format(letter), ties=True) == letter.lower()
+
+
+def test_long_answers_take_no_time():
+    """Nothing in the patterns tries a long text in more than a few ways."""
+    start = time.perf_counter()
+    for unit in (" ", "\n", "*", "Preferred: ", "{", "{\n", '{"preferred":\n', "<think>", "A ", "the better "):
+        parse_answer(unit * (100_000 // len(unit)))
+
+    assert time.perf_counter() - start < 20
 
 
 @given(st.text(alphabet=st.one_of(st.sampled_from('AaBb"*{}:\n <>/.,'), st.characters()), max_size=60))

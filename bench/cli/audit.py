@@ -14,7 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from bench.audit.rules import RULES
 from bench.cli.conf_dir import conf_dir
-from bench.cli.manual import first_comment, group_pages
+from bench.cli.manual import first_comment, group_pages, options
 from bench.cli.one_line import fail, leaves
 from bench.errors import ConfigError, UserError
 
@@ -107,7 +107,7 @@ def _override(config: DictConfig, settings: list[str]) -> None:
 def _manual(conf: Path) -> str:
     lines = [_HEAD, "judges (judge=NAME):", ""]
     lines += [f"  {name:<22} {sentence}" for name, sentence in RULES.items()]
-    lines += [f"  {option.stem:<22} {first_comment(option)}" for option in sorted((conf / "judge").glob("*.yaml"))]
+    lines += [f"  {option.stem:<22} {first_comment(option)}" for option in options(conf / "judge")]
     lines += ["", "settings (conf/audit.yaml):", ""]
     lines += [f"  {line}" for line in (conf / "audit.yaml").read_text(encoding="utf-8").splitlines()]
     return "\n".join(lines)

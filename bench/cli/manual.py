@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from bench import arms
 from bench.errors import ConfigError
 
 _HEAD = """\
@@ -26,13 +27,15 @@ A finished run is found again by the same command and not repeated; finished sta
 
 
 def overview(conf: Path) -> str:
-    """Usage, the top-level keys, and every group's options with the first comment line of each."""
-    lines = [_HEAD, "settings (conf/config.yaml):", ""]
+    """Usage, the arms and their stages, the top-level keys, and every group's options with a line on each."""
+    lines = [_HEAD, "arms:", "", *(f"  {arm.name:<24} {arm.what}" for arm in arms.ARMS)]
+    lines += ["", "stages, each with those that it is built from:", "", *(f"  {line}" for line in arms.graph())]
+    lines += ["", "settings (conf/config.yaml):", ""]
     lines += [f"  {line}" for line in (conf / "config.yaml").read_text(encoding="utf-8").splitlines()]
     lines += ["", "groups and their options:", ""]
     for group in _groups(conf):
         lines.append(f"  {group.name}")
-        for option in sorted(group.glob("*.yaml")):
+        for option in options(group):
             lines.append(f"    {option.stem:<22} {first_comment(option)}")
     return "\n".join(lines)
 
@@ -40,17 +43,24 @@ def overview(conf: Path) -> str:
 def group_pages(conf: Path, groups: list[str]) -> str:
     """The files of the groups, word for word: their comments are the manual.
 
+    A group's default, which has every setting, comes first; the others state what they set otherwise.
+
     Raises:
         ConfigError: there is no such group.
     """
     pages = []
     for group in groups:
-        files = sorted((conf / group).glob("*.yaml"))
+        files = options(conf / group)
         if not files:
             known = ", ".join(path.name for path in _groups(conf))
             raise ConfigError(f"no group {group!r}; the groups are {known}")
         pages += [f"=== {group}={file.stem} ===\n{file.read_text(encoding='utf-8')}" for file in files]
     return "\n".join(pages)
+
+
+def options(group: Path) -> list[Path]:
+    """The files of a group, the one that explains every setting first."""
+    return sorted(group.glob("*.yaml"), key=lambda path: (path.stem != "default", path.stem))
 
 
 def _groups(conf: Path) -> list[Path]:

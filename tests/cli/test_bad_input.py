@@ -46,7 +46,7 @@ def refused(command: Callable, results_dir: Path) -> Callable[..., str]:
         ("nonsense=1", "unknown config key nonsense; python -m bench --help lists the groups"),
         ("dpo.beta.x=1", "unknown config key dpo.beta.x; did you mean dpo.beta?"),
         # unknown options
-        ("dpo=huge", "dpo has no option 'huge'; choose one of nplus, paper, small, tiny"),
+        ("dpo=huge", "dpo has no option 'huge'; choose one of default, nplus, paper, small, tiny"),
         ("dpo=3", "Config group override must be a string or a list. Got int"),
         # out of range
         ("dpo.beta=-1", "dpo.beta must be above 0, got -1.0"),

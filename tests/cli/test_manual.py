@@ -27,6 +27,13 @@ def test_options_are_described_by_their_first_sentence(command: Callable):
     assert "    beta_sweep             Win rate and KL against DPO's beta in the built-in world." in lines
 
 
+def test_the_overview_has_the_arms_and_the_graph_of_their_stages(command: Callable):
+    lines = command("--help").stdout.splitlines()
+
+    assert "  preferred_ft             the SFT model trained further on the chosen summaries" in lines
+    assert "  ppo <- sft, reward" in lines
+
+
 @pytest.mark.parametrize("group", ["ppo", "data"])
 def test_a_groups_page_is_its_files(group: str, command: Callable):
     outcome = command("--help", group)
@@ -34,6 +41,13 @@ def test_a_groups_page_is_its_files(group: str, command: Callable):
     assert outcome.exit_code == 0
     for path in (conf_dir() / group).glob("*.yaml"):
         assert f"=== {group}={path.stem} ===\n{path.read_text(encoding='utf-8')}" in outcome.stdout
+
+
+def test_a_groups_default_comes_first(command: Callable):
+    """It explains the keys that the others set otherwise."""
+    titles = [line for line in command("--help", "dpo").stdout.splitlines() if line.startswith("=== ")]
+
+    assert titles == [f"=== dpo={option} ===" for option in ("default", "nplus", "paper", "small", "tiny")]
 
 
 def test_help_among_overrides_runs_nothing(command: Callable):

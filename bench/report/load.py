@@ -10,13 +10,16 @@ from typing import Any
 
 import pandas as pd
 
+from bench.arms import ARMS, REFERENCE, START, cost_stages
 from bench.errors import RunFolderError
 from bench.files import read_json, read_jsonl
 
 SCHEMA = 1
-NOT_TRAINED = ("base", "sft", "reference")  # arms that need no stage beyond the shared SFT model
-COMPARED = frozenset(("sft", "ppo", "dpo"))  # the arms whose pairs are the question; of others the report tells
-_ARM_ORDER = ("base", "sft", "preferred_ft", "best_of_n", "rloo", "ppo", "dpo")
+_ORDER = {arm.name: place for place, arm in enumerate(ARMS)}
+NOT_TRAINED = frozenset((START, REFERENCE, *(arm for arm in _ORDER if not cost_stages(arm))))
+"""The arms that need no stage beyond the shared SFT model."""
+COMPARED = frozenset((START, "ppo", "dpo"))
+"""The arms whose pairs are the question; of others the report tells."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,9 +54,8 @@ class Run:
 
     @property
     def arms(self) -> list[str]:
-        """Arms in reading order: from the base model to DPO, then others by name, the reference summary last."""
-        names = self.metrics["arms"]
-        return sorted(names, key=lambda arm: (arm == "reference", _position(arm), arm))
+        """In the order of `bench.arms`, then others by name, the reference summary last."""
+        return sorted(self.metrics["arms"], key=lambda arm: (arm == REFERENCE, _ORDER.get(arm, len(_ORDER)), arm))
 
     @property
     def judges(self) -> list[str]:
@@ -132,10 +134,6 @@ def estimate_columns(name: str, value: Any) -> dict[str, float]:
 def to_number(value: Any) -> float:
     """NaN for a null of the artifacts."""
     return math.nan if value is None else float(value)
-
-
-def _position(arm: str) -> int:
-    return _ARM_ORDER.index(arm) if arm in _ARM_ORDER else len(_ARM_ORDER)
 
 
 def _object(file: Path) -> dict[str, Any]:

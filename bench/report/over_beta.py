@@ -3,7 +3,7 @@
 import pandas as pd
 
 from bench.report.load import records
-from bench.report.plot import Plot, error_bars, new_axes, point_style, slug, styled
+from bench.report.plot import NEUTRAL, Plot, error_bars, new_axes, point_style, slug, styled
 from bench.report.words import Row, arm_name, has, is_number, judge_name, number
 
 
@@ -24,7 +24,7 @@ def win_rate_vs_beta(points: pd.DataFrame, judge: str) -> Plot | None:
     )
     if plot is not None:
         axes = plot.figure.axes[0]
-        axes.axhline(50, color="#333333", linewidth=1, linestyle="--")
+        axes.axhline(50, color=NEUTRAL, linewidth=1, linestyle="--")
         axes.set_xlabel("beta (dashed: as good as the reference summary)")
     return plot
 

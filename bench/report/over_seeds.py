@@ -10,7 +10,7 @@ from bench.evaluate.seeds import across_seeds
 from bench.report.columns import ARM, JUDGE, Column, count_column, share_column, table_of
 from bench.report.load import NOT_TRAINED, Run, estimate_columns, records
 from bench.report.page import Block, Figures
-from bench.report.plot import Plot, arm_colour, drawn, error_bars, new_axes, point_style, slug, styled
+from bench.report.plot import NEUTRAL, Plot, arm_colour, drawn, error_bars, new_axes, point_style, slug, styled
 from bench.report.words import Cell, Row, arm_name, count, in_words, judge_name, number, share
 
 NAMES_OF_A_RUN = ("seed", "name", "run_id", "results_dir")
@@ -75,7 +75,7 @@ def win_rate_over_seeds(summaries: pd.DataFrame, points: pd.DataFrame, judge: st
             axes.errorbar([place + offset], [100 * row["win_rate"]], yerr=100 * error_bars([row], "win_rate"), **style)
         axes.hlines(100 * mean["win_rate"], place - 0.4, place + 0.4, colors=arm_colour(mean["arm"]))
         parts.append(f"{arm_name(mean['arm'])}: mean {in_words(mean, 'win_rate')}, {_seeds_in_words(of_arm)}")
-    axes.axhline(50, color="#333333", linewidth=1, linestyle="--")
+    axes.axhline(50, color=NEUTRAL, linewidth=1, linestyle="--")
     axes.set_xticks(range(len(means)), [arm_name(row["arm"], short=True) for row in means])
     axes.set(
         title=title, ylabel="% of prompts", ylim=(0, 100), xlabel="points: seeds, crosses: collapsed, lines: means"

@@ -1,4 +1,4 @@
-"""What every figure shares: the Plot that a page shows, its style, and the colours and marks of the arms.
+"""What every figure shares: the Plot that a page shows, its style, and the arms' colours and marks (`bench.arms`).
 
 Nothing touches pyplot or a display, and the SVG text of the same numbers is the same to the byte.
 """
@@ -16,22 +16,13 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
+from bench.arms import BY_NAME, REFERENCE, REFERENCE_COLOUR
 from bench.report.words import Row, is_number
 
-# Okabe and Ito's palette: told apart with every common form of colour blindness. One colour per arm.
-ARM_COLOURS = {
-    "base": "#999999",
-    "sft": "#009E73",
-    "preferred_ft": "#CC79A7",
-    "best_of_n": "#E69F00",
-    "rloo": "#56B4E9",
-    "ppo": "#D55E00",
-    "dpo": "#0072B2",
-    "reference": "#333333",
-}
 _OTHER_COLOURS = ("#CC79A7", "#E69F00", "#56B4E9")
-_ARM_MARKERS = {"sft": "D", "preferred_ft": "v", "best_of_n": "P", "rloo": "X", "ppo": "s", "dpo": "o"}
-
+"""Of arms that are in no table: a run of another version."""
+NEUTRAL = "#333333"
+"""Of lines that belong to no arm."""
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",  # text stays text: it can be selected, searched and read aloud
     "svg.hashsalt": "bench.report",  # ids inside the SVG do not change from one rendering to the next
@@ -95,7 +86,9 @@ class Plot:
 
 
 def arm_colour(arm: str) -> str:
-    return ARM_COLOURS.get(arm, _OTHER_COLOURS[sum(arm.encode()) % len(_OTHER_COLOURS)])
+    if arm == REFERENCE:
+        return REFERENCE_COLOUR
+    return BY_NAME[arm].colour if arm in BY_NAME else _OTHER_COLOURS[sum(arm.encode()) % len(_OTHER_COLOURS)]
 
 
 def drawn(plots: Sequence[Plot | None]) -> list[Plot]:
@@ -117,7 +110,8 @@ def error_bars(rows: Sequence[Row], column: str) -> np.ndarray:
 
 
 def point_style(arm: str) -> dict[str, Any]:
-    return {"color": arm_colour(arm), "marker": _ARM_MARKERS.get(arm, "^"), "capsize": 3, "markersize": 6}
+    marker = BY_NAME[arm].marker if arm in BY_NAME else "^"
+    return {"color": arm_colour(arm), "marker": marker, "capsize": 3, "markersize": 6}
 
 
 def slug(name: str) -> str:

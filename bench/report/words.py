@@ -5,16 +5,10 @@ import unicodedata
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
-_ARM_NAMES = {
-    "base": ("Base", "the base model"),
-    "sft": ("SFT", "the SFT model"),
-    "preferred_ft": ("Preferred-FT", "Preferred-FT"),
-    "best_of_n": ("Best of n", "best of n"),
-    "rloo": ("RLOO", "RLOO"),
-    "ppo": ("RLHF (PPO)", "RLHF (PPO)"),
-    "dpo": ("DPO", "DPO"),
-    "reference": ("Reference", "the reference summary"),
-}
+from bench.arms import BY_NAME, REFERENCE
+
+_REFERENCE_NAMES = ("Reference", "the reference summary")
+_STAGE_NAMES = {"reward": "Reward model", "judge_reward": "Judge's reward model"}
 _JUDGE_NAMES = {"gold": "gold judge", "reward_model": "reward-model judge"}
 _BIDI_CONTROLS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 NONE = "–"  # noqa: RUF001 - the dash of an empty cell
@@ -33,8 +27,14 @@ class Cell(NamedTuple):
 
 
 def arm_name(arm: str, short: bool = False) -> str:
-    short_name, name = _ARM_NAMES.get(arm, (plain(arm), plain(arm)))
-    return short_name if short else name
+    known = BY_NAME.get(arm)
+    names = (known.label, known.in_words) if known else _REFERENCE_NAMES if arm == REFERENCE else (plain(arm),) * 2
+    return names[0] if short else names[1]
+
+
+def stage_name(stage: str) -> str:
+    """A stage that makes an arm's policy has the arm's name."""
+    return _STAGE_NAMES.get(stage) or arm_name(stage, short=True)
 
 
 def judge_name(judge: str) -> str:

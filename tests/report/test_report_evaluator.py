@@ -187,7 +187,7 @@ def test_health_lists_findings_with_advice_and_says_what_was_quiet(sections):
     assert rows["dpo",]["kind"] == "note"
     (table,) = (block for block in sections["Health"] if isinstance(block, Table))
     assert table.note.endswith("No findings in sft.")
-    assert "PPO collapsed at step 12: it is 70 nats away" in texts(sections, "Health")
+    assert "RLHF (PPO) collapsed at step 12: it is 70 nats away" in texts(sections, "Health")
 
 
 def test_a_healthy_run_says_that_nothing_was_found(write_run, edit, tmp_path):

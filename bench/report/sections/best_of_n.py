@@ -7,7 +7,7 @@ import pandas as pd
 from bench.report.columns import MEASURES, Column, table_of, win_rate_columns
 from bench.report.load import Run, estimate_columns, frame, records
 from bench.report.page import Block, Figures, Text
-from bench.report.plot import Plot, drawn, error_bars, new_axes, point_style, styled
+from bench.report.plot import NEUTRAL, Plot, drawn, error_bars, new_axes, point_style, styled
 from bench.report.words import Cell, has, in_words, is_number, judge_name
 
 _JUDGE_STYLES = (("o", "-"), ("s", "--"), ("^", ":"), ("D", "-."))
@@ -77,7 +77,7 @@ def best_of_n_curve(run: Run) -> Plot | None:
             **style,
         )
         parts.append(f"{judge_name(judge)}: " + ", ".join(f"n {row['n']} {in_words(row, column)}" for row in line))
-    axes.axhline(50, color="#333333", linewidth=1, linestyle="--")
+    axes.axhline(50, color=NEUTRAL, linewidth=1, linestyle="--")
     axes.set_xscale("log", base=2)
     axes.set_xticks([row["n"] for row in rows], [str(row["n"]) for row in rows])
     axes.set(title=title, xlabel="n, samples per prompt", ylabel="% of prompts", ylim=(0, 100))

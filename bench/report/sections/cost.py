@@ -1,11 +1,11 @@
 """What it cost: stage by stage, arm by arm, and what it would on other hardware."""
 
-import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
+from bench.arms import STAGES
 from bench.report.columns import Column, count_column, estimate_column, share_column, table_of
 from bench.report.load import NOT_TRAINED, Run, frame, records, to_number
 from bench.report.page import Block, Figures, Table, Text
@@ -36,14 +36,9 @@ _ACCELERATOR_NAMES = {
     "rtx_4090": "RTX 4090",
     "mi300x": "MI300X",
 }
-_STAGE_COLOURS = {
-    "reward": "#E69F00",
-    "rloo": "#56B4E9",
-    "ppo": "#D55E00",
-    "dpo": "#0072B2",
-    "sft": "#009E73",
-    "data": "#CCCCCC",
-}
+_PLACE = {stage.name: place for place, stage in enumerate(STAGES)}
+_STAGE_COLOURS = {"reward": "#F0E442", "judge_reward": "#555555", "reference_logps": "#BBBBBB", "generate": "#DDDDDD"}
+"""Of stages that make no arm; one that makes an arm's policy has the arm's colour."""
 
 
 def section(run: Run) -> list[Block]:
@@ -88,9 +83,9 @@ def section(run: Run) -> list[Block]:
 
 
 def cost_table(run: Run) -> pd.DataFrame:
-    """One row per stage: what it cost, and in `needed_by` the trained arms that need it, or `shared`."""
+    """One row per stage, in the graph's order: its cost; `needed_by`: the trained arms that need it, or `shared`."""
     rows = []
-    for stage, cost in run.metrics.get("cost", {}).get("stages", {}).items():
+    for stage, cost in _in_order(run.metrics.get("cost", {}).get("stages", {})):
         needed_by = [arm for arm in run.arms if arm not in NOT_TRAINED and stage in _arm_stages(run, arm)]
         rows.append(
             {"stage": stage, "needed_by": ", ".join(needed_by) or "shared"}
@@ -109,7 +104,7 @@ def arm_cost_table(run: Run) -> pd.DataFrame:
         {"arm": arm, "stage": stage} | {field: to_number(cost.get(field)) for field in fields}
         for arm in run.arms
         if arm not in NOT_TRAINED
-        for stage, cost in _arm_stages(run, arm).items()
+        for stage, cost in _in_order(_arm_stages(run, arm))
     ]
     return pd.DataFrame(rows, columns=["arm", "stage", *fields])
 
@@ -137,22 +132,24 @@ def cost_bars(run: Run) -> Plot | None:
     segments = [row for row in shared + of_arms if is_number(row["device_hours"])]
     if not segments:
         return None
+    hours: dict[str, dict[str, float]] = {}  # part -> bar -> hours; what samples completions is one part
+    for row in segments:
+        of_part = hours.setdefault("generate" if row["stage"].startswith("generate_") else row["stage"], {})
+        of_part[row["bar"]] = of_part.get(row["bar"], 0.0) + row["device_hours"]
     total = dict.fromkeys((row["bar"] for row in segments), 0.0)
-    spare_colours = itertools.cycle(("#56B4E9", "#CC79A7", "#F0E442", "#666666"))
     figure, axes = new_axes(WIDE)
-    for stage in dict.fromkeys(row["stage"] for row in segments):
-        rows = [row for row in segments if row["stage"] == stage]
+    for part, of_part in hours.items():
         axes.barh(
-            [row["bar"] for row in rows],
-            [row["device_hours"] for row in rows],
-            left=[total[row["bar"]] for row in rows],
-            color=_STAGE_COLOURS.get(stage) or next(spare_colours),
+            list(of_part),
+            list(of_part.values()),
+            left=[total[bar] for bar in of_part],
+            color=_STAGE_COLOURS.get(part) or arm_colour(part),
             edgecolor="white",
-            label=plain(stage),
+            label=plain(part),
             height=0.6,
         )
-        for row in rows:
-            total[row["bar"]] += row["device_hours"]
+        for bar, more in of_part.items():
+            total[bar] += more
     axes.set(title="Cost by stage", xlabel="device-hours (wall time x devices)")
     axes.set_yticks(list(total))
     axes.invert_yaxis()
@@ -186,6 +183,10 @@ def memory_bars(run: Run) -> Plot | None:
     axes.grid(False, axis="y")
     parts = ", ".join(f"{arm_name(row['arm'])} {row['peak_memory_gib']:.2f} GiB" for row in rows)
     return Plot("cost_peak_memory", "Peak memory", f"Peak memory: {parts}.", figure)
+
+
+def _in_order(stages: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, Mapping[str, Any]]]:
+    return sorted(stages.items(), key=lambda stage: _PLACE.get(stage[0], len(_PLACE)))
 
 
 def _arm_stages(run: Run, arm: str) -> Mapping[str, Mapping[str, Any]]:

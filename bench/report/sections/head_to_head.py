@@ -18,7 +18,7 @@ from bench.report.columns import (
 )
 from bench.report.load import NOT_TRAINED, Run, estimate_columns, frame, records, to_number
 from bench.report.page import Block, Figures, Text
-from bench.report.plot import Plot, error_bars, new_axes, point_style, slug, styled
+from bench.report.plot import NEUTRAL, Plot, error_bars, new_axes, point_style, slug, styled
 from bench.report.words import Cell, arm_name, count, has, is_number, judge_name, number
 
 
@@ -182,7 +182,7 @@ def strength_bars(run: Run) -> list[Plot]:
                 linestyle="none",
                 **point_style(row["arm"]),
             )
-        axes.axvline(0, color="#333333", linewidth=1, linestyle="--")
+        axes.axvline(0, color=NEUTRAL, linewidth=1, linestyle="--")
         axes.set_yticks(range(len(rows)), [arm_name(row["arm"], short=True) for row in rows])
         axes.set(title=title, xlabel="nats (dashed: the reference summary)")
         axes.grid(False, axis="y")

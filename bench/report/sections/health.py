@@ -5,8 +5,7 @@ import pandas as pd
 from bench.report.columns import Column, table_of
 from bench.report.load import Run, frame, records
 from bench.report.page import Block, Note, Text
-from bench.report.sections.training import STAGE_NAMES
-from bench.report.words import Cell, count
+from bench.report.words import Cell, count, stage_name
 
 _COLLAPSE = "collapse"
 _TONES = {_COLLAPSE: "bad", "note": "open"}
@@ -30,7 +29,7 @@ def section(run: Run) -> list[Block]:
     quiet = [stage for stage in watched if stage not in {row["stage"] for row in found}]
     note = "A note explains what is normal; a warning may be mended; a collapse is a result, and is recorded as one."
     blocks: list[Block] = [
-        Note(f"{STAGE_NAMES.get(row['stage'], row['stage'])} collapsed at step {row['step']}: {row['message']}.")
+        Note(f"{stage_name(row['stage'])} collapsed at step {row['step']}: {row['message']}.")
         for row in found
         if row["severity"] == _COLLAPSE
     ]

@@ -8,7 +8,7 @@ import pandas as pd
 from bench.report.columns import ARM, JUDGE, count_column, estimate_column, share_column, table_of, text_column
 from bench.report.load import Run, estimate_columns, frame, records, to_number
 from bench.report.page import Block, Figures, Table, Text
-from bench.report.plot import Plot, error_bars, new_axes, point_style, slug, styled
+from bench.report.plot import NEUTRAL, Plot, error_bars, new_axes, point_style, slug, styled
 from bench.report.words import Row, arm_name, count, in_words, is_number, judge_name, ratio_bin, share
 
 
@@ -121,7 +121,7 @@ def win_rate_by_length(run: Run) -> list[Plot]:
                 label=arm_name(arm, short=True),
                 **point_style(arm),
             )
-        axes.axhline(50, color="#333333", linewidth=1, linestyle="--")
+        axes.axhline(50, color=NEUTRAL, linewidth=1, linestyle="--")
         axes.set(title=title, ylabel="% of prompts", ylim=(0, 100), xlabel="length over that of the reference summary")
         axes.set_xticks(range(len(bins)), bins)
         axes.set_xlim(-0.5, len(bins) - 0.5)

@@ -7,7 +7,7 @@ import pandas as pd
 from bench.report.columns import ARM, MEASURES, Column, cost_column, share_column, table_of, win_rate_columns
 from bench.report.load import Run, estimate_columns, records
 from bench.report.page import Block, Figures
-from bench.report.plot import Plot, arm_colour, error_bars, new_axes, slug, styled
+from bench.report.plot import NEUTRAL, Plot, arm_colour, error_bars, new_axes, slug, styled
 from bench.report.words import Cell, Row, arm_name, count, has, in_words, is_number, judge_name
 
 
@@ -96,7 +96,7 @@ def win_rate_bars(run: Run) -> list[Plot]:
             capsize=4,
             width=0.6,
         )
-        axes.axhline(50, color="#333333", linewidth=1, linestyle="--")
+        axes.axhline(50, color=NEUTRAL, linewidth=1, linestyle="--")
         axes.set(title=title, ylabel="% of prompts", ylim=(0, 100))
         axes.set_xlabel("dashed: as good as the reference summary")
         axes.grid(False, axis="x")

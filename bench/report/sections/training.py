@@ -4,10 +4,11 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from bench.arms import STAGE_BY_NAME, STAGES
 from bench.report.load import Run, records
 from bench.report.page import Block, Figures, Text
 from bench.report.plot import Plot, new_axes, styled
-from bench.report.words import is_number, number
+from bench.report.words import is_number, number, stage_name
 
 _WHY_LOGPS_FALL = (
     "Why the log-probability of chosen summaries may fall in DPO: the loss rewards only the distance between"
@@ -36,6 +37,7 @@ class Panel:
     series: tuple[Series, ...]
 
 
+_FROM_EXAMPLES = ("sft", "reward")
 _TRAIN, _HELD_OUT, _CHOSEN, _REJECTED = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 _LOSS = Panel("loss", "loss", "nats", (Series("loss", "training", _TRAIN), Series("eval_loss", "held out", _HELD_OUT)))
 _REWARD_PANELS = (
@@ -58,9 +60,7 @@ _SFT_PANELS = (
 _ENTROPY = Panel("entropy", "entropy", "nats per token", (Series("entropy", "entropy", _HELD_OUT),))
 PANELS: dict[str, tuple[Panel, ...]] = {
     "sft": _SFT_PANELS,
-    "preferred_ft": _SFT_PANELS,
     "reward": _REWARD_PANELS,
-    "judge_reward": _REWARD_PANELS,
     "dpo": (
         _LOSS,
         Panel(
@@ -85,30 +85,25 @@ PANELS: dict[str, tuple[Panel, ...]] = {
         Panel("kl_ref", "KL to the SFT model", "nats per completion", (Series("kl_ref", "KL", _REJECTED),)),
         _ENTROPY,
     ),
-    "rloo": (  # TRL's names
+    "rloo": (  # TRL's names of columns
         Panel("score", "reward of the rollouts", "reward-model units", (Series("reward", "reward", _TRAIN),)),
         Panel("kl_ref", "KL to the SFT model", "nats per token", (Series("kl", "KL", _REJECTED),)),
         _ENTROPY,
     ),
 }
-STAGE_NAMES = {
-    "sft": "SFT",
-    "preferred_ft": "Preferred-FT",
-    "reward": "Reward model",
-    "judge_reward": "Judge's reward model",
-    "dpo": "DPO",
-    "ppo": "PPO",
-    "rloo": "RLOO",
-}
+"""Config group of a stage's settings -> what its trainer logs. Of a group that is not here the loss is drawn."""
 
 
 def section(run: Run) -> list[Block]:
+    """The stages that learn from examples side by side, then each that learns a policy."""
+    trained = [stage for stage in STAGES if stage.settings]
+    alike = [stage.name for stage in trained if stage.settings in _FROM_EXAMPLES]
     blocks: list[Block] = []
-    for stages in (("sft", "preferred_ft", "reward", "judge_reward"), ("dpo",), ("ppo",), ("rloo",)):
+    for stages in (alike, *([stage.name] for stage in trained if stage.name not in alike)):
         plots = [plot for stage in stages for plot in training_plots(run, stage)]
         if plots:
             blocks.append(Figures(plots))
-        if plots and stages == ("dpo",):
+        if plots and stages == ["dpo"]:
             blocks.append(Text(_WHY_LOGPS_FALL))
     return blocks
 
@@ -123,8 +118,8 @@ def training_plots(run: Run, stage: str) -> list[Plot]:
     """One plot per quantity that `stage` logged (see PANELS); empty when the run has no such stage."""
     log = records(training_curves(run, stage))
     plots = []
-    for panel in PANELS[stage]:
-        title = f"{STAGE_NAMES[stage]}: {panel.title}"
+    for panel in PANELS.get(STAGE_BY_NAME[stage].settings or "", (_LOSS,)):
+        title = f"{stage_name(stage)}: {panel.title}"
         figure, axes = new_axes()
         ends = []
         for series in panel.series:

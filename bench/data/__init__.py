@@ -24,6 +24,7 @@ __all__ = [
     "format_statistics",
     "load",
     "split_hash",
+    "split_seed",
     "subsample",
     "truncate_prompts",
 ]
@@ -50,3 +51,12 @@ def load(config: DataConfig, seed: int) -> ComparisonData:
             data = load_cnn_dm(config)
     check_no_leak(data)
     return data
+
+
+def split_seed(config: DataConfig, seed: int) -> int:
+    """What draws the rows that a budget keeps: `data.split_seed`, or the run's `seed` in the built-in world.
+
+    Runs of several seeds then train on the same pairs and are scored on the same posts: their spread is that of
+    training (initial weights, order, sampling). Every seed of the built-in world is a world of its own.
+    """
+    return seed if isinstance(config, SyntheticConfig) else config.split_seed

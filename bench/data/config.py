@@ -132,6 +132,7 @@ class CnnDmConfig:
     kind: str = "cnn_dm"
     repository: str = "abisee/cnn_dailymail"
     revision: str = "96df5e686bee6baa90b8bee7c28b81fa3fa6223d"
+    split_seed: int = 0
 
     def __post_init__(self) -> None:
         require(self.kind == "cnn_dm", "data.kind", self.kind, "must be 'cnn_dm'")

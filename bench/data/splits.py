@@ -141,7 +141,10 @@ class SplitLimits:
 
 
 def subsample(data: ComparisonData, limits: SplitLimits, seed: int) -> ComparisonData:
-    """At most the given number of rows of each split, in their order; smaller samples lie in larger ones."""
+    """At most the given number of rows of each split, in their order; smaller samples lie in larger ones.
+
+    `seed` is the splits' (`bench.data.split_seed`), so that runs of several seeds keep the same rows.
+    """
 
     def sample(rows: Sequence[R], limit: int | None) -> list[R]:
         ranks = sorted(range(len(rows)), key=lambda i: (stable_fraction(rows[i].id, seed), i))

@@ -18,6 +18,7 @@ from bench.data import (
     format_statistics,
     load,
     split_hash,
+    split_seed,
     subsample,
     truncate_prompts,
 )
@@ -156,7 +157,7 @@ def prepare_data(config: RunConfig, cache_dir: Path) -> tuple[ComparisonData, Pr
         validation_pairs=budget.validation_pairs,
         eval_prompts=budget.eval_prompts,
     )
-    data = subsample(data, limits, config.seed)
+    data = subsample(data, limits, split_seed(config.data, config.seed))
     _require_rows(config, data)
     tokenizer = base_tokenizer(config.model, _texts(data), cache_dir)
     context = base_context_length(config.model)

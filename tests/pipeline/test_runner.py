@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from bench.data import FilesConfig, load
+from bench.data import FilesConfig, load, split_hash
 from bench.data.config import PreferenceFilesConfig
 from bench.errors import ConfigError, DataError, ResourceError
 from bench.evaluate.judges.config import JudgeConfig
@@ -220,3 +220,26 @@ def test_an_error_that_the_user_cannot_mend_is_not_hidden(
 
     with pytest.raises(IndexError):
         run(make_config(), "the command")
+
+
+def test_seeds_keep_the_same_rows_of_given_data(make_config: Callable[..., RunConfig], tmp_path: Path):
+    """A budget's rows are drawn by data.split_seed; the run's seed is that of training, and of the built-in world."""
+    for split in ("train", "judge", "validation", "test"):
+        rows = [
+            {"prompt": f"{split} post {i}", "completion": "a", "chosen": "good", "rejected": "bad", "reference": "a"}
+            for i in range(20)
+        ]
+        if split != "judge":
+            write_jsonl(tmp_path / "demonstrations" / f"{split}.jsonl", rows)
+        write_jsonl(tmp_path / "preferences" / f"{split}.jsonl", rows)
+    budget = replace(make_config().budget, demonstrations=5, pairs=5, judge_pairs=5, validation_pairs=5, eval_prompts=5)
+    files = FilesConfig(root=str(tmp_path), preferences=PreferenceFilesConfig(judge="preferences/judge.*"))
+
+    def hash_of(**changes: Any) -> str:
+        judge = JudgeConfig(names=("reward_model",))
+        return split_hash(prepare_data(make_config(budget=budget, judge=judge, **changes), tmp_path)[0])
+
+    shared = hash_of(data=files, seed=0)
+    assert hash_of(data=files, seed=1) == shared
+    assert hash_of(data=replace(files, split_seed=1), seed=0) != shared
+    assert hash_of(seed=0) != hash_of(seed=1)  # the built-in world: every seed is a world of its own

@@ -5,8 +5,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.errors import UserError
+from bench.errors import RunFolderError, UserError
 from bench.report import render_comparison, render_run
+from bench.report.load import unfinished
 
 _DESCRIPTION = """\
 Write the report of a finished run again from its artifacts, or compare several finished runs. Nothing is
@@ -20,9 +21,10 @@ examples:
       win rate and KL against beta, and the reward-KL points of both arms, in results/sweep-comparison/
       of runs that differ in their seed alone also each arm's mean, spread and collapsed seeds
 
-Runs are compared only when they share data, SFT model, sampling, budget and judge; the error names what
-differs. Exit code: 0 done; 2 a folder holds no finished run, or the runs may not be compared; 1 the report
-cannot be written."""
+Of several folders those that hold no finished run (killed, failed, still going) are left out, each with a line
+on stderr. Runs are compared only when they share data, SFT model, sampling, budget and judge; the error names
+what differs. Exit code: 0 done; 2 no finished run, or runs that may not be compared; 1 the report cannot be
+written."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -51,12 +53,24 @@ def main(argv: Sequence[str] | None = None) -> int:
             path = render_run(options.runs[0], options.out)
         else:
             experiment = options.runs[0].resolve().parent
-            path = render_comparison(options.runs, options.out or experiment.with_name(f"{experiment.name}-comparison"))
+            out = options.out or experiment.with_name(f"{experiment.name}-comparison")
+            path = render_comparison(_finished(options.runs), out)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     print(path)
     return 0
+
+
+def _finished(folders: Sequence[Path]) -> list[Path]:
+    """The folders that hold a finished run; what is wrong with the others goes to stderr."""
+    reasons = {folder: unfinished(folder) for folder in folders}
+    for reason in filter(None, reasons.values()):
+        print(f"skipped: {reason}", file=sys.stderr)
+    finished = [folder for folder in folders if not reasons[folder]]
+    if not finished:
+        raise RunFolderError(f"none of these {len(reasons)} folders holds a finished run")
+    return finished
 
 
 if __name__ == "__main__":

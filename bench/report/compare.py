@@ -132,9 +132,10 @@ def comparison_page(runs: Sequence[Run]) -> Page:
         Section("Policies", [_policy_table(rows, runs[0].judges)]),
         Section("Runs", _run_tables(runs)),
     ]
+    how_many = "1 run" if len(runs) == 1 else f"{len(runs)} runs"
     return Page(
         title="RLHF against DPO over several runs",
-        subtitle=f"{len(runs)} runs of {', '.join(experiments)}, seed {', '.join(seeds)}",
+        subtitle=f"{how_many} of {', '.join(experiments)}, seed {', '.join(seeds)}",
         answer=_answer(rows, judge) + means,
         sections=[section for section in sections if section.blocks],
     )

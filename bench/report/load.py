@@ -82,15 +82,9 @@ def load_run(path: Path | str) -> Run:
             artifacts of another schema.
     """
     path = Path(path)
-    if not path.is_dir():
-        raise RunFolderError(f"no run folder at {path}; give a folder such as results/<experiment>/<run_id>")
-    if not (path / "run.json").is_file():
-        raise RunFolderError(f"{path} is not a run folder: it has no run.json; give results/<experiment>/<run_id>")
+    if reason := unfinished(path):
+        raise RunFolderError(reason)
     run = _object(path / "run.json")
-    if not (path / "metrics.json").is_file():
-        raise RunFolderError(
-            f"the run in {path} has not finished (no metrics.json); start its command again to resume it"
-        )
     metrics = _object(path / "metrics.json")
     for name, content in (("run.json", run), ("metrics.json", metrics)):
         if content.get("schema") != SCHEMA:
@@ -101,6 +95,23 @@ def load_run(path: Path | str) -> Run:
     if not isinstance(metrics.get("arms"), dict) or not metrics["arms"]:
         raise RunFolderError(f"{path / 'metrics.json'} has no arms; repeat the run")
     return Run(path, run, metrics)
+
+
+def unfinished(path: Path) -> str:
+    """Why the folder holds no finished run, and what to do; empty where it holds one.
+
+    Raises:
+        RunFolderError: there is no such folder, or its run.json is broken.
+    """
+    if not path.is_dir():
+        raise RunFolderError(f"no run folder at {path}; give a folder such as results/<experiment>/<run_id>")
+    if not (path / "run.json").is_file():
+        return f"{path} is not a run folder: it has no run.json; give results/<experiment>/<run_id>"
+    if (path / "metrics.json").is_file():
+        return ""
+    error = _object(path / "run.json").get("error")
+    why = " ".join(str(error).split()) if error else "no metrics.json"
+    return f"the run in {path} has not finished ({why}); start its command again to resume it"
 
 
 def newest_run(results_dir: Path | str) -> Path | None:

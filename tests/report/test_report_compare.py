@@ -136,6 +136,42 @@ def test_command_answers_bad_input_with_one_line_and_its_code(make_run, tmp_path
     assert "cannot write" in capsys.readouterr().err
 
 
+def test_command_leaves_out_runs_that_did_not_finish_and_says_so(make_run, edit, tmp_path, capsys):
+    finished = [make_run(f"b{beta}", dpo_beta=beta, logs=False) for beta in (0.1, 0.2)]
+    killed, failed, empty = (
+        make_run("killed", logs=False),
+        make_run("failed", logs=False),
+        tmp_path / "fixture" / "empty",
+    )
+    for folder in (killed, failed):
+        (folder / "metrics.json").unlink()
+    edit(failed / "run.json", lambda run: run.update(error="OutOfMemoryError: 2 GiB\nwere asked for"))
+    empty.mkdir()
+
+    assert main([str(folder) for folder in (empty, finished[0], killed, failed, finished[1])]) == 0
+
+    captured = capsys.readouterr()
+    lines = captured.err.splitlines()
+    assert len(lines) == 3 and all(line.startswith("skipped: ") for line in lines)
+    assert f"{empty} is not a run folder" in lines[0]
+    assert f"{killed} has not finished (no metrics.json)" in lines[1]
+    assert f"{failed} has not finished (OutOfMemoryError: 2 GiB were asked for)" in lines[2]
+    page = tmp_path / "fixture-comparison" / "report.html"
+    assert captured.out.strip() == str(page) and "2 runs of fixture" in page.read_text(encoding="utf-8")
+
+
+def test_command_refuses_when_no_run_has_finished(make_run, tmp_path, capsys):
+    folders = [make_run(name, logs=False) for name in ("a", "b")]
+    for folder in folders:
+        (folder / "metrics.json").unlink()
+
+    assert main([str(folder) for folder in folders]) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == "error: none of these 2 folders holds a finished run"
+
+    assert main([str(folders[0]), str(tmp_path / "mistyped")]) == 2  # a folder that is not there is no killed run
+    assert "no run folder at" in capsys.readouterr().err
+
+
 def test_seeds_of_one_setting_form_a_group(make_run):
     def loaded(name, **differing):
         return report.load_run(make_run(name, logs=False, **differing))

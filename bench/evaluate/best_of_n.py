@@ -2,9 +2,14 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
 
+from bench.files import read_jsonl, write_jsonl
 from bench.validation import require
+
+_FILE = "candidates.jsonl"
 
 
 @dataclass(frozen=True)
@@ -30,6 +35,15 @@ class Candidate:
     score: float
 
 
+def write_candidates(folder: Path, candidates: Sequence[Candidate]) -> None:
+    write_jsonl(folder / _FILE, [asdict(candidate) for candidate in candidates])
+
+
+def read_candidates(folder: Path) -> list[Candidate]:
+    """What the stage left in its folder, n for each evaluation prompt."""
+    return [Candidate(**row) for row in read_jsonl(folder / _FILE)]
+
+
 def sizes(n_max: int) -> list[int]:
     """1, 2, 4, ..., n_max."""
     return [2**k for k in range(n_max.bit_length())]
@@ -52,3 +66,8 @@ def kl_bound(n: int) -> float:
     that it is a bound, tight only where no two completions are likely to be the same.
     """
     return math.log(n) - (n - 1) / n
+
+
+def kl_bound_estimate(n: int, prompts: int) -> dict[str, Any]:
+    """`kl_bound` as metrics.json writes it: no interval, since it is no estimate."""
+    return {"value": kl_bound(n), "ci95": None, "n": prompts, "estimator": "bound"}

@@ -1,5 +1,6 @@
 """The base model from any source, and the folders that stages hand to each other."""
 
+import hashlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from bench.special_tokens import pad_id
 
 _PAD = "<|pad|>"
 _SHIFT_FILE = "reward.json"
+_MODEL_FILES = frozenset((".safetensors", ".json", ".txt", ".model", ".jinja", ".gguf", ".tiktoken"))
 
 
 @dataclass
@@ -97,6 +99,22 @@ def base_context_length(config: ModelConfig) -> int | None:
     with _explained(config.name):
         model_config = AutoConfig.from_pretrained(config.name, revision=config.revision)
     return getattr(model_config, "max_position_embeddings", None)
+
+
+def content(config: ModelConfig) -> str:
+    """What the name of a model does not say: a hash of its files where it is a local folder, else of nothing.
+
+    A model of the hub is the same as long as its name and revision are: pin the revision. That of a wheel is pinned.
+    """
+    folder = Path(config.name)
+    if config.kind != "hub" or not folder.is_dir():
+        return ""
+    digest = hashlib.sha256()
+    for path in sorted(folder.iterdir()):
+        if path.is_file() and path.suffix in _MODEL_FILES:
+            with open(path, "rb") as file:
+                digest.update(path.name.encode() + b"\0" + hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
 
 
 def base_model(config: ModelConfig, tokenizer: PreTrainedTokenizerBase, seed: int, cache_dir: Path) -> PreTrainedModel:

@@ -21,7 +21,7 @@ from bench import processes
 from bench.cost import StageCost
 from bench.errors import ResourceError
 from bench.files import read_json, read_jsonl, write_json, write_jsonl
-from bench.provenance import code_hash, stable_hash
+from bench.provenance import stable_hash
 from bench.train.log import TrainingLog
 
 _DISK_TROUBLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
@@ -35,11 +35,15 @@ Build = Callable[[Path], tuple[StageCost, TrainingLog]]
 
 
 @dataclass(frozen=True)
-class Stage:
-    """A finished stage: its folder, the key that names it, what it cost when it ran, and whether it ran just now."""
+class FinishedStage:
+    """A stage's folder, the key that names it, what it cost when it ran, and whether it ran just now.
+
+    `code` is the hash of the source and packages that it was made by.
+    """
 
     name: str
     key: str
+    code: str
     folder: Path
     cost: StageCost
     log: TrainingLog
@@ -52,17 +56,19 @@ class StageCache:
     def __init__(self, root: Path) -> None:
         self.root = root
 
-    def run(self, name: str, inputs: Mapping[str, Any], build: Build, *, by_all: bool = False) -> Stage:
+    def run(
+        self, name: str, code: str, inputs: Mapping[str, Any], build: Build, *, by_all: bool = False
+    ) -> FinishedStage:
         """The stage made from `inputs`, from the cache or by `build(folder)`.
 
-        `inputs` is everything that can change the result, as JSON; the package's source counts too. Runs that want the
-        same stage at once wait for the first. Of several processes of one run, rank 0 builds while the others wait, or,
-        `by_all`, all of them build together; rank 0 alone may write then.
+        `inputs` is everything that can change the result, as JSON, but for the code that makes it (`code_key`). Runs
+        that want the same stage at once wait for the first. Of several processes of one run, rank 0 builds while the
+        others wait, or, `by_all`, all of them build together; rank 0 alone may write then.
 
         Raises:
             ResourceError: the cache folder cannot be written.
         """
-        key = stable_hash({"stage": name, "code": code_hash(), **inputs})[:16]
+        key = stable_hash({"stage": name, "code": code, **inputs})[:16]
         folder = self.root / f"{name}-{key}"
         try:
             with self._locked(folder.name):
@@ -76,8 +82,8 @@ class StageCache:
             raise ResourceError(
                 f"cannot write stage {name} under {self.root}: {reason}; free disk space or choose another results_dir"
             ) from error
-        stage = read_json(folder / "stage.json")
-        return Stage(name, key, folder, StageCost(**stage["cost"]), read_jsonl(folder / "training.jsonl"), reused)
+        cost = StageCost(**read_json(folder / "stage.json")["cost"])
+        return FinishedStage(name, key, code, folder, cost, read_jsonl(folder / "training.jsonl"), reused)
 
     @contextmanager
     def _locked(self, name: str) -> Iterator[None]:

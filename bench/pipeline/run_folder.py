@@ -1,16 +1,21 @@
-"""The run folder: claimed by one config, found again by the same command."""
+"""The run folder: claimed by one config, found again by the same command, and telling how far its run has come."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from bench.config import RunConfig
 from bench.errors import ResourceError, RunFolderError
-from bench.files import read_json
-from bench.pipeline.config import RunConfig
-from bench.provenance import stable_hash
+from bench.files import read_json, write_json
+from bench.provenance import git_state, package_versions, stable_hash
+from bench.train.log import TrainingLog
 
+SCHEMA = 1
+RUNNING, FINISHED, FAILED = "running", "finished", "failed"
 _NO_RESULT = ("results_dir", "run_id", "checkpoint_every_s")  # say where results go and when, not what they are
 
 
@@ -23,22 +28,27 @@ def config_hash(config: RunConfig) -> str:
     return stable_hash(values)
 
 
-def run_folder(config: RunConfig) -> Path:
-    name = config.run_id or f"s{config.seed}-{config_hash(config)[:10]}"
+def run_folder(config: RunConfig, weights: str = "") -> Path:
+    """Where the run's results go.
+
+    Args:
+        weights: hash of the base model's files where the config names a folder: other weights are another run.
+    """
+    identity = stable_hash([config_hash(config), weights]) if weights else config_hash(config)
+    name = config.run_id or f"s{config.seed}-{identity[:10]}"
     return Path(config.results_dir) / config.name / name
 
 
-def claim(config: RunConfig) -> tuple[Path, bool]:
-    """The run's folder, and whether it holds this very run, finished.
+def claim(config: RunConfig, weights: str = "") -> tuple[Path, dict[str, Any] | None]:
+    """The run's folder, and its record if it holds this very run, finished.
 
     Raises:
         RunFolderError: the folder holds something else; names the first setting that differs.
         ResourceError: the folder cannot be made.
     """
-    folder = run_folder(config)
-    record = folder / "run.json"
-    if record.exists():
-        found = read_json(record)
+    folder = run_folder(config, weights)
+    if (folder / "run.json").exists():
+        found = read_json(folder / "run.json")
         if found["config_hash"] != config_hash(config):
             ours = json.loads(json.dumps(config_as_dict(config)))  # as read back: tuples are lists
             key, there, here = _first_difference(found["config"], ours)
@@ -46,7 +56,13 @@ def claim(config: RunConfig) -> tuple[Path, bool]:
                 f"{folder} holds a run of another config ({key} is {there!r} there, {here!r} here);"
                 " choose another run_id or remove the folder"
             )
-        return folder, (folder / "metrics.json").exists()
+        if found.get("weights", "") != weights:
+            raise RunFolderError(
+                f"{folder} was made from other weights ({config.model.name} has changed since);"
+                " choose another run_id or remove the folder"
+            )
+        is_finished = found.get("status", FINISHED) == FINISHED and (folder / "metrics.json").exists()
+        return folder, found if is_finished else None
     if folder.exists() and any(folder.iterdir()):
         raise RunFolderError(f"{folder} is not empty and holds no run; choose another run_id or remove the folder")
     try:
@@ -56,7 +72,64 @@ def claim(config: RunConfig) -> tuple[Path, bool]:
         probe.unlink()
     except OSError as error:
         raise ResourceError(f"cannot write {folder}: {error.strerror or error}; choose another results_dir") from error
-    return folder, False
+    return folder, None
+
+
+@contextmanager
+def recorded(folder: Path, config: RunConfig, command: str, weights: str = "") -> Iterator[dict[str, Any]]:
+    """Keep run.json true while the block runs: what was started, and how it ended if not well.
+
+    The yielded record is the block's to complete; `finish` writes it. A run that was killed outright says `running`.
+    """
+    record: dict[str, Any] = {
+        "schema": SCHEMA,
+        "experiment": config.name,
+        "run_id": folder.name,
+        "command": command,
+        "config": config_as_dict(config),
+        "config_hash": config_hash(config),
+        "weights": weights,
+        "seed": config.seed,
+        "git": git_state(),
+        "versions": package_versions(),
+        "started": _now(),
+        "status": RUNNING,
+    }
+    write_json(folder / "run.json", record)
+    try:
+        yield record
+    except BaseException as error:
+        what = f"{type(error).__name__}: {error}".rstrip(": ")
+        write_json(folder / "run.json", {**record, "status": FAILED, "error": what, "ended": _now()})
+        raise
+
+
+def finish(folder: Path, record: Mapping[str, Any], metrics: Mapping[str, Any]) -> None:
+    """Write the finished record and the metrics; metrics.json comes last, because its presence says that all is there.
+
+    run.json is whole before it, so that a rerun after a full disk knows the folder as its own.
+    """
+    write_json(folder / "run.json", {**record, "status": FINISHED, "finished": _now()})
+    write_json(folder / "metrics.json", metrics)
+
+
+class TrainingLogs:
+    """`training/<stage>.jsonl`, growing as the stages do."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder / "training"
+        self._written: dict[str, int] = {}
+
+    def write(self, stage: str, rows: TrainingLog) -> None:
+        """Append what is new of the stage's whole log; a log from before this run is replaced."""
+        start = self._written.get(stage, 0)
+        if len(rows) <= start:
+            return
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with open(self._folder / f"{stage}.jsonl", "a" if start else "w", encoding="utf-8") as handle:
+            for row in rows[start:]:
+                handle.write(json.dumps(row, sort_keys=True, allow_nan=False) + "\n")
+        self._written[stage] = len(rows)
 
 
 def _first_difference(theirs: Any, ours: Any, path: str = "") -> tuple[str, Any, Any]:
@@ -67,3 +140,7 @@ def _first_difference(theirs: Any, ours: Any, path: str = "") -> tuple[str, Any,
             if left != right:
                 return _first_difference(left, right, f"{path}.{key}" if path else key)
     return path, theirs, ours
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -3,13 +3,14 @@
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from transformers import PreTrainedTokenizerBase, set_seed
+from transformers import PreTrainedTokenizerBase
 
-from bench import processes
+from bench import arms, processes
+from bench.arms import Stage
+from bench.config import RunConfig, check_batches
 from bench.cost import metered
 from bench.data import (
     FilesConfig,
@@ -23,81 +24,101 @@ from bench.data import (
     truncate_prompts,
 )
 from bench.errors import ConfigError, DataError, RunFolderError
-from bench.evaluate.judges.factory import check_judges
+from bench.evaluate.judges.factory import check_judges, prompt_hashes
 from bench.evaluate.power import power_line
-from bench.files import read_json, read_jsonl, write_json, write_jsonl
-from bench.models.loading import base_context_length, base_tokenizer, pick_device
-from bench.pipeline.cache import StageCache
-from bench.pipeline.config import NEED_PAIRS, RunConfig, check_batches
-from bench.pipeline.evaluation import Evaluation, add_costs
-from bench.pipeline.run_folder import claim, config_as_dict, config_hash
-from bench.pipeline.stages import Stages
+from bench.files import write_jsonl
+from bench.models.loading import base_context_length, base_tokenizer, content, pick_device
+from bench.pipeline.engine import Engine
+from bench.pipeline.evaluation import Evaluation, Trained, add_costs
+from bench.pipeline.run_folder import SCHEMA, TrainingLogs, claim, config_hash, finish, recorded
 from bench.progress import say
-from bench.provenance import device_info, git_state, package_versions
+from bench.provenance import device_info
+from bench.reach import code_key
 from bench.records import ComparisonData, Completion
 from bench.train.health.watch import health_record, health_summary
 
-SCHEMA = 1
+_EVALUATION = "bench.pipeline.evaluation"
 
 
 def run(config: RunConfig, command: str) -> Path:
     """Run everything that is not there yet and return the run folder. `command` is recorded as the way to repeat it.
 
+    A finished run is not repeated; after a change of code that can change one of its numbers, what that code makes is
+    made again, and the rest is taken from the cache.
+
     Raises:
         UserError: what the user can mend, found before any model is loaded wherever that is possible.
     """
     processes.connect(pick_device(config.model.device))
-    folder, finished = processes.from_main(_claimed(config) if processes.is_main() else None)
+    weights = processes.from_main(content(config.model) if processes.is_main() else None)
+    folder, finished = processes.from_main(_claimed(config, weights) if processes.is_main() else None)
     if finished:
         return folder
-    started, start = _now(), time.perf_counter()
+    if processes.is_main():
+        with recorded(folder, config, command, weights) as record:
+            _run(config, folder, record)
+    else:
+        _run(config, folder, {})
+    processes.wait()
+    return folder
+
+
+def _claimed(config: RunConfig, weights: str) -> tuple[Path, bool]:
+    """The run's folder and whether it is finished, after all that can be refused before data and models are read."""
+    check_judges(config.judge)
+    check_batches(config, processes.count())
+    folder, record = claim(config, weights)
+    if record is None:
+        return folder, False
+    _require_same_files(config, folder, record)
+    changed = [name for name, code in _codes(config).items() if record.get("code", {}).get(name) != code]
+    if changed:
+        say(f"{folder} is finished, but the code of {', '.join(changed)} has changed since: what it makes is made again")
+    else:
+        say(f"{folder} holds this run, finished: nothing to do (remove the folder to run it again)")
+    return folder, not changed
+
+
+def _codes(config: RunConfig) -> dict[str, str]:
+    """Stage, or evaluation -> the hash of the code that its numbers come from."""
+    prompts = "".join(prompt_hashes(config.judge))
+    return {
+        **{stage.name: code_key(stage.module) for stage in _stages(config)},
+        "evaluation": f"{code_key(_EVALUATION)}{prompts}",
+    }
+
+
+def _stages(config: RunConfig) -> list[Stage]:
+    """All stages of a run: those that its arms and judges need, and the arms' completions."""
+    judges = ["judge_reward"] if "reward_model" in config.judge.names else []
+    return [*arms.needed(config.arms, *judges), *(arms.generated(arms.BY_NAME[arm]) for arm in config.arms)]
+
+
+def _run(config: RunConfig, folder: Path, record: dict[str, Any]) -> None:
+    start = time.perf_counter()
     cache_dir = Path(config.results_dir) / ".cache"
     with processes.main_first():
         data, tokenizer, statistics = prepare_data(config, cache_dir)
     say(format_statistics(statistics))
     say(power_line(len(data.eval_prompts)))
+    logs = TrainingLogs(folder)
+    engine = Engine(config, data, tokenizer, cache_dir, logs.write if processes.is_main() else lambda stage, rows: None)
+    completions = {arm: engine.completions(arm) for arm in config.arms}
+    for stage in _stages(config):
+        engine.finished(stage)  # what is left: the judge's reward model, which no arm is made from
+    if not processes.is_main():
+        return
 
-    set_seed(config.seed)
-    stages = Stages(config, data, tokenizer, StageCache(cache_dir / "stages"), cache_dir)
-    completions: dict[str, list[Completion]] = {}
-    for arm in config.arms:
-        stage = stages.generate(arm)
-        completions[arm] = [Completion(**row) for row in read_jsonl(stage.folder / "completions.jsonl")]
-    if "reward_model" in config.judge.names:
-        stages.judge_reward()
-    if processes.is_main():
-        _finish(config, folder, command, stages, statistics, completions, started, start)
-    processes.wait()
-    return folder
-
-
-def _claimed(config: RunConfig) -> tuple[Path, bool]:
-    """The run's folder and whether it is finished, after all that can be refused before data and models are read."""
-    folder, finished = claim(config)
-    if finished:
-        _require_same_files(config, folder)
-        say(f"{folder} holds this run, finished: nothing to do (remove the folder to run it again)")
-    else:
-        check_judges(config.judge)
-        check_batches(config, processes.count())
-    return folder, finished
-
-
-def _finish(
-    config: RunConfig,
-    folder: Path,
-    command: str,
-    stages: Stages,
-    statistics: Mapping[str, Any],
-    completions: Mapping[str, Sequence[Completion]],
-    started: str,
-    start: float,
-) -> None:
-    """Evaluate the completions and write the run folder. The run began at `started`; this clock said `start` then."""
-    data = stages.data
-    evaluation = Evaluation(config, data, stages)
-    with metered(stages.device) as evaluation_cost:
-        measured = evaluation.metrics(completions)
+    trained = Trained(
+        folders={name: stage.folder for name, stage in engine.done.items()},
+        tokenizer=tokenizer,
+        device=engine.device,
+        dtype=engine.frozen_dtype,
+        cache_dir=cache_dir,
+    )
+    with metered(engine.device) as evaluation_cost:
+        evaluation = Evaluation(config, data, trained, completions)
+        measured = evaluation.metrics()
     metrics: dict[str, Any] = {
         "schema": SCHEMA,
         "experiment": config.name,
@@ -105,37 +126,29 @@ def _finish(
         "config_hash": config_hash(config),
         "data": statistics,
         **measured,
+        "health": {
+            name: health_record(name, stage.log, config.health) for name, stage in engine.done.items() if stage.log
+        },
     }
-    add_costs(metrics, config, stages, evaluation_cost, time.perf_counter() - start)
-    metrics["health"] = {
-        name: health_record(name, stage.log, config.health) for name, stage in stages.done.items() if stage.log
-    }
-
-    record = {
-        "schema": SCHEMA,
-        "experiment": config.name,
-        "run_id": folder.name,
-        "command": command,
-        "config": config_as_dict(config),
-        "config_hash": config_hash(config),
-        "seed": config.seed,
-        "git": git_state(),
-        "versions": package_versions(),
-        "device": {**device_info(stages.device), "bf16": stages.bf16, "processes": processes.count()},
+    costs = {name: stage.cost for name, stage in engine.done.items()}
+    stages_wall_s = sum(stage.cost.wall_s for stage in engine.done.values() if not stage.reused)
+    add_costs(metrics, config, costs, evaluation_cost, time.perf_counter() - start, stages_wall_s)
+    record |= {
+        "device": {**device_info(engine.device), "bf16": engine.bf16, "processes": processes.count()},
         "data": {"source": dict(data.source), "hash": split_hash(data)},
-        "stages": {name: {"key": stage.key, "reused": stage.reused} for name, stage in stages.done.items()},
-        "started": started,
-        "finished": _now(),
+        "stages": {name: {"key": stage.key, "reused": stage.reused} for name, stage in engine.done.items()},
+        "code": _codes(config),
     }
-    _write(folder, record, metrics, completions, evaluation, stages, data)
+    _write_rows(folder, completions, evaluation, data)
+    finish(folder, record, metrics)
     say("\n".join(health_summary(metrics["health"])))
 
 
-def _require_same_files(config: RunConfig, folder: Path) -> None:
+def _require_same_files(config: RunConfig, folder: Path, record: Mapping[str, Any]) -> None:
     """The config names the user's files but not what is in them: a finished run of other content is another run."""
     if not isinstance(config.data, FilesConfig):
         return
-    there, here = read_json(folder / "run.json")["data"]["source"], load(config.data, config.seed).source
+    there, here = record["data"]["source"], load(config.data, config.seed).source
     changed = sorted(name for name in {*there, *here} if there.get(name) != here.get(name))
     if changed:
         raise RunFolderError(
@@ -177,14 +190,14 @@ def prepare_data(config: RunConfig, cache_dir: Path) -> tuple[ComparisonData, Pr
 
 def _require_rows(config: RunConfig, data: ComparisonData) -> None:
     """Every split that the run reads must hold something."""
-    needed: list[tuple[str, Sequence[Any]]] = [
-        ("demonstrations/train", data.demonstrations.get("train", [])),
-        ("test prompts with a reference summary", data.eval_prompts),
-    ]
-    if NEED_PAIRS & set(config.arms):
-        needed += [(f"preferences/{s}", data.preferences.get(s, [])) for s in ("train", "validation")]
-    if "reward_model" in config.judge.names:
-        needed += [(f"preferences/{s}", data.preferences.get(s, [])) for s in ("judge", "validation")]
+    places = {place for stage in _stages(config) for place in stage.reads if place != "prompts"}
+    if any(place.startswith("preferences/") for place in places):
+        places.add("preferences/validation")  # where what was learnt from pairs is measured
+    splits = {"demonstrations": data.demonstrations, "preferences": data.preferences}
+    needed: list[tuple[str, Sequence[Any]]] = [("test prompts with a reference summary", data.eval_prompts)]
+    for place in sorted(places):
+        kind, _, split = place.partition("/")
+        needed.append((place, splits[kind].get(split, [])))
     for name, rows in needed:
         if not rows:
             raise DataError(
@@ -196,32 +209,13 @@ def _texts(data: ComparisonData) -> list[str]:
     return [text for d in data.demonstrations["train"] for text in (d.prompt, f" {d.completion}")]
 
 
-def _write(
-    folder: Path,
-    record: Mapping[str, Any],
-    metrics: Mapping[str, Any],
-    completions: Mapping[str, Sequence[Completion]],
-    evaluation: Evaluation,
-    stages: Stages,
-    data: ComparisonData,
+def _write_rows(
+    folder: Path, completions: Mapping[str, Sequence[Completion]], evaluation: Evaluation, data: ComparisonData
 ) -> None:
-    """The run contract of results/README.md.
-
-    run.json comes first, so that a rerun after a full disk knows the folder as its own; metrics.json comes last,
-    because its presence says that all is there.
-    """
-    write_json(folder / "run.json", record)
+    """What the numbers were made of, as results/README.md describes it."""
     for arm, rows in completions.items():
         write_jsonl(folder / "completions" / f"{arm}.jsonl", [asdict(row) for row in rows])
     for judge, verdicts in evaluation.verdicts.items():
         write_jsonl(folder / "verdicts" / f"{judge}.jsonl", [asdict(verdict) for verdict in verdicts])
-    for name, stage in stages.done.items():
-        if stage.log:
-            write_jsonl(folder / "training" / f"{name}.jsonl", stage.log)
     prompts = [{"prompt_id": p.id, "prompt": p.prompt, "reference": p.reference} for p in data.eval_prompts]
     write_jsonl(folder / "prompts.jsonl", prompts)
-    write_json(folder / "metrics.json", metrics)
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -13,6 +13,7 @@ from bench.evaluate.judges.human import HumanJudge, read_verdicts
 from bench.evaluate.judges.local_llm import LocalLLMJudge
 from bench.evaluate.judges.openai_compatible import OpenAIJudge, api_key
 from bench.evaluate.judges.reward_model import RewardModelJudge, Score
+from bench.evaluate.judges.template import load_template
 from bench.records import GoldReward
 
 
@@ -71,6 +72,12 @@ def check_judges(config: JudgeConfig) -> None:
         api_key(config.openai)
     if "human" in config.names and config.human is not None and (path := Path(config.human.verdicts)).exists():
         read_verdicts(path)
+
+
+def prompt_hashes(config: JudgeConfig) -> list[str]:
+    """Of the prompt of each judge that has one: another text under the same name is another judge."""
+    asked = [config.openai if name == "openai" else config.local_llm if name == "local_llm" else None for name in config.names]
+    return [load_template(judge.prompt, "judge.prompt").hash for judge in asked if judge is not None]
 
 
 def ask_ahead(judges: Sequence[Judge], items: Sequence[JudgeItem]) -> None:

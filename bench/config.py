@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass, field
 
+from bench.arms import BY_NAME, DEFAULT_ARMS, START, needed
 from bench.cost.config import CostConfig
 from bench.data import DataConfig, SyntheticConfig
 from bench.evaluate.best_of_n import BestOfNSettings
@@ -18,30 +19,6 @@ from bench.train.settings.reward import RewardSettings
 from bench.train.settings.rloo import RLOOSettings, within_budget
 from bench.train.settings.sft import SFTSettings
 from bench.validation import require
-
-ARMS = ("base", "sft", "preferred_ft", "best_of_n", "rloo", "ppo", "dpo")
-DEFAULT_ARMS = ("base", "sft", "ppo", "dpo")
-NEED_REWARD = frozenset({"best_of_n", "rloo", "ppo"})
-NEED_PAIRS = NEED_REWARD | {"preferred_ft", "dpo"}
-
-
-def check_batches(config: "RunConfig", processes: int) -> None:
-    """Refuse a batch that so many processes cannot share, for each TRL trainer that the run needs.
-
-    Raises:
-        ConfigError: names the batch size.
-    """
-    arms, budget = set(config.arms), config.budget
-    used: list[OptimizerSettings] = [config.sft]
-    if NEED_REWARD & arms or "reward_model" in config.judge.names:
-        used.append(config.reward)
-    if "dpo" in arms:
-        used.append(config.dpo)
-    if "rloo" in arms:
-        used.append(within_budget(config.rloo, budget.ppo_episodes, processes))
-    for settings in used:
-        share_of_batch(settings, processes)
-
 
 @dataclass(frozen=True)
 class BudgetConfig:
@@ -98,10 +75,10 @@ class RunConfig:
         # NumPy takes seeds below 2**32, and the judge's reward model takes seed + 1.
         require(0 <= self.seed < 2**32 - 1, "seed", self.seed, f"must be at least 0 and below {2**32 - 1}")
         require(self.checkpoint_every_s >= 0, "checkpoint_every_s", self.checkpoint_every_s, "must be 0 or above")
-        unknown = [arm for arm in self.arms if arm not in ARMS]
-        require(not unknown, "arms", list(self.arms), f"must be among {', '.join(ARMS)}")
+        unknown = [arm for arm in self.arms if arm not in BY_NAME]
+        require(not unknown, "arms", list(self.arms), f"must be among {', '.join(BY_NAME)}")
         require(len(set(self.arms)) == len(self.arms), "arms", list(self.arms), "must not repeat an arm")
-        require("sft" in self.arms, "arms", list(self.arms), "must contain sft, where every arm starts")
+        require(START in self.arms, "arms", list(self.arms), f"must contain {START}, where every arm starts")
         require(
             self.sampling.temperature > 0 or not {"best_of_n", "rloo"} & set(self.arms),
             "sampling.temperature",
@@ -126,3 +103,17 @@ class RunConfig:
             tokens,
             f"must fit model.max_positions ({self.model.max_positions})",
         )
+
+
+def check_batches(config: RunConfig, processes: int) -> None:
+    """Refuse a batch that so many processes cannot share, for each TRL trainer that the run needs.
+
+    Raises:
+        ConfigError: names the batch size.
+    """
+    judges = ["judge_reward"] if "reward_model" in config.judge.names else []
+    for group in {stage.settings for stage in needed(config.arms, *judges)} - {None, "ppo"}:
+        settings = getattr(config, str(group))
+        if isinstance(settings, RLOOSettings):
+            settings = within_budget(settings, config.budget.ppo_episodes, processes)
+        share_of_batch(settings, processes)

@@ -1,0 +1,113 @@
+"""The engine: builds the stages of the table, hands each its inputs, and knows keys, cache, cost and resume.
+
+base -> sft -> {preferred_ft, reward -> {best_of_n, rloo, ppo}, reference_logps -> dpo}, judge_reward, and the
+completions of every arm; `python -m bench --help` prints the graph from the table.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, is_dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedTokenizerBase, set_seed
+
+from bench.arms import BY_NAME, STAGE_BY_NAME, Stage, generated
+from bench.config import RunConfig
+from bench.cost import StageCost, metered
+from bench.files import read_jsonl
+from bench.models.loading import pick_device, use_bf16
+from bench.pipeline.cache import CHECKPOINT, FinishedStage, StageCache
+from bench.provenance import stable_hash
+from bench.reach import code_key
+from bench.records import ComparisonData, Completion
+from bench.stages.context import Built, StageContext
+from bench.stages.generate import COMPLETIONS
+from bench.train.log import TrainingLog
+
+OnRows = Callable[[str, TrainingLog], None]
+"""on_rows(stage, its whole log), whenever a row has come."""
+
+
+class Engine:
+    """Runs the stages of one config on one data set, each at most once per cache."""
+
+    def __init__(
+        self,
+        config: RunConfig,
+        data: ComparisonData,
+        tokenizer: PreTrainedTokenizerBase,
+        cache_dir: Path,
+        on_rows: OnRows = lambda stage, rows: None,
+    ) -> None:
+        """`cache_dir` holds the finished stages, and models that come in a package."""
+        self.config, self.data, self.tokenizer, self.cache_dir = config, data, tokenizer, cache_dir
+        self.cache, self.on_rows = StageCache(cache_dir / "stages"), on_rows
+        self.device = pick_device(config.model.device)
+        self.bf16 = use_bf16(config.model.precision, self.device)
+        self.frozen_dtype = torch.bfloat16 if self.bf16 else torch.float32
+        self.done: dict[str, FinishedStage] = {}
+
+    def completions(self, arm: str) -> list[Completion]:
+        """The arm's summaries of the evaluation prompts."""
+        stage = self.finished(generated(BY_NAME[arm]))
+        return [Completion(**row) for row in read_jsonl(stage.folder / COMPLETIONS)]
+
+    def finished(self, stage: Stage) -> FinishedStage:
+        """The stage, from memory, from the cache, or built from its inputs, which are finished first."""
+        if stage.name not in self.done:
+            sources = {role: self.finished(STAGE_BY_NAME[source]) for role, source in stage.inputs.items()}
+            self.done[stage.name] = self._run(stage, sources)
+        return self.done[stage.name]
+
+    def _run(self, stage: Stage, sources: Mapping[str, FinishedStage]) -> FinishedStage:
+        module = import_module(stage.module)
+        values: dict[str, Any] = module.needs(self.config, self.data)
+        folders = {role: source.folder for role, source in sources.items()}
+        inputs = {
+            # Another kind of device, or precision, gives another model.
+            "device": self.device.type,
+            "bf16": self.bf16,
+            "inputs": {role: source.key for role, source in sources.items()},
+            "values": {name: fingerprint(value) for name, value in values.items()},
+        }
+
+        def build(folder: Path) -> tuple[StageCost, TrainingLog]:
+            context = self._context(stage, folder / CHECKPOINT)
+            # What a stage draws depends on no stage before it.
+            set_seed(values.get("seed", 0))
+            with metered(self.device) as cost:
+                built: Built = module.build(context, folders, folder, **values)
+            cost.models_resident = built.models_resident
+            cost.tokens_trained, cost.tokens_generated = built.tokens_trained, built.tokens_generated
+            return cost, built.log
+
+        found = self.cache.run(stage.name, code_key(stage.module), inputs, build, by_all=stage.by_all)
+        if found.log:
+            self.on_rows(stage.name, found.log)
+        return found
+
+    def _context(self, stage: Stage, scratch: Path) -> StageContext:
+        config = self.config
+        return StageContext(
+            name=stage.name,
+            device=self.device,
+            bf16=self.bf16,
+            tokenizer=self.tokenizer,
+            scratch=scratch,
+            cache_dir=self.cache_dir,
+            checkpoint_every_s=config.checkpoint_every_s,
+            health=config.health,
+            gold=self.data.gold,
+            on_rows=lambda rows: self.on_rows(stage.name, rows),
+        )
+
+
+def fingerprint(value: Any) -> Any:
+    """A value as the stage's record holds it: settings and numbers in full, rows of data by their hash."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return stable_hash([fingerprint(item) for item in value])
+    return stable_hash(dict(value)) if isinstance(value, Mapping) else value

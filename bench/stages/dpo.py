@@ -1,0 +1,49 @@
+"""DPO on the preference pairs, against the SFT model's log-probs."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.files import read_jsonl
+from bench.records import ComparisonData, PreferencePair
+from bench.stages.context import Built, StageContext, trained
+from bench.stages.reference_logps import LOGPS
+from bench.train.settings.dpo import DPOSettings
+from bench.train.dpo import PairLogps, train_dpo
+
+if TYPE_CHECKING:
+    from bench.config import RunConfig
+
+
+def needs(config: "RunConfig", data: ComparisonData) -> dict[str, Any]:
+    return {
+        "settings": config.dpo,
+        "epochs": config.budget.dpo_epochs,
+        "pairs": data.preferences["train"],
+        "seed": config.seed,
+    }
+
+
+def build(
+    context: StageContext,
+    inputs: Mapping[str, Path],
+    folder: Path,
+    *,
+    settings: DPOSettings,
+    epochs: float,
+    pairs: Sequence[PreferencePair],
+    seed: int,
+) -> Built:
+    ref_logps = [PairLogps(**row) for row in read_jsonl(inputs["reference_logps"] / LOGPS)]
+    policy, log = train_dpo(
+        inputs["sft"],
+        context.tokenizer,
+        pairs,
+        ref_logps,
+        settings,
+        epochs=epochs,
+        seed=seed,
+        **context.training(),
+    )
+    context.save(policy, folder)
+    return trained(log)

@@ -1,0 +1,74 @@
+"""PPO against the reward model, on the posts of the preference pairs: neither arm sees a post that the other does not."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.generation import SamplingConfig
+from bench.records import ComparisonData
+from bench.stages.context import Built, StageContext, distinct_prompts
+from bench.train.settings.ppo import PPOSettings
+from bench.train.ppo import PPOTrainer
+from bench.train.ppo_models import load_ppo_models
+from bench.train.ppo_rollouts import PromptIds
+
+if TYPE_CHECKING:
+    from bench.config import RunConfig
+
+
+def needs(config: "RunConfig", data: ComparisonData) -> dict[str, Any]:
+    return {
+        "settings": config.ppo,
+        "sampling": config.sampling,
+        "episodes": config.budget.ppo_episodes,
+        "max_new_tokens": config.budget.max_completion_tokens,
+        "prompts": distinct_prompts(data.preferences["train"]),
+        "seed": config.seed,
+    }
+
+
+def build(
+    context: StageContext,
+    inputs: Mapping[str, Path],
+    folder: Path,
+    *,
+    settings: PPOSettings,
+    sampling: SamplingConfig,
+    episodes: int,
+    max_new_tokens: int,
+    prompts: Mapping[str, str],
+    seed: int,
+) -> Built:
+    models = load_ppo_models(
+        inputs["sft"],
+        inputs["reward"],
+        settings,
+        device=context.device,
+        frozen_dtype=context.frozen_dtype,
+        seed=seed,
+    )
+    trainer = PPOTrainer(
+        models,
+        context.tokenizer,
+        settings,
+        sampling,
+        episodes=episodes,
+        max_new_tokens=max_new_tokens,
+        seed=seed,
+        bf16=context.bf16,
+    )
+    log = trainer.train(
+        [PromptIds(name, context.tokenizer(text).input_ids) for text, name in prompts.items()],
+        context.gold,
+        checkpoint_dir=context.scratch,
+        checkpoint_every_s=context.checkpoint_every_s,
+        health=context.health,
+    )
+    context.save(models.trained_policy(), folder)
+    sampled = sum(row["length_tokens"] or 0.0 for row in log) * trainer.batch_size
+    return Built(
+        log,
+        tokens_trained=round(sampled * settings.ppo_epochs),
+        tokens_generated=round(sampled),
+        models_resident=models.count,
+    )

@@ -1,0 +1,36 @@
+"""What DPO needs of the SFT model: a sweep over DPO's settings computes it once."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.files import write_jsonl
+from bench.models.loading import load_policy
+from bench.progress import StageBar
+from bench.records import ComparisonData, PreferencePair
+from bench.stages.context import Built, StageContext
+from bench.train.dpo import pair_logps
+
+if TYPE_CHECKING:
+    from bench.config import RunConfig
+
+LOGPS = "logps.jsonl"
+
+
+def needs(config: "RunConfig", data: ComparisonData) -> dict[str, Any]:
+    return {"pairs": data.preferences["train"], "batch_size": config.sampling.batch_size}
+
+
+def build(
+    context: StageContext,
+    inputs: Mapping[str, Path],
+    folder: Path,
+    *,
+    pairs: Sequence[PreferencePair],
+    batch_size: int,
+) -> Built:
+    model = load_policy(inputs["sft"], context.device)
+    with context.autocast(), StageBar(context.name, len(pairs), "pairs") as bar:
+        logps = pair_logps(model, context.tokenizer, pairs, batch_size, bar.update)
+    write_jsonl(folder / LOGPS, [pair._asdict() for pair in logps])
+    return Built()

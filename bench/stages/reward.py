@@ -1,0 +1,57 @@
+"""The reward model that PPO, RLOO and best of n go by."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench import processes
+from bench.scoring import reward_scores
+from bench.models.loading import RewardModel, new_reward_model, save_reward_model
+from bench.records import ComparisonData, Demonstration, PreferencePair
+from bench.special_tokens import pad_id
+from bench.stages.context import Built, StageContext, trained
+from bench.train.settings.reward import RewardSettings
+from bench.train.reward import train_reward_model
+
+if TYPE_CHECKING:
+    from bench.config import RunConfig
+
+_SHIFT_ROWS = 256
+
+
+def needs(config: "RunConfig", data: ComparisonData) -> dict[str, Any]:
+    return {
+        "settings": config.reward,
+        "epochs": config.budget.reward_epochs,
+        "pairs": data.preferences["train"],
+        "references": data.demonstrations["train"][:_SHIFT_ROWS],
+        "batch_size": config.sampling.batch_size,
+        "seed": config.seed,
+    }
+
+
+def build(
+    context: StageContext,
+    inputs: Mapping[str, Path],
+    folder: Path,
+    *,
+    settings: RewardSettings,
+    epochs: float,
+    pairs: Sequence[PreferencePair],
+    references: Sequence[Demonstration],
+    batch_size: int,
+    seed: int,
+) -> Built:
+    """The mean score of the reference summaries is shifted to 0 (as N+ does)."""
+    model = new_reward_model(inputs["sft"], pad_id(context.tokenizer), seed, context.device)
+    log = train_reward_model(
+        model, context.tokenizer, pairs, settings, stage=context.name, epochs=epochs, seed=seed, **context.training()
+    )
+    if processes.is_main():
+        reward = RewardModel(model.eval())
+        summaries = [(row.prompt, row.completion) for row in references]
+        with context.autocast():
+            scores = reward_scores(reward, context.tokenizer, summaries, batch_size)
+        reward.shift = sum(scores) / len(scores)
+        save_reward_model(reward, context.tokenizer, folder)
+    return trained(log)

@@ -1,0 +1,57 @@
+"""RLOO, on the posts and with the episodes of PPO."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench import processes
+from bench.generation import SamplingConfig
+from bench.models.loading import load_reward_model
+from bench.records import ComparisonData
+from bench.stages.context import Built, StageContext, distinct_prompts
+from bench.train.settings.rloo import RLOOSettings, within_budget
+from bench.train.rloo import train_rloo
+
+if TYPE_CHECKING:
+    from bench.config import RunConfig
+
+
+def needs(config: "RunConfig", data: ComparisonData) -> dict[str, Any]:
+    return {
+        "settings": config.rloo,
+        "sampling": config.sampling,
+        "episodes": config.budget.ppo_episodes,
+        "max_new_tokens": config.budget.max_completion_tokens,
+        "prompts": distinct_prompts(data.preferences["train"]),
+        "seed": config.seed,
+    }
+
+
+def build(
+    context: StageContext,
+    inputs: Mapping[str, Path],
+    folder: Path,
+    *,
+    settings: RLOOSettings,
+    sampling: SamplingConfig,
+    episodes: int,
+    max_new_tokens: int,
+    prompts: Mapping[str, str],
+    seed: int,
+) -> Built:
+    policy, log = train_rloo(
+        inputs["sft"],
+        load_reward_model(inputs["reward"], context.device, context.frozen_dtype),
+        context.tokenizer,
+        list(prompts),
+        settings,
+        sampling,
+        episodes=episodes,
+        max_new_tokens=max_new_tokens,
+        seed=seed,
+        **context.training(),
+    )
+    context.save(policy, folder)
+    lengths = sum(row["completions/mean_length"] or 0.0 for row in log)
+    tokens = round(lengths * within_budget(settings, episodes, processes.count()).batch_size)
+    return Built(log, tokens_trained=tokens, tokens_generated=tokens, models_resident=3)

@@ -12,13 +12,14 @@ from bench.evaluate.judges.config import JudgeConfig
 from bench.generation import SamplingConfig
 from bench.models.config import ModelConfig
 from bench.train.health.settings import HealthSettings
-from bench.train.settings.common import CHECKPOINT_EVERY_S, OptimizerSettings, share_of_batch
+from bench.train.settings.common import CHECKPOINT_EVERY_S, share_of_batch
 from bench.train.settings.dpo import DPOSettings
 from bench.train.settings.ppo import PPOSettings
 from bench.train.settings.reward import RewardSettings
 from bench.train.settings.rloo import RLOOSettings, within_budget
 from bench.train.settings.sft import SFTSettings
 from bench.validation import require
+
 
 @dataclass(frozen=True)
 class BudgetConfig:

@@ -5,7 +5,6 @@ import json
 import platform
 import subprocess
 from collections.abc import Mapping
-from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -23,16 +22,6 @@ def stable_hash(value: Any) -> str:
     """sha256 of the value's canonical JSON, in hex."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-@cache
-def code_hash() -> str:
-    """sha256 over the package's source below the report and the CLI: what can change a number."""
-    digest = hashlib.sha256()
-    for path in sorted(_ROOT.rglob("*.py")):
-        if path.relative_to(_ROOT).parts[0] not in ("report", "cli"):
-            digest.update(path.relative_to(_ROOT).as_posix().encode() + b"\0" + path.read_bytes())
-    return digest.hexdigest()
 
 
 def git_state() -> dict[str, Any]:

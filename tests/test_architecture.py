@@ -10,16 +10,18 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "bench"
 FLOORS = {
-    "arms": 0,
+    "arms": 0, "reach": 0,
     "errors": 0, "files": 0, "records": 0, "provenance": 0, "cost": 0, "progress": 0, "processes": 0, "validation": 0,
     "ops": 1, "forward": 1, "special_tokens": 1, "losses": 1, "kl": 1, "kv_cache": 1, "micro_batches": 1, "packing": 1,
     "data": 2, "models": 2, "generation": 2,
     "scoring": 3,
     "train": 4, "evaluate": 4,
-    "pipeline": 5, "audit": 5,
-    "report": 6,
-    "cli": 7, "perf": 7,
-    "__main__": 8, "judge_audit": 8,
+    "config": 5,
+    "stages": 6,
+    "pipeline": 7, "audit": 7,
+    "report": 8,
+    "cli": 9, "perf": 9,
+    "__main__": 10, "judge_audit": 10,
 }  # fmt: skip
 MODULES = sorted(PACKAGE.rglob("*.py"))
 

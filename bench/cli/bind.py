@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, get_args, get_or
 from bench.errors import ConfigError
 
 if TYPE_CHECKING:
-    from bench.pipeline.config import RunConfig
+    from bench.config import RunConfig
 
 Config = TypeVar("Config")
 
 
 def bind(config: Mapping[str, Any]) -> "RunConfig":
     """The run that a plain nested mapping describes, every value checked, as in `bind_to`."""
-    from bench.pipeline.config import RunConfig  # brings the training libraries, which not every command needs
+    from bench.config import RunConfig  # brings the training libraries, which not every command needs
 
     return bind_to(RunConfig, config)
 

@@ -24,7 +24,8 @@ from bench.perf.measure import Measurement, Spec
 from bench.perf.tables import markdown
 from bench.perf.workload import Workload, from_built_in_world, from_folder, of_lengths, token_counts
 from bench.progress import StageBar
-from bench.provenance import code_hash, git_state, package_versions, stable_hash
+from bench.provenance import git_state, package_versions, stable_hash
+from bench.reach import code_key
 from bench.special_tokens import pad_id
 from bench.validation import require
 
@@ -33,6 +34,7 @@ transformers_logging.set_verbosity_error()  # a new reward head is reported as m
 
 _CPU = torch.device("cpu")
 _TRL_1_12 = "trl==1.12.0"
+_WORKER = "bench.perf.worker"
 
 
 @dataclass(frozen=True)
@@ -147,7 +149,7 @@ def measure_all(
 ) -> dict[str, list[dict[str, Any]]]:
     """Every contender's measurements, round by round; what `path` holds of the same settings and code is kept."""
     specs = {c.name: _spec(c, settings, model, workload, path.parent) for c in who}
-    key = stable_hash([code_hash(), *(asdict(spec) for spec in specs.values())])
+    key = stable_hash([code_key(_WORKER), *(asdict(spec) for spec in specs.values())])
     found = read_json(path) if path.exists() else {}
     measured = found["measurements"] if found.get("key") == key else {c.name: [] for c in who}
     for round_ in range(settings.rounds):
@@ -171,7 +173,7 @@ def _work(contender: Contender, spec: Spec, settings: Settings) -> Measurement:
     write_json(told, asdict(spec))
     result.unlink(missing_ok=True)
     environment = {**os.environ, "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
-    module = "bench.perf.worker"
+    module = _WORKER
     if contender.name.startswith("trl_1_12"):
         assert settings.trl_1_12 is not None
         environment["PYTHONPATH"] = str(_trl_1_12(settings.trl_1_12))

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -100,7 +100,8 @@ def recorded(folder: Path, config: RunConfig, command: str, weights: str = "") -
         yield record
     except BaseException as error:
         what = f"{type(error).__name__}: {error}".rstrip(": ")
-        write_json(folder / "run.json", {**record, "status": FAILED, "error": what, "ended": _now()})
+        with suppress(ResourceError):  # the disk may be what failed
+            write_json(folder / "run.json", {**record, "status": FAILED, "error": what, "ended": _now()})
         raise
 
 

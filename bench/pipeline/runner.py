@@ -73,7 +73,9 @@ def _claimed(config: RunConfig, weights: str) -> tuple[Path, bool]:
     _require_same_files(config, folder, record)
     changed = [name for name, code in _codes(config).items() if record.get("code", {}).get(name) != code]
     if changed:
-        say(f"{folder} is finished, but the code of {', '.join(changed)} has changed since: what it makes is made again")
+        say(
+            f"{folder} is finished, but the code of {', '.join(changed)} has changed since: what it makes is made again"
+        )
     else:
         say(f"{folder} holds this run, finished: nothing to do (remove the folder to run it again)")
     return folder, not changed

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.evaluate.best_of_n import Candidate, write_candidates
-from bench.scoring import reward_scores
 from bench.generation import SamplingConfig, decode
 from bench.models.loading import load_policy, load_reward_model
 from bench.records import ComparisonData, EvalPrompt
+from bench.scoring import reward_scores
 from bench.stages.context import Built, StageContext, sample_prompts
 
 if TYPE_CHECKING:
@@ -59,4 +59,3 @@ def build(
     ]
     write_candidates(folder, found)
     return Built(tokens_generated=sum(candidate.n_tokens for candidate in found), models_resident=2)
-

@@ -9,7 +9,7 @@ those that the table names (`bench.arms.STAGES`). What `build` keeps in `context
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 

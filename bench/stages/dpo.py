@@ -8,8 +8,8 @@ from bench.files import read_jsonl
 from bench.records import ComparisonData, PreferencePair
 from bench.stages.context import Built, StageContext, trained
 from bench.stages.reference_logps import LOGPS
-from bench.train.settings.dpo import DPOSettings
 from bench.train.dpo import PairLogps, train_dpo
+from bench.train.settings.dpo import DPOSettings
 
 if TYPE_CHECKING:
     from bench.config import RunConfig

@@ -5,11 +5,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.scoring import completion_scores
 from bench.files import write_jsonl
 from bench.generation import SamplingConfig, decode
 from bench.models.loading import load_policy
 from bench.records import ComparisonData, Completion, EvalPrompt
+from bench.scoring import completion_scores
 from bench.stages.context import Built, StageContext, sample_prompts
 
 if TYPE_CHECKING:
@@ -37,19 +37,13 @@ def build(
     max_new_tokens: int,
     seed: int,
 ) -> Built:
-    policy, ref_policy = (
-        load_policy(inputs[name], context.device, context.frozen_dtype) for name in ("policy", "sft")
-    )
-    sampled = sample_prompts(
-        context, policy, prompts, sampling=sampling, max_new_tokens=max_new_tokens, seed=seed
-    )
+    policy, ref_policy = (load_policy(inputs[name], context.device, context.frozen_dtype) for name in ("policy", "sft"))
+    sampled = sample_prompts(context, policy, prompts, sampling=sampling, max_new_tokens=max_new_tokens, seed=seed)
     tokens = [
         (context.tokenizer(prompt.prompt).input_ids, completion.ids)
         for prompt, completion in zip(prompts, sampled, strict=True)
     ]
-    scores = completion_scores(
-        policy, ref_policy, context.tokenizer, tokens, sampling.temperature, sampling.batch_size
-    )
+    scores = completion_scores(policy, ref_policy, context.tokenizer, tokens, sampling.temperature, sampling.batch_size)
     completions = [
         Completion(
             arm=context.name.removeprefix("generate_"),

@@ -19,9 +19,7 @@ def needs(config: "RunConfig", data: ComparisonData) -> dict[str, Any]:
     return {"n": config.best_of_n.n, "temperature": config.sampling.temperature}
 
 
-def build(
-    context: StageContext, inputs: Mapping[str, Path], folder: Path, *, n: int, temperature: float
-) -> Built:
+def build(context: StageContext, inputs: Mapping[str, Path], folder: Path, *, n: int, temperature: float) -> Built:
     completions = [
         Completion(
             arm="best_of_n",

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 from bench.generation import SamplingConfig
 from bench.records import ComparisonData
 from bench.stages.context import Built, StageContext, distinct_prompts
-from bench.train.settings.ppo import PPOSettings
 from bench.train.ppo import PPOTrainer
 from bench.train.ppo_models import load_ppo_models
 from bench.train.ppo_rollouts import PromptIds
+from bench.train.settings.ppo import PPOSettings
 
 if TYPE_CHECKING:
     from bench.config import RunConfig

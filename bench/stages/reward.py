@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench import processes
-from bench.scoring import reward_scores
 from bench.models.loading import RewardModel, new_reward_model, save_reward_model
 from bench.records import ComparisonData, Demonstration, PreferencePair
+from bench.scoring import reward_scores
 from bench.special_tokens import pad_id
 from bench.stages.context import Built, StageContext, trained
-from bench.train.settings.reward import RewardSettings
 from bench.train.reward import train_reward_model
+from bench.train.settings.reward import RewardSettings
 
 if TYPE_CHECKING:
     from bench.config import RunConfig

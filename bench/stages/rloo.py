@@ -9,8 +9,8 @@ from bench.generation import SamplingConfig
 from bench.models.loading import load_reward_model
 from bench.records import ComparisonData
 from bench.stages.context import Built, StageContext, distinct_prompts
-from bench.train.settings.rloo import RLOOSettings, within_budget
 from bench.train.rloo import train_rloo
+from bench.train.settings.rloo import RLOOSettings, within_budget
 
 if TYPE_CHECKING:
     from bench.config import RunConfig

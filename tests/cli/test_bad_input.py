@@ -12,14 +12,15 @@ import huggingface_hub.constants
 import pytest
 
 from bench.files import read_jsonl, write_jsonl
-from bench.pipeline import runner, stages
+from bench.pipeline import runner
+from bench.stages import base
 
 FILES = ["data=files", "judge=reward_model", "data.preferences.judge=preferences/judge.*", "data.preferences.test=null"]
 
 
 @pytest.fixture(autouse=True)
 def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stages, "base_model", lambda *_: pytest.fail("a model was loaded"))
+    monkeypatch.setattr(base, "base_model", lambda *_: pytest.fail("a model was loaded"))
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ from omegaconf import DictConfig, OmegaConf
 from bench.arms import DEFAULT_ARMS
 from bench.cli.bind import bind
 from bench.cli.conf_dir import conf_dir
+from bench.config import RunConfig
 from bench.data import CnnDmConfig, FilesConfig, SyntheticConfig, TldrConfig
-from bench.pipeline.config import RunConfig
 
 CONF = conf_dir()
 DATA = {"synthetic": SyntheticConfig, "files": FilesConfig, "tldr": TldrConfig, "cnn_dm": CnnDmConfig}

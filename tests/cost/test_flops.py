@@ -13,13 +13,13 @@ from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 from transformers import PreTrainedModel
 
+from bench.arms import BY_NAME, STAGE_BY_NAME, generated
+from bench.config import BudgetConfig, RunConfig
 from bench.cost.flops import FlopCounter, gemm_peak, seconds_at_peak
 from bench.data import SyntheticConfig
 from bench.models.config import ModelConfig
-from bench.pipeline.cache import StageCache
-from bench.pipeline.config import BudgetConfig, RunConfig
+from bench.pipeline.engine import Engine
 from bench.pipeline.runner import prepare_data
-from bench.pipeline.stages import Stages
 from bench.train.settings.dpo import DPOSettings
 from bench.train.settings.ppo import PPOSettings
 from bench.train.settings.reward import RewardSettings
@@ -152,7 +152,7 @@ def test_a_model_by_hand(implementation: str, architecture: str, make_policy: Ca
     assert counter.total == by_hand
 
 
-def small_run(architecture: Any, folder: Path) -> Stages:
+def small_run(architecture: Any, folder: Path) -> Engine:
     batch: Any = {"batch_size": 4, "micro_batch_size": 2, "learning_rate": 1e-3}
     config = RunConfig(
         data=SyntheticConfig(demonstrations=4, preference_pairs=4, judge_pairs=1, validation_pairs=1, eval_prompts=2),
@@ -165,19 +165,19 @@ def small_run(architecture: Any, folder: Path) -> Stages:
         results_dir=str(folder),
     )
     data, tokenizer, _ = prepare_data(config, folder)
-    return Stages(config, data, tokenizer, StageCache(folder / "stages"), folder)
+    return Engine(config, data, tokenizer, folder)
 
 
 def test_every_method_is_counted_as_by_the_dispatch_mode(architecture: str, tmp_path: Path):
     """To the last product: shared prefixes, chunked heads, KV caches, networks that are not trained."""
     gemm_peak(CPU, torch.float32)  # or the mode counts its products
-    stages = small_run(architecture, tmp_path)
-    for name in ("base", "sft", "reward", "dpo", "ppo", "generate_ppo"):
-        stage, _, arm = name.partition("_")
-        before = set(stages.done)
+    engine = small_run(architecture, tmp_path)
+    stages = [STAGE_BY_NAME[name] for name in ("base", "sft", "reward", "dpo", "ppo")]
+    for stage in (*stages, generated(BY_NAME["ppo"])):
+        name, before = stage.name, set(engine.done)
         with FlopCounterMode(display=False, custom_mapping=WHAT_THE_MODE_LACKS) as mode:
-            getattr(stages, stage)(*([arm] if arm else []))
-        flops = sum(cost.cost.flops for done, cost in stages.done.items() if done not in before)
+            engine.finished(stage)
+        flops = sum(cost.cost.flops for done, cost in engine.done.items() if done not in before)
 
         assert flops == mode.get_total_flops(), name
         assert (flops > 0) == (name != "base")

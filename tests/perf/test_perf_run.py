@@ -39,5 +39,5 @@ def test_rounds_are_interleaved_and_those_that_are_there_are_kept(measured):
 
 def test_other_code_is_measured_again(measured, monkeypatch):
     measured(1)
-    monkeypatch.setattr(run, "code_hash", lambda: "another")
+    monkeypatch.setattr(run, "code_key", lambda module: "another")
     assert measured(1) == ["ours", "trl_default", "trl_best"]

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from bench.config import BudgetConfig, RunConfig
 from bench.data import SyntheticConfig
 from bench.evaluate.config import EvaluationConfig
 from bench.models.config import ModelConfig
-from bench.pipeline.config import BudgetConfig, RunConfig
 from bench.pipeline.runner import run
 from bench.train.settings.dpo import DPOSettings
 from bench.train.settings.ppo import PPOSettings

@@ -9,12 +9,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from bench.arms import BY_NAME
+from bench.config import RunConfig, check_batches
 from bench.errors import ConfigError
 from bench.evaluate.best_of_n import BestOfNSettings
 from bench.files import read_json, read_jsonl
 from bench.generation import SamplingConfig
 from bench.models.loading import load_policy, load_tokenizer
-from bench.pipeline.config import ARMS, RunConfig, check_batches
 from bench.pipeline.runner import prepare_data, run
 from bench.records import Demonstration
 from bench.train.settings.dpo import DPOSettings
@@ -22,6 +23,7 @@ from bench.train.settings.rloo import RLOOSettings
 from bench.train.sft import train_sft
 
 N = 4
+ARMS = tuple(BY_NAME)
 
 
 @pytest.fixture(scope="module")

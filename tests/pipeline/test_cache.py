@@ -12,7 +12,6 @@ from safetensors import SafetensorError
 
 from bench.cost import StageCost
 from bench.errors import ResourceError
-from bench.pipeline import cache
 from bench.pipeline.cache import StageCache
 from bench.train.log import TrainingLog
 
@@ -40,8 +39,8 @@ def folders(root: Path) -> list[str]:
 
 def test_a_finished_stage_is_reused_with_what_it_cost(tmp_path: Path):
     build = Builder()
-    first = StageCache(tmp_path).run("sft", {"lr": 1.0}, build)
-    second = StageCache(tmp_path).run("sft", {"lr": 1.0}, build)
+    first = StageCache(tmp_path).run("sft", "code", {"lr": 1.0}, build)
+    second = StageCache(tmp_path).run("sft", "code", {"lr": 1.0}, build)
 
     assert build.calls == 1
     assert (first.reused, second.reused) == (False, True)
@@ -56,17 +55,16 @@ def test_a_finished_stage_is_reused_with_what_it_cost(tmp_path: Path):
 )
 def test_other_inputs_are_another_stage(name: str, inputs: dict, tmp_path: Path):
     build = Builder()
-    first = StageCache(tmp_path).run("sft", {"lr": 1.0}, build)
-    other = StageCache(tmp_path).run(name, inputs, build)
+    first = StageCache(tmp_path).run("sft", "code", {"lr": 1.0}, build)
+    other = StageCache(tmp_path).run(name, "code", inputs, build)
 
     assert not other.reused and other.folder != first.folder
 
 
-def test_other_code_is_another_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_other_code_is_another_stage(tmp_path: Path):
     build = Builder()
-    StageCache(tmp_path).run("sft", {}, build)
-    monkeypatch.setattr(cache, "code_hash", lambda: "edited")
-    StageCache(tmp_path).run("sft", {}, build)
+    StageCache(tmp_path).run("sft", "code", {}, build)
+    StageCache(tmp_path).run("sft", "edited", {}, build)
 
     assert build.calls == 2
 
@@ -78,21 +76,21 @@ def test_an_interrupted_stage_leaves_no_folder_and_is_built_again(interruption: 
         raise interruption
 
     with pytest.raises(interruption):  # and no ResourceError: a bug must not look like a full disk
-        StageCache(tmp_path).run("sft", {}, interrupted)
+        StageCache(tmp_path).run("sft", "code", {}, interrupted)
     assert folders(tmp_path) == []
 
-    stage = StageCache(tmp_path).run("sft", {}, Builder())
+    stage = StageCache(tmp_path).run("sft", "code", {}, Builder())
     assert not stage.reused
     assert (stage.folder / "model").read_text() == "weights"
 
 
 def test_what_a_killed_process_left_is_built_again(tmp_path: Path):
-    stage = StageCache(tmp_path).run("sft", {}, Builder())
+    stage = StageCache(tmp_path).run("sft", "code", {}, Builder())
     (stage.folder / "stage.json").unlink()
     (tmp_path / f".{stage.folder.name}.partial").mkdir()
     (tmp_path / f".{stage.folder.name}.partial" / "half").touch()
 
-    again = StageCache(tmp_path).run("sft", {}, Builder())
+    again = StageCache(tmp_path).run("sft", "code", {}, Builder())
 
     assert not again.reused
     assert sorted(os.listdir(again.folder)) == ["model", "stage.json", "training.jsonl"]
@@ -110,7 +108,9 @@ def test_a_killed_stage_goes_on_from_its_checkpoint(tmp_path: Path):
         time.sleep(60)
         raise AssertionError
 
-    process = multiprocessing.get_context("fork").Process(target=StageCache(tmp_path).run, args=("sft", {}, killed))
+    process = multiprocessing.get_context("fork").Process(
+        target=StageCache(tmp_path).run, args=("sft", "code", {}, killed)
+    )
     start = time.perf_counter()
     process.start()
     while not list(tmp_path.glob(".sft-*.partial/checkpoint/state")):
@@ -127,7 +127,7 @@ def test_a_killed_stage_goes_on_from_its_checkpoint(tmp_path: Path):
         (folder / "model").write_text("weights")
         return StageCost(wall_s=2.0, device_hours=2.0, gpu_hours=4.0, flops=1000, tokens_trained=7), LOG
 
-    stage = StageCache(tmp_path).run("sft", {}, continued)
+    stage = StageCache(tmp_path).run("sft", "code", {}, continued)
 
     assert seen == ["attempt.json", "checkpoint", "step 5"]  # and no half of a model
     assert sorted(os.listdir(stage.folder)) == ["model", "stage.json", "training.jsonl"]
@@ -150,9 +150,9 @@ def test_an_attempt_that_saved_nothing_new_adds_nothing(tmp_path: Path):
 
     for _ in range(3):
         with pytest.raises(KeyboardInterrupt):
-            StageCache(tmp_path).run("sft", {}, interrupted)
+            StageCache(tmp_path).run("sft", "code", {}, interrupted)
 
-    assert COST.wall_s <= StageCache(tmp_path).run("sft", {}, Builder()).cost.wall_s < COST.wall_s + 0.4
+    assert COST.wall_s <= StageCache(tmp_path).run("sft", "code", {}, Builder()).cost.wall_s < COST.wall_s + 0.4
 
 
 # safetensors and tokenizers write from Rust and raise no OSError
@@ -171,7 +171,7 @@ def test_disk_full_is_one_line_and_leaves_nothing(error: Exception, tmp_path: Pa
         raise error
 
     with pytest.raises(ResourceError, match=r"^cannot write stage sft under .*: No space left on device; free disk"):
-        StageCache(tmp_path).run("sft", {}, full)
+        StageCache(tmp_path).run("sft", "code", {}, full)
 
     assert folders(tmp_path) == []
 
@@ -180,13 +180,14 @@ def test_a_cache_below_a_file_is_one_line(tmp_path: Path):
     (tmp_path / "file").touch()
 
     with pytest.raises(ResourceError, match=r"^cannot write stage sft under .*: Not a directory; .*results_dir$"):
-        StageCache(tmp_path / "file" / "stages").run("sft", {}, Builder())
+        StageCache(tmp_path / "file" / "stages").run("sft", "code", {}, Builder())
 
 
 def test_two_that_want_one_stage_at_once_build_it_once(tmp_path: Path):
     build, stages = Builder(seconds=0.2), []
     threads = [
-        threading.Thread(target=lambda: stages.append(StageCache(tmp_path).run("sft", {}, build))) for _ in range(2)
+        threading.Thread(target=lambda: stages.append(StageCache(tmp_path).run("sft", "code", {}, build)))
+        for _ in range(2)
     ]
     for thread in threads:
         thread.start()

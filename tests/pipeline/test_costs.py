@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from bench.config import RunConfig
 from bench.cost import CostConfig
 from bench.evaluate.judges.config import JudgeConfig
 from bench.files import read_json
-from bench.pipeline.config import RunConfig
 from bench.pipeline.runner import run
 
 

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
+from bench.config import RunConfig
 from bench.evaluate.bradley_terry import bradley_terry
 from bench.evaluate.degeneration import Sampled, degeneration
 from bench.evaluate.power import power_summary
 from bench.evaluate.win_rate import points_by_prompt
 from bench.files import read_json, read_jsonl
-from bench.pipeline.config import RunConfig
 from bench.records import Verdict
 
 ARMS = ["base", "sft", "ppo", "dpo"]

@@ -5,9 +5,9 @@ from collections.abc import Callable
 
 import pytest
 
+from bench.config import BudgetConfig, RunConfig
 from bench.evaluate.judges.config import JudgeConfig
 from bench.files import read_json, read_jsonl
-from bench.pipeline.config import BudgetConfig, RunConfig
 from bench.pipeline.runner import run
 from bench.train import ppo_update
 from bench.train.health.settings import HealthSettings

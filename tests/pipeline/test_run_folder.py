@@ -6,29 +6,82 @@ from pathlib import Path
 
 import pytest
 
+from bench.config import RunConfig
 from bench.errors import ConfigError, ResourceError, RunFolderError
 from bench.evaluate.judges.config import JudgeConfig
-from bench.files import write_json
-from bench.pipeline.config import RunConfig
-from bench.pipeline.run_folder import claim, config_as_dict, config_hash, run_folder
+from bench.files import read_json, read_jsonl, write_json, write_jsonl
+from bench.pipeline.run_folder import (
+    TrainingLogs,
+    claim,
+    config_as_dict,
+    config_hash,
+    finish,
+    recorded,
+    run_folder,
+)
 
 
 def left_by(config: RunConfig, folder: Path) -> None:
     """What a run of `config` that was cut off leaves in `folder`."""
-    write_json(folder / "run.json", {"config": config_as_dict(config), "config_hash": config_hash(config)})
+    record = {"config": config_as_dict(config), "config_hash": config_hash(config), "status": "finished"}
+    write_json(folder / "run.json", record)
 
 
 def test_the_same_command_finds_the_same_folder_again(make_config: Callable[..., RunConfig]):
     config = make_config(seed=3, name="mine")
-    folder, finished = claim(config)
+    folder, found = claim(config)
 
     assert folder == Path(config.results_dir) / "mine" / f"s3-{config_hash(config)[:10]}"
-    assert folder.is_dir() and not finished
+    assert folder.is_dir() and found is None
 
     left_by(config, folder)
-    assert claim(config) == (folder, False)
+    assert claim(config) == (folder, None)
     write_json(folder / "metrics.json", {})
-    assert claim(config) == (folder, True)
+    assert claim(config) == (folder, read_json(folder / "run.json"))
+
+
+def test_a_run_that_is_under_way_or_failed_is_not_finished_whatever_an_earlier_one_left(
+    make_config: Callable[..., RunConfig],
+):
+    config = make_config()
+    folder, _ = claim(config)
+    write_json(folder / "metrics.json", {"of": "an earlier version"})
+
+    with recorded(folder, config, "the command") as record:
+        assert read_json(folder / "run.json")["status"] == record["status"] == "running"
+        assert claim(config) == (folder, None)
+        finish(folder, record, {})
+    assert claim(config)[1] is not None
+    with pytest.raises(KeyboardInterrupt), recorded(folder, config, "the command"):
+        raise KeyboardInterrupt
+    assert claim(config) == (folder, None)
+    ended = read_json(folder / "run.json")
+    assert (ended["status"], ended["error"], ended["command"]) == ("failed", "KeyboardInterrupt", "the command")
+
+
+def test_other_weights_under_the_same_path_are_another_run(make_config: Callable[..., RunConfig]):
+    config = make_config()
+    assert run_folder(config, "these") != run_folder(config, "those")
+
+    mine = make_config(run_id="mine")
+    folder, _ = claim(mine, "these")
+    with recorded(folder, mine, "the command", "these") as record:
+        finish(folder, record, {})
+    assert claim(mine, "these")[1] is not None
+    with pytest.raises(RunFolderError, match=r"mine was made from other weights \(tiny has changed since\)"):
+        claim(mine, "those")
+
+
+def test_training_logs_grow_as_rows_come(tmp_path: Path):
+    write_jsonl(tmp_path / "training" / "sft.jsonl", [{"step": 1, "loss": 9.0}, {"step": 2, "loss": 9.0}])
+    logs, rows = TrainingLogs(tmp_path), [{"step": 1, "loss": 2.0}]
+
+    logs.write("sft", rows)
+    assert read_jsonl(tmp_path / "training" / "sft.jsonl") == rows  # what an earlier run left is gone
+    rows += [{"step": 2, "loss": 1.5}, {"step": 3, "loss": 1.0}]
+    logs.write("sft", rows)
+    logs.write("sft", rows)
+    assert read_jsonl(tmp_path / "training" / "sft.jsonl") == rows
 
 
 def test_where_results_go_is_no_part_of_what_they_are(make_config: Callable[..., RunConfig]):

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from bench.config import BudgetConfig, RunConfig
 from bench.data import FilesConfig, load, split_hash
 from bench.data.config import PreferenceFilesConfig
 from bench.errors import ConfigError, DataError, ResourceError
@@ -18,9 +19,10 @@ from bench.evaluate.judges.config import JudgeConfig
 from bench.files import read_json, read_jsonl, write_jsonl
 from bench.models import tiny
 from bench.models.config import ModelConfig
-from bench.pipeline import runner, stages
-from bench.pipeline.config import BudgetConfig, RunConfig
+from bench.pipeline import runner
+from bench.pipeline.run_folder import run_folder
 from bench.pipeline.runner import prepare_data, run
+from bench.stages import sft
 
 Finished = tuple[RunConfig, Path]
 ARMS = ["base", "sft", "ppo", "dpo"]
@@ -156,9 +158,8 @@ def test_disk_full_in_the_run_folder(
         with pytest.raises(ResourceError, match="No space left on device"):
             run(config, "the command")
     folder = next((Path(config.results_dir) / "full").iterdir())
-    left = [path.name for path in folder.rglob("*") if path.is_file()]
-    assert len(left) == 2 and not any(name.startswith(".") for name in left)
-    assert "metrics.json" not in left
+    left = [path.name for path in folder.rglob("*") if path.is_file() and path.parent.name != "training"]
+    assert sorted(left) == ["base.jsonl", "run.json"]
 
     assert run(config, "the command") == folder
     assert (
@@ -216,10 +217,13 @@ def test_a_split_that_is_missing_is_named(make_config: Callable[..., RunConfig],
 def test_an_error_that_the_user_cannot_mend_is_not_hidden(
     make_config: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(stages, "train_sft", lambda *_, **__: [][0])
+    monkeypatch.setattr(sft, "train_sft", lambda *_, **__: [][0])
 
+    config = make_config()
     with pytest.raises(IndexError):
-        run(make_config(), "the command")
+        run(config, "the command")
+    record = read_json(run_folder(config) / "run.json")
+    assert (record["status"], record["error"]) == ("failed", "IndexError: list index out of range")
 
 
 def test_seeds_keep_the_same_rows_of_given_data(make_config: Callable[..., RunConfig], tmp_path: Path):

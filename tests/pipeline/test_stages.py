@@ -7,14 +7,16 @@ from typing import Any
 
 import pytest
 
+from bench.arms import BY_NAME, STAGES, generated
+from bench.config import RunConfig
 from bench.cost import StageCost
 from bench.data import load
-from bench.pipeline.cache import Build, Stage, StageCache
-from bench.pipeline.config import ARMS, RunConfig
+from bench.pipeline.cache import Build, FinishedStage, StageCache
+from bench.pipeline.engine import Engine
 from bench.pipeline.runner import prepare_data
-from bench.pipeline.stages import Stages
 from bench.provenance import stable_hash
 
+ARMS = tuple(BY_NAME)
 EVERYTHING = {
     "base", "sft", "preferred_ft", "reward", "judge_reward", "best_of_n", "rloo", "ppo", "reference_logps", "dpo",
     *(f"generate_{arm}" for arm in ARMS),
@@ -28,17 +30,19 @@ GENERATED = {f"generate_{arm}" for arm in ARMS}
 class KeysOnly(StageCache):
     """Names stages by their inputs and builds none."""
 
-    def run(self, name: str, inputs: Mapping[str, Any], build: Build, *, by_all: bool = False) -> Stage:
-        return Stage(name, stable_hash([name, inputs]), Path(), StageCost(), [], reused=False)
+    def run(
+        self, name: str, code: str, inputs: Mapping[str, Any], build: Build, *, by_all: bool = False
+    ) -> FinishedStage:
+        return FinishedStage(name, stable_hash([name, inputs]), code, Path(), StageCost(), [], reused=False)
 
 
 def keys(config: RunConfig, tmp_path: Path) -> dict[str, str]:
     data, tokenizer, _ = prepare_data(config, tmp_path)
-    stages = Stages(config, data, tokenizer, KeysOnly(tmp_path), tmp_path)
-    for arm in ARMS:
-        stages.generate(arm)
-    stages.judge_reward()
-    return {name: stage.key for name, stage in stages.done.items()}
+    engine = Engine(config, data, tokenizer, tmp_path)
+    engine.cache = KeysOnly(tmp_path)
+    for stage in (*STAGES, *map(generated, BY_NAME.values())):
+        engine.finished(stage)
+    return {name: stage.key for name, stage in engine.done.items()}
 
 
 @pytest.mark.parametrize(

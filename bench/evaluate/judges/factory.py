@@ -76,7 +76,10 @@ def check_judges(config: JudgeConfig) -> None:
 
 def prompt_hashes(config: JudgeConfig) -> list[str]:
     """Of the prompt of each judge that has one: another text under the same name is another judge."""
-    asked = [config.openai if name == "openai" else config.local_llm if name == "local_llm" else None for name in config.names]
+    asked = [
+        config.openai if name == "openai" else config.local_llm if name == "local_llm" else None
+        for name in config.names
+    ]
     return [load_template(judge.prompt, "judge.prompt").hash for judge in asked if judge is not None]
 
 

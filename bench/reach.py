@@ -20,7 +20,7 @@ _BENEATH = {
 }
 """Packages that others compute with and that our own source need not name."""
 _HARMLESS = frozenset(
-    "tqdm jaxtyping psutil filelock codecarbon pynvml packaging markupsafe openai httpx aiosqlite hydra omegaconf".split()
+    "tqdm jaxtyping psutil filelock codecarbon pynvml packaging markupsafe openai httpx hydra omegaconf".split()
 )
 """Packages that show, meter, lock, check or talk to a server, but compute no number. Every other one counts."""
 

@@ -74,7 +74,7 @@ class StageContext:
 class Built(NamedTuple):
     """What a stage tells of itself: its training log, the tokens it saw, the networks it held at once."""
 
-    log: TrainingLog = []
+    log: TrainingLog = []  # noqa: RUF012 - nobody writes into it
     tokens_trained: int = 0
     tokens_generated: int = 0
     models_resident: int = 1

@@ -1,4 +1,4 @@
-"""PPO against the reward model, on the posts of the preference pairs: neither arm sees a post that the other does not."""
+"""PPO against the reward model, on the posts of the pairs: neither arm sees a post that the other does not."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -57,6 +57,7 @@ class RunConfig:
     results_dir: str = "results"
     run_id: str | None = None
     checkpoint_every_s: float = CHECKPOINT_EVERY_S
+    threads: int | None = None
     data: DataConfig = field(default_factory=SyntheticConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     sft: SFTSettings = field(default_factory=SFTSettings)
@@ -76,6 +77,7 @@ class RunConfig:
         # NumPy takes seeds below 2**32, and the judge's reward model takes seed + 1.
         require(0 <= self.seed < 2**32 - 1, "seed", self.seed, f"must be at least 0 and below {2**32 - 1}")
         require(self.checkpoint_every_s >= 0, "checkpoint_every_s", self.checkpoint_every_s, "must be 0 or above")
+        require(self.threads is None or self.threads >= 1, "threads", self.threads, "must be at least 1, or null")
         unknown = [arm for arm in self.arms if arm not in BY_NAME]
         require(not unknown, "arms", list(self.arms), f"must be among {', '.join(BY_NAME)}")
         require(len(set(self.arms)) == len(self.arms), "arms", list(self.arms), "must not repeat an arm")

@@ -16,7 +16,8 @@ from bench.train.log import TrainingLog
 
 SCHEMA = 1
 RUNNING, FINISHED, FAILED = "running", "finished", "failed"
-_NO_RESULT = ("results_dir", "run_id", "checkpoint_every_s")  # say where results go and when, not what they are
+# Say where results go, when and how fast, not what they are.
+_NO_RESULT = ("results_dir", "run_id", "checkpoint_every_s", "threads")
 
 
 def config_as_dict(config: RunConfig) -> dict[str, Any]:

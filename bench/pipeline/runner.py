@@ -6,6 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import PreTrainedTokenizerBase
 
 from bench import arms, processes
@@ -38,6 +39,9 @@ from bench.records import ComparisonData, Completion
 from bench.train.health.watch import health_record, health_summary
 
 _EVALUATION = "bench.pipeline.evaluation"
+# Products of a tiny model are over before a second thread is awake, and threads that spin for each other slow a busy
+# machine down several times over: beside another process two threads took 2 to 4 times as long as one.
+_FEW_THREADS = {"tiny": 1}
 
 
 def run(config: RunConfig, command: str) -> Path:
@@ -50,6 +54,8 @@ def run(config: RunConfig, command: str) -> Path:
         UserError: what the user can mend, found before any model is loaded wherever that is possible.
     """
     processes.connect(pick_device(config.model.device))
+    if (threads := config.threads or _FEW_THREADS.get(config.model.kind)) is not None:
+        torch.set_num_threads(threads)
     weights = processes.from_main(content(config.model) if processes.is_main() else None)
     folder, finished = processes.from_main(_claimed(config, weights) if processes.is_main() else None)
     if finished:

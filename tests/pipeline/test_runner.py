@@ -19,9 +19,10 @@ from bench.evaluate.judges.config import JudgeConfig
 from bench.files import read_json, read_jsonl, write_jsonl
 from bench.models import tiny
 from bench.models.config import ModelConfig
-from bench.pipeline import runner
+from bench.pipeline import engine, runner
 from bench.pipeline.run_folder import run_folder
 from bench.pipeline.runner import prepare_data, run
+from bench.reach import code_key
 from bench.stages import sft
 
 Finished = tuple[RunConfig, Path]
@@ -247,3 +248,45 @@ def test_seeds_keep_the_same_rows_of_given_data(make_config: Callable[..., RunCo
     assert hash_of(data=files, seed=1) == shared
     assert hash_of(data=replace(files, split_seed=1), seed=0) != shared
     assert hash_of(seed=0) != hash_of(seed=1)  # the built-in world: every seed is a world of its own
+
+
+@pytest.mark.parametrize(
+    ("edited", "made_again"),
+    [
+        ("bench.pipeline.evaluation", set()),
+        ("bench.stages.ppo", {"ppo", "generate_ppo"}),
+        ("bench.stages.dpo", {"dpo", "generate_dpo"}),
+    ],
+)
+def test_after_an_edit_the_same_command_makes_again_what_that_code_makes(
+    edited: str, made_again: set[str], finished: Finished, monkeypatch: pytest.MonkeyPatch
+):
+    config = replace(finished[0], name=edited.rpartition(".")[2])  # its stages are in the cache
+    folder = run(config, "the command")
+    before = without_costs(read_json(folder / "metrics.json"))
+
+    def after_the_edit(module: str) -> str:
+        return f"{code_key(module)} edited" if module == edited else code_key(module)
+
+    monkeypatch.setattr(runner, "code_key", after_the_edit)
+    monkeypatch.setattr(engine, "code_key", after_the_edit)
+    monkeypatch.setattr(runner, "Evaluation", Counted := counted(runner.Evaluation))
+    assert run(config, "the command") == run(config, "the command") == folder
+
+    stages = read_json(folder / "run.json")["stages"]
+    assert {name for name, stage in stages.items() if not stage["reused"]} == made_again
+    assert Counted.made == 1  # the second time there was nothing to do
+    assert without_costs(read_json(folder / "metrics.json"))["arms"] == before["arms"]
+
+
+def counted(cls: type) -> Any:
+    """The class, counting its objects."""
+
+    class Counted(cls):
+        made = 0
+
+        def __init__(self, *arguments: Any, **named: Any) -> None:
+            type(self).made += 1
+            super().__init__(*arguments, **named)
+
+    return Counted

@@ -83,10 +83,10 @@ class RunConfig:
         require(len(set(self.arms)) == len(self.arms), "arms", list(self.arms), "must not repeat an arm")
         require(START in self.arms, "arms", list(self.arms), f"must contain {START}, where every arm starts")
         require(
-            self.sampling.temperature > 0 or not {"best_of_n", "rloo"} & set(self.arms),
+            self.sampling.temperature > 0 or not {"best_of_n", "rloo", "ppo"} & set(self.arms),
             "sampling.temperature",
             self.sampling.temperature,
-            "must be above 0 with arm best_of_n or rloo, which need samples that differ",
+            "must be above 0 with arm best_of_n, rloo or ppo, which learn from or choose among samples that differ",
         )
         for key, value in (("name", self.name), ("run_id", self.run_id)):
             plain = value is None or re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", value) is not None

@@ -113,9 +113,9 @@ def test_preferred_ft_is_sft_on_the_chosen_summaries(all_arms: tuple[RunConfig, 
     assert all(torch.equal(found[key], expected[key]) for key in found)
 
 
-@pytest.mark.parametrize("arm", ["best_of_n", "rloo"])
+@pytest.mark.parametrize("arm", ["best_of_n", "rloo", "ppo"])
 def test_arms_that_need_samples_that_differ(arm: str, make_config: Callable[..., RunConfig]):
-    with pytest.raises(ConfigError, match=r"^sampling.temperature must be above 0 with arm best_of_n or rloo"):
+    with pytest.raises(ConfigError, match=r"^sampling.temperature must be above 0 with arm best_of_n, rloo or ppo"):
         make_config(arms=("sft", arm), sampling=SamplingConfig(temperature=0.0))
 
 

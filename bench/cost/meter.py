@@ -1,4 +1,5 @@
-"""What a stage cost, measured where it runs: wall time, device-hours, peak memory, FLOPs, energy."""
+"""What a stage cost, measured where it runs: wall and CPU time, device-hours, peak memory, FLOPs, energy, and how busy
+the machine was with other work meanwhile."""
 
 import ctypes
 import gc
@@ -9,12 +10,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import psutil
 import torch
 
+from bench.cost.cpu import CpuMeter
 from bench.cost.energy import EnergyMeter
 from bench.cost.flops import FlopCounter, seconds_at_peak, synchronize
 
@@ -28,6 +30,8 @@ _MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes
 class StageCost:
     """One stage's cost. Times in seconds and hours, memory in GiB (2^30 bytes).
 
+    `cpu_s` is the processor time of this process and its children; `other_load` the share of the processors' time, 0 to
+    1, that other processes took meanwhile (None where the block was too short to tell): what moved the wall time.
     `gpu_hours` is 0 on a CPU. `peak_memory_gib` is the device allocator's peak on a GPU and equals `peak_rss_gib` on a
     CPU. `models_resident` counts the networks that the stage holds at once. `flops` is what `FlopCounter` counts;
     `mfu` is its share of `gemm_tflops` (TFLOP/s, the fastest matrix products measured on this device in the stage's
@@ -36,6 +40,8 @@ class StageCost:
     """
 
     wall_s: float = 0.0
+    cpu_s: float = 0.0
+    other_load: float | None = None
     device_hours: float = 0.0
     gpu_hours: float = 0.0
     peak_memory_gib: float = 0.0
@@ -63,7 +69,7 @@ def metered(device: torch.device, models_resident: int = 0) -> Iterator[StageCos
     """
     _release_memory(device)
     cost = StageCost(models_resident=models_resident)
-    energy = EnergyMeter(device)
+    energy, cpu = EnergyMeter(device), CpuMeter()
     flops = FlopCounter()
     sampler = _Sampler(energy.read)
     start = time.perf_counter()
@@ -74,6 +80,7 @@ def metered(device: torch.device, models_resident: int = 0) -> Iterator[StageCos
     finally:
         synchronize(device)
         cost.wall_s = time.perf_counter() - start
+        cost.cpu_s, cost.other_load = cpu.read()
         cost.peak_rss_gib = sampler.stop() / _GIB
         cost.device_hours = cost.wall_s * cost.devices / 3600
         on_gpu = device.type == "cuda"
@@ -85,6 +92,32 @@ def metered(device: torch.device, models_resident: int = 0) -> Iterator[StageCos
         at_peak = seconds_at_peak(flops.by_dtype, device)
         cost.mfu = at_peak / (cost.wall_s * cost.devices)
         cost.gemm_tflops = cost.flops / at_peak / 1e12
+
+
+def of_all(cost: StageCost, count: int) -> StageCost:
+    """Of `count` processes that shared the work evenly, from what the first one measured."""
+    return replace(
+        cost,
+        devices=count,
+        cpu_s=cost.cpu_s * count,
+        device_hours=cost.device_hours * count,
+        gpu_hours=cost.gpu_hours * count,
+        flops=cost.flops * count,
+    )
+
+
+def with_earlier(cost: StageCost, earlier_s: float) -> StageCost:
+    """The cost with that of earlier attempts, whose work went into the stage: at the last one's rate per second."""
+    scale = 1 + earlier_s / cost.wall_s if cost.wall_s else 1.0
+    return replace(
+        cost,
+        wall_s=cost.wall_s * scale,
+        cpu_s=cost.cpu_s * scale,
+        device_hours=cost.device_hours * scale,
+        gpu_hours=cost.gpu_hours * scale,
+        flops=round(cost.flops * scale),
+        energy_kwh=None if cost.energy_kwh is None else cost.energy_kwh * scale,
+    )
 
 
 class _Sampler(threading.Thread):

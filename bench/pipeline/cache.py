@@ -11,7 +11,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from filelock import FileLock
 
 from bench import processes
 from bench.cost import StageCost
+from bench.cost.meter import of_all, with_earlier
 from bench.errors import ResourceError
 from bench.files import read_json, read_jsonl, write_json, write_jsonl
 from bench.provenance import stable_hash
@@ -109,9 +110,9 @@ class StageCache:
             processes.wait()
             cost, log = build(work)
             if by_all:
-                cost = _of_all(cost, processes.count())
+                cost = of_all(cost, processes.count())
             write_jsonl(work / "training.jsonl", log)
-            cost = _with_earlier(cost, earlier_s)
+            cost = with_earlier(cost, earlier_s)
             write_json(work / "stage.json", {"stage": name, "inputs": inputs, "cost": cost.to_dict()})
             shutil.rmtree(work / CHECKPOINT, ignore_errors=True)
             (work / _ATTEMPT).unlink()
@@ -142,30 +143,6 @@ def _keep_checkpoint(work: Path) -> None:
     for path in work.iterdir():
         if path.name not in (CHECKPOINT, _ATTEMPT):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
-
-
-def _of_all(cost: StageCost, count: int) -> StageCost:
-    """Of `count` processes that shared the work evenly, from what the first one measured."""
-    return replace(
-        cost,
-        devices=count,
-        device_hours=cost.device_hours * count,
-        gpu_hours=cost.gpu_hours * count,
-        flops=cost.flops * count,
-    )
-
-
-def _with_earlier(cost: StageCost, earlier_s: float) -> StageCost:
-    """The cost with that of earlier attempts, whose work went into the stage: at the last one's rate per second."""
-    scale = 1 + earlier_s / cost.wall_s if cost.wall_s else 1.0
-    return replace(
-        cost,
-        wall_s=cost.wall_s * scale,
-        device_hours=cost.device_hours * scale,
-        gpu_hours=cost.gpu_hours * scale,
-        flops=round(cost.flops * scale),
-        energy_kwh=None if cost.energy_kwh is None else cost.energy_kwh * scale,
-    )
 
 
 def _disk_trouble(error: Exception) -> str | None:

@@ -13,8 +13,9 @@ import psutil
 import pytest
 import torch
 
-from bench.cost import meter, metered
+from bench.cost import StageCost, meter, metered
 from bench.cost.flops import gemm_peak
+from bench.cost.meter import of_all, with_earlier
 
 CPU = torch.device("cpu")
 MIB = 2**20
@@ -60,6 +61,15 @@ def test_wall_time_is_the_blocks():
     assert cost.models_resident == 3
     assert cost.peak_memory_gib == cost.peak_rss_gib
     assert (cost.flops, cost.mfu, cost.gemm_tflops) == (0, None, None)
+    assert cost.cpu_s < 0.2  # it slept
+
+
+def test_processor_time_is_the_blocks():
+    with metered(CPU) as cost:
+        burn(0.7)
+
+    assert cost.cpu_s == pytest.approx(0.7, abs=0.15)
+    assert cost.other_load is not None and 0 <= cost.other_load <= 1
 
 
 def test_peak_memory_is_that_of_a_block_freed_again(samples: Callable[[int], None]):
@@ -222,3 +232,20 @@ def test_a_fork_does_not_count_its_parents_pages_again(samples: Callable[[int], 
 
     assert block.nbytes == SIZE
     assert cost.peak_rss_gib * 2**30 - before < SLACK
+
+
+def test_of_several_processes_that_share_the_work():
+    """Times add up, the wall time does not; what others took is the machine's, however many share it."""
+    cost = StageCost(wall_s=10.0, cpu_s=15.0, other_load=0.2, device_hours=1.0, gpu_hours=1.0, flops=100)
+    both = of_all(cost, 2)
+
+    assert (both.wall_s, both.cpu_s, both.other_load, both.devices) == (10.0, 30.0, 0.2, 2)
+    assert (both.device_hours, both.gpu_hours, both.flops) == (2.0, 2.0, 200)
+
+
+def test_earlier_attempts_went_at_the_rate_of_the_last():
+    cost = StageCost(wall_s=10.0, cpu_s=15.0, other_load=0.2, device_hours=1.0, flops=100, energy_kwh=0.5)
+    whole = with_earlier(cost, 5.0)
+
+    assert (whole.wall_s, whole.cpu_s, whole.device_hours, whole.flops, whole.energy_kwh) == (15, 22.5, 1.5, 150, 0.75)
+    assert with_earlier(StageCost(), 5.0).wall_s == 0.0

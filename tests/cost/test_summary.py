@@ -11,7 +11,8 @@ from bench.errors import ConfigError
 
 TRAINING = StageCost(
     wall_s=100.0, cpu_s=150.0, device_hours=0.5, gpu_hours=0.5, peak_memory_gib=3.0, peak_rss_gib=2.0,
-    models_resident=1, tokens_trained=1000, flops=6 * 10**15, mfu=0.4, gemm_tflops=1.0, energy_kwh=0.25, energy_source="nvml",
+    models_resident=1, tokens_trained=1000, flops=6 * 10**15, mfu=0.4, gemm_tflops=1.0, energy_kwh=0.25,
+    energy_source="nvml",
 )  # fmt: skip
 SAMPLING = StageCost(
     wall_s=300.0, cpu_s=50.0, device_hours=1.5, gpu_hours=1.5, peak_memory_gib=1.0, peak_rss_gib=4.0, models_resident=4,

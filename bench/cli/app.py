@@ -68,7 +68,9 @@ def _run(config: DictConfig) -> None:
     # After the config is known to be sound: the training libraries take seconds to import.
     from bench import processes
     from bench.pipeline.runner import run
+    from bench.progress import say
     from bench.report import render_run
+    from bench.report.expected import against_expectation
     from bench.report.summary import summary
 
     folder = run(run_config, shlex.join(["python", "-m", "bench", *_overrides()]))
@@ -76,6 +78,8 @@ def _run(config: DictConfig) -> None:
         report = render_run(folder)
         print(summary(folder))
         print(report)
+        if line := against_expectation(folder):
+            say(line)
 
 
 def _overrides() -> list[str]:

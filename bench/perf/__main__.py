@@ -27,7 +27,7 @@ def main() -> int:
         for task in arguments.tasks:
             require(task in TASKS, "TASK", task, f"must be one of {', '.join(TASKS)}")
         if arguments.precision:
-            from bench.perf.precision import compare
+            from bench.report.precision import compare
 
             print(compare(arguments.precision, arguments.out))
             return 0

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from bench.errors import RunFolderError, UserError
 from bench.report import render_comparison, render_run
+from bench.report.expected import write_expectation
 from bench.report.load import unfinished
 
 _DESCRIPTION = """\
@@ -20,6 +21,8 @@ examples:
   python -m bench.report results/sweep/*
       win rate and KL against beta, and the reward-KL points of both arms, in results/sweep-comparison/
       of runs that differ in their seed alone also each arm's mean, spread and collapsed seeds
+  python -m bench.report --expectation results/reference/builtin_seeds/expected.json results/reference/builtin_seeds/*/
+      the range that `python -m bench` holds a run of the default settings against
 
 Of several folders those that hold no finished run (killed, failed, still going) are left out, each with a line
 on stderr. Runs are compared only when they share data, SFT model, sampling, budget and judge; the error names
@@ -47,9 +50,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         type=Path,
         help="where to write (default: the run folder; for several runs <experiment>-comparison beside it)",
     )
+    parser.add_argument(
+        "--expectation",
+        metavar="FILE",
+        type=Path,
+        help="write there what a further run of the settings that these runs share is expected to give, and no report",
+    )
     options = parser.parse_args(argv)
     try:
-        if len(options.runs) == 1:
+        if options.expectation:
+            path = write_expectation(_finished(options.runs), options.expectation)
+        elif len(options.runs) == 1:
             path = render_run(options.runs[0], options.out)
         else:
             experiment = options.runs[0].resolve().parent

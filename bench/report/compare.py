@@ -1,7 +1,7 @@
 """Several finished runs side by side: win rate and KL against beta, and the reward-KL points of both arms."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from bench.report.columns import (
     table_of,
     win_rate_columns,
 )
-from bench.report.load import NOT_TRAINED, Run, load_run, records
+from bench.report.load import NOT_TRAINED, Run, leaves, load_run, records
 from bench.report.over_beta import kl_vs_beta, reward_kl_points, win_rate_vs_beta
 from bench.report.over_seeds import groups_of_seeds, means_in_words, seeds_section
 from bench.report.page import Block, Figures, Note, Page, Section, Table, Text, write_page
@@ -91,7 +91,7 @@ def policy_points(runs: Sequence[Run]) -> pd.DataFrame:
 
 def varied_settings(runs: Sequence[Run]) -> dict[str, list[Any]]:
     """Dotted config keys that are not equal in all runs -> the value in each run (None: absent)."""
-    settings = [dict(_leaves(run.setting("config", {}))) for run in runs]
+    settings = [dict(leaves(run.setting("config", {}))) for run in runs]
     keys = sorted({key for of_run in settings for key in of_run})
     values = {key: [of_run.get(key) for of_run in settings] for key in keys}
     return {key: of_runs for key, of_runs in values.items() if any(value != of_runs[0] for value in of_runs)}
@@ -208,17 +208,10 @@ def _run_tables(runs: Sequence[Run]) -> list[Block]:
     return blocks
 
 
-def _leaves(tree: Any, prefix: str = "") -> list[tuple[str, Any]]:
-    """(dotted name, value) of every leaf of a nested mapping; a list is a leaf."""
-    if not isinstance(tree, Mapping):
-        return [(prefix, tree)]
-    return [leaf for key in tree for leaf in _leaves(tree[key], f"{prefix}.{key}" if prefix else str(key))]
-
-
 def _require_equal(one: Run, other: Run, fields: Sequence[str]) -> None:
     for field in fields:
         ours, theirs = (
-            {key: value for key, value in _leaves(run.setting(field, {}), field) if not key.endswith(".seed")}
+            {key: value for key, value in leaves(run.setting(field, {}), field) if not key.endswith(".seed")}
             for run in (one, other)
         )
         for key in sorted(ours.keys() | theirs.keys()):

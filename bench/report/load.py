@@ -20,6 +20,8 @@ NOT_TRAINED = frozenset((START, REFERENCE, *(arm for arm in _ORDER if not cost_s
 """The arms that need no stage beyond the shared SFT model."""
 COMPARED = frozenset((START, "ppo", "dpo"))
 """The arms whose pairs are the question; of others the report tells."""
+NAMES_OF_A_RUN = ("seed", "name", "run_id", "results_dir", "checkpoint_every_s")
+"""Settings that say which run it is, where it goes and when it is saved, and not what it does."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,18 +109,31 @@ def unfinished(path: Path) -> str:
         raise RunFolderError(f"no run folder at {path}; give a folder such as results/<experiment>/<run_id>")
     if not (path / "run.json").is_file():
         return f"{path} is not a run folder: it has no run.json; give results/<experiment>/<run_id>"
-    if (path / "metrics.json").is_file():
+    record = _object(path / "run.json")
+    status = record.get("status", "finished")
+    if status == "finished" and (path / "metrics.json").is_file():
         return ""
-    error = _object(path / "run.json").get("error")
-    why = " ".join(str(error).split()) if error else "no metrics.json"
+    why = " ".join(str(record.get("error") or ("no metrics.json" if status == "finished" else status)).split())
     return f"the run in {path} has not finished ({why}); start its command again to resume it"
 
 
 def newest_run(results_dir: Path | str) -> Path | None:
     """The run folder below `results_dir` that finished last; None when there is none."""
-    finished = Path(results_dir).glob("*/*/metrics.json")
-    newest = max(finished, key=lambda file: (file.stat().st_mtime, str(file)), default=None)
-    return newest.parent if newest else None
+    written = sorted(Path(results_dir).glob("*/*/metrics.json"), key=lambda file: (file.stat().st_mtime, str(file)))
+    return next((file.parent for file in reversed(written) if not unfinished(file.parent)), None)
+
+
+def leaves(tree: Any, prefix: str = "") -> list[tuple[str, Any]]:
+    """(dotted name, value) of every leaf of a nested mapping; a list is a leaf."""
+    if not isinstance(tree, Mapping):
+        return [(prefix, tree)]
+    return [leaf for key in tree for leaf in leaves(tree[key], f"{prefix}.{key}" if prefix else str(key))]
+
+
+def settings(run: Run) -> dict[str, Any]:
+    """The run's config by dotted names, without its seeds and what else says which run it is and not what it does."""
+    config = leaves(run.setting("config", {}))
+    return {key: value for key, value in config if key not in NAMES_OF_A_RUN and not key.endswith(".seed")}
 
 
 def frame(rows: list[dict[str, Any]], *columns: str) -> pd.DataFrame:

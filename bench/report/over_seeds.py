@@ -8,13 +8,10 @@ import pandas as pd
 
 from bench.evaluate.seeds import across_seeds
 from bench.report.columns import ARM, JUDGE, Column, count_column, share_column, table_of
-from bench.report.load import NOT_TRAINED, Run, estimate_columns, records
+from bench.report.load import NOT_TRAINED, Run, estimate_columns, records, settings
 from bench.report.page import Block, Figures
 from bench.report.plot import NEUTRAL, Plot, arm_colour, drawn, error_bars, new_axes, point_style, slug, styled
 from bench.report.words import Cell, Row, arm_name, count, in_words, judge_name, number, share
-
-NAMES_OF_A_RUN = ("seed", "name", "run_id", "results_dir")
-"""Settings that say which run it is, and not what it does."""
 
 
 def groups_of_seeds(runs: Sequence[Run]) -> list[list[Run]]:
@@ -24,7 +21,7 @@ def groups_of_seeds(runs: Sequence[Run]) -> list[list[Run]]:
     """
     groups: dict[str, list[Run]] = {}
     for run in runs:
-        groups.setdefault(_settings(run.setting("config", {})), []).append(run)
+        groups.setdefault(repr(sorted(settings(run).items())), []).append(run)
     return [group for group in groups.values() if 1 < len(group) == len({run.setting("seed") for run in group})]
 
 
@@ -163,10 +160,3 @@ def _seeds_in_words(rows: Sequence[Row]) -> str:
         f"seed {row['seed']} {number(100 * row['win_rate'], 1)} %{' (collapsed)' if row['collapsed'] else ''}"
         for row in rows
     )
-
-
-def _settings(tree: Any) -> str:
-    """A config without what names the run, as one text."""
-    if not isinstance(tree, dict):
-        return repr(tree)
-    return repr({key: _settings(tree[key]) for key in sorted(tree) if key not in NAMES_OF_A_RUN})

@@ -143,9 +143,10 @@ def test_command_leaves_out_runs_that_did_not_finish_and_says_so(make_run, edit,
         make_run("failed", logs=False),
         tmp_path / "fixture" / "empty",
     )
-    for folder in (killed, failed):
-        (folder / "metrics.json").unlink()
-    edit(failed / "run.json", lambda run: run.update(error="OutOfMemoryError: 2 GiB\nwere asked for"))
+    (killed / "metrics.json").unlink()
+    edit(killed / "run.json", lambda run: run.update(status="running"))
+    # It had finished, and its evaluation was to be made again: metrics.json is of before.
+    edit(failed / "run.json", lambda run: run.update(status="failed", error="OutOfMemoryError: 2 GiB\nwere asked for"))
     empty.mkdir()
 
     assert main([str(folder) for folder in (empty, finished[0], killed, failed, finished[1])]) == 0
@@ -154,7 +155,7 @@ def test_command_leaves_out_runs_that_did_not_finish_and_says_so(make_run, edit,
     lines = captured.err.splitlines()
     assert len(lines) == 3 and all(line.startswith("skipped: ") for line in lines)
     assert f"{empty} is not a run folder" in lines[0]
-    assert f"{killed} has not finished (no metrics.json)" in lines[1]
+    assert f"{killed} has not finished (running)" in lines[1]
     assert f"{failed} has not finished (OutOfMemoryError: 2 GiB were asked for)" in lines[2]
     page = tmp_path / "fixture-comparison" / "report.html"
     assert captured.out.strip() == str(page) and "2 runs of fixture" in page.read_text(encoding="utf-8")

@@ -14,8 +14,7 @@ from bench.errors import RunFolderError
 from bench.evaluate.statistics import holm
 from bench.files import atomic_open
 from bench.report.compare import varied_settings
-from bench.report.load import Run, load_run
-from bench.report.over_seeds import NAMES_OF_A_RUN
+from bench.report.load import NAMES_OF_A_RUN, Run, load_run
 from bench.report.words import arm_name, judge_name
 
 _SETTING = "model.precision"

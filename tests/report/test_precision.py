@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bench.errors import RunFolderError
-from bench.perf.precision import compare, last_quarter, rows, table
+from bench.report.precision import compare, last_quarter, rows, table
 
 
 def run_folder(path: Path, seed: int, precision: str, shift: float = 0.0, **config) -> Path:

@@ -2,15 +2,23 @@
 
 import json
 import statistics
+from dataclasses import asdict
+from pathlib import Path
 
 import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 
 from bench import report
+from bench.cli.bind import bind
+from bench.cli.conf_dir import conf_dir
 from bench.errors import RunFolderError
 from bench.evaluate.prediction import range_of_a_further_run
 from bench.report.__main__ import main
 from bench.report.expected import against_expectation, write_expectation
-from bench.report.load import settings
+from bench.report.load import leaves, settings
+
+REFERENCE = Path(__file__).parents[2] / "results" / "reference" / "builtin_seeds" / "expected.json"
 
 
 @pytest.fixture
@@ -111,3 +119,13 @@ def test_the_command_writes_it_of_the_finished_runs(seeds, tmp_path, capsys):
     captured = capsys.readouterr()
     assert captured.out.strip() == str(out) and "skipped" in captured.err
     assert json.loads(out.read_text())["seeds"] == [0, 1, 2]
+
+
+def test_the_published_expectation_is_of_the_default_settings():
+    """Otherwise `python -m bench` says nothing: change a default, and the reference seeds are to be run anew."""
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        default = OmegaConf.to_container(compose("config"), resolve=True)
+    assert isinstance(default, dict)
+    ours = dict(leaves(json.loads(json.dumps(asdict(bind({str(key): value for key, value in default.items()}))))))
+    published = json.loads(REFERENCE.read_text())["settings"]
+    assert {key: ours.get(key) for key in published} == published

@@ -18,6 +18,7 @@ from bench.perf.measure import Measurement, Spec, StepClock, worker_main
 from bench.perf.workload import read_pairs
 from bench.records import Demonstration, PreferencePair
 from bench.special_tokens import pad_id
+from bench.train.context import RolloutBudget, TrainingContext
 from bench.train.log import TrainingLog
 from bench.train.settings.dpo import DPOSettings
 from bench.train.settings.ppo import PPOSettings
@@ -54,7 +55,7 @@ def _measure(spec: Spec) -> Measurement:
             case "sft":
                 return (_our_sft if ours else _stock_sft)(spec, tokenizer, pairs, Path(scratch))
             case "ppo":
-                return _our_ppo(spec, tokenizer, pairs)
+                return _our_ppo(spec, tokenizer, pairs, Path(scratch))
             case _:
                 return _sampling(spec, tokenizer, pairs, ours)
 
@@ -68,8 +69,8 @@ def _our_dpo(spec: Spec, tokenizer: PreTrainedTokenizerBase, pairs: list[Prefere
         ref_logps = pair_logps(load_policy(Path(spec.model), CPU, _frozen(spec)), tokenizer, pairs, spec.batch_size)
         result.reference_s = time.perf_counter() - start
         _, log = train_dpo(
-            Path(spec.model), tokenizer, pairs, ref_logps, DPOSettings(**_settings(spec)), epochs=1.0,
-            **_common(spec, scratch),
+            Path(spec.model), tokenizer, pairs, ref_logps, DPOSettings(**_settings(spec)), _context(spec, scratch),
+            epochs=1.0,
         )  # fmt: skip
     return _read_log(result, log, [spec.batch_size] * spec.steps, flops)
 
@@ -82,9 +83,8 @@ def _our_reward(
     model = _classifier(spec)
     with FlopCounter() as flops:
         log = train_reward_model(
-            model, tokenizer, pairs, RewardSettings(**_settings(spec)), stage="reward", epochs=1.0,
-            **_common(spec, scratch),
-        )  # fmt: skip
+            model, tokenizer, pairs, RewardSettings(**_settings(spec)), _context(spec, scratch), epochs=1.0
+        )
     return _read_log(Measurement(), log, [spec.batch_size] * spec.steps, flops)
 
 
@@ -94,13 +94,11 @@ def _our_sft(spec: Spec, tokenizer: PreTrainedTokenizerBase, pairs: list[Prefere
     model = load_policy(Path(spec.model), CPU)
     rows = [Demonstration(p.id, p.prompt, p.chosen) for p in pairs]
     with FlopCounter() as flops:
-        log = train_sft(
-            model, tokenizer, rows, SFTSettings(**_settings(spec)), epochs=1.0, **_common(spec, scratch)
-        )  # fmt: skip
+        log = train_sft(model, tokenizer, rows, SFTSettings(**_settings(spec)), _context(spec, scratch), epochs=1.0)
     return _read_log(Measurement(), log, _token_steps([row["num_tokens"] or 0.0 for row in log]), flops)
 
 
-def _our_ppo(spec: Spec, tokenizer: PreTrainedTokenizerBase, pairs: list[PreferencePair]) -> Measurement:
+def _our_ppo(spec: Spec, tokenizer: PreTrainedTokenizerBase, pairs: list[PreferencePair], scratch: Path) -> Measurement:
     from bench.train.ppo import PPOTrainer, PromptIds
     from bench.train.ppo_models import PPOModels
 
@@ -112,10 +110,8 @@ def _our_ppo(spec: Spec, tokenizer: PreTrainedTokenizerBase, pairs: list[Prefere
         value=_classifier(spec),
     )
     with FlopCounter() as flops:
-        trainer = PPOTrainer(
-            models, tokenizer, settings, SamplingConfig(), episodes=spec.batch_size * spec.steps,
-            max_new_tokens=spec.max_new_tokens, seed=_SEED, bf16=spec.dtype == "bf16",
-        )  # fmt: skip
+        rollouts = RolloutBudget(SamplingConfig(), spec.batch_size * spec.steps, spec.max_new_tokens)
+        trainer = PPOTrainer(models, tokenizer, settings, rollouts, _context(spec, scratch))
         log = trainer.train([PromptIds(p.id, tokenizer(p.prompt).input_ids) for p in pairs])
     return _read_log(Measurement(), log, [spec.batch_size] * spec.steps, flops)
 
@@ -250,10 +246,8 @@ def _settings(spec: Spec) -> dict[str, Any]:
     )  # fmt: skip
 
 
-def _common(spec: Spec, scratch: Path) -> dict[str, Any]:
-    return dict(
-        seed=_SEED, device=CPU, bf16=spec.dtype == "bf16", scratch=scratch, checkpoint_every_s=_NEVER_S
-    )  # fmt: skip
+def _context(spec: Spec, scratch: Path) -> TrainingContext:
+    return TrainingContext(spec.task, _SEED, CPU, spec.dtype == "bf16", scratch, checkpoint_every_s=_NEVER_S)
 
 
 def _frozen(spec: Spec) -> torch.dtype:

@@ -36,7 +36,7 @@ from bench.progress import say
 from bench.provenance import device_info
 from bench.reach import code_key
 from bench.records import ComparisonData, Completion
-from bench.train.health.watch import health_record, health_summary
+from bench.train.health.record import health_record, health_summary
 
 _EVALUATION = "bench.pipeline.evaluation"
 # Products of a tiny model are over before a second thread is awake, and threads that spin for each other slow a busy

@@ -11,7 +11,7 @@ those that the table names (`bench.arms.STAGES`). What `build` keeps in `context
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -21,6 +21,7 @@ from bench.generation import SamplingConfig, sample_all
 from bench.models.loading import save_policy
 from bench.progress import StageBar
 from bench.records import EvalPrompt, GoldReward, PreferencePair
+from bench.train.context import TrainingContext
 from bench.train.health.settings import DEFAULT_HEALTH, HealthSettings
 from bench.train.log import TrainingLog
 
@@ -56,15 +57,18 @@ class StageContext:
     def autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16)
 
-    def training(self) -> dict[str, Any]:
-        """What every TRL trainer is told."""
-        return {
-            "device": self.device,
-            "bf16": self.bf16,
-            "scratch": self.scratch,
-            "checkpoint_every_s": self.checkpoint_every_s,
-            "health": self.health,
-        }
+    def training(self, seed: int) -> TrainingContext:
+        """What every trainer is told."""
+        return TrainingContext(
+            self.name,
+            seed,
+            self.device,
+            self.bf16,
+            self.scratch,
+            checkpoint_every_s=self.checkpoint_every_s,
+            health=self.health,
+            on_rows=self.on_rows,
+        )
 
     def save(self, policy: PreTrainedModel, folder: Path) -> None:
         if processes.is_main():

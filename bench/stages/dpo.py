@@ -41,9 +41,8 @@ def build(
         pairs,
         ref_logps,
         settings,
+        context.training(seed),
         epochs=epochs,
-        seed=seed,
-        **context.training(),
     )
     context.save(policy, folder)
     return trained(log)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from bench.generation import SamplingConfig
 from bench.records import ComparisonData
 from bench.stages.context import Built, StageContext, distinct_prompts
+from bench.train.context import RolloutBudget
 from bench.train.ppo import PPOTrainer
 from bench.train.ppo_models import load_ppo_models
 from bench.train.ppo_rollouts import PromptIds
@@ -51,19 +52,11 @@ def build(
         models,
         context.tokenizer,
         settings,
-        sampling,
-        episodes=episodes,
-        max_new_tokens=max_new_tokens,
-        seed=seed,
-        bf16=context.bf16,
+        RolloutBudget(sampling, episodes, max_new_tokens),
+        context.training(seed),
     )
-    log = trainer.train(
-        [PromptIds(name, context.tokenizer(text).input_ids) for text, name in prompts.items()],
-        context.gold,
-        checkpoint_dir=context.scratch,
-        checkpoint_every_s=context.checkpoint_every_s,
-        health=context.health,
-    )
+    token_ids = [PromptIds(name, context.tokenizer(text).input_ids) for text, name in prompts.items()]
+    log = trainer.train(token_ids, context.gold)
     context.save(models.trained_policy(), folder)
     sampled = sum(row["length_tokens"] or 0.0 for row in log) * trainer.batch_size
     return Built(

@@ -44,9 +44,7 @@ def build(
 ) -> Built:
     """The mean score of the reference summaries is shifted to 0 (as N+ does)."""
     model = new_reward_model(inputs["sft"], pad_id(context.tokenizer), seed, context.device)
-    log = train_reward_model(
-        model, context.tokenizer, pairs, settings, stage=context.name, epochs=epochs, seed=seed, **context.training()
-    )
+    log = train_reward_model(model, context.tokenizer, pairs, settings, context.training(seed), epochs=epochs)
     if processes.is_main():
         reward = RewardModel(model.eval())
         summaries = [(row.prompt, row.completion) for row in references]

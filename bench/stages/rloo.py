@@ -9,6 +9,7 @@ from bench.generation import SamplingConfig
 from bench.models.loading import load_reward_model
 from bench.records import ComparisonData
 from bench.stages.context import Built, StageContext, distinct_prompts
+from bench.train.context import RolloutBudget
 from bench.train.rloo import train_rloo
 from bench.train.settings.rloo import RLOOSettings, within_budget
 
@@ -45,11 +46,8 @@ def build(
         context.tokenizer,
         list(prompts),
         settings,
-        sampling,
-        episodes=episodes,
-        max_new_tokens=max_new_tokens,
-        seed=seed,
-        **context.training(),
+        RolloutBudget(sampling, episodes, max_new_tokens),
+        context.training(seed),
     )
     context.save(policy, folder)
     lengths = sum(row["completions/mean_length"] or 0.0 for row in log)

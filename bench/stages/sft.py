@@ -34,8 +34,6 @@ def build(
     seed: int,
 ) -> Built:
     policy = load_policy(inputs["base"], context.device)
-    log = train_sft(
-        policy, context.tokenizer, rows, settings, stage=context.name, epochs=epochs, seed=seed, **context.training()
-    )
+    log = train_sft(policy, context.tokenizer, rows, settings, context.training(seed), epochs=epochs)
     context.save(policy, folder)
     return trained(log)

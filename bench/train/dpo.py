@@ -16,10 +16,10 @@ from bench.micro_batches import similar_lengths
 from bench.packing import packed, packed_states
 from bench.records import PreferencePair
 from bench.special_tokens import pad_id
-from bench.train.health.settings import DEFAULT_HEALTH, HealthSettings
+from bench.train.context import TrainingContext
+from bench.train.health.dpo import DPO
 from bench.train.log import TrainingLog
 from bench.train.micro_batched import MicroBatched
-from bench.train.settings.common import CHECKPOINT_EVERY_S
 from bench.train.settings.dpo import DPOSettings
 from bench.train.trl_common import WHOLE_ROWS, LogCallback, model_of, train, training_arguments
 
@@ -91,17 +91,12 @@ def train_dpo(
     pairs: Sequence[PreferencePair],
     ref_logps: Sequence[PairLogps],
     settings: DPOSettings,
+    context: TrainingContext,
     *,
     epochs: float,
-    seed: int,
-    device: torch.device,
-    bf16: bool,
-    scratch: Path,
-    checkpoint_every_s: float = CHECKPOINT_EVERY_S,
-    health: HealthSettings = DEFAULT_HEALTH,
 ) -> tuple[PreTrainedModel, TrainingLog]:
     """The trained policy and the log's rows. The reference is `ref_logps` (`pair_logps`), so one model is resident."""
-    log = LogCallback("dpo", "loss")
+    log = LogCallback(context, "loss")
     rows = [
         {
             "prompt": pair.prompt,
@@ -112,7 +107,7 @@ def train_dpo(
         }
         for pair, ref in zip(pairs, ref_logps, strict=True)
     ]
-    arguments = training_arguments(settings, epochs=epochs, scratch=scratch, seed=seed, device=device, bf16=bf16)
+    arguments = training_arguments(settings, context, epochs)
     trainer = _ReferencedDPOTrainer(
         model=str(sft_folder),
         args=DPOConfig(
@@ -130,5 +125,5 @@ def train_dpo(
     )
     trainer.settings = settings
     with packed(model_of(trainer).base_model, pairs=True):
-        train(trainer, log, checkpoint_every_s, health, bf16)
+        train(trainer, log, DPO, context)
     return model_of(trainer), log.rows

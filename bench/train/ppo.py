@@ -17,7 +17,6 @@ Each process holds all networks.
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -26,15 +25,15 @@ from transformers import PreTrainedTokenizerBase
 from bench import processes
 from bench.errors import ConfigError
 from bench.forward import lm_head, scatter_states, token_kl, token_logps_and_entropy
-from bench.generation import SamplingConfig, decode
+from bench.generation import decode
 from bench.losses.ppo import missing_eos_scores
 from bench.progress import StageBar
 from bench.provenance import stable_hash
 from bench.records import GoldReward, Rollout
 from bench.special_tokens import pad_id
 from bench.train import ppo_checkpoint
-from bench.train.health.settings import DEFAULT_HEALTH, HealthSettings
-from bench.train.health.watch import Watch
+from bench.train.context import RolloutBudget, TrainingContext
+from bench.train.health.ppo import PPO
 from bench.train.kl_control import KLController
 from bench.train.log import TrainingLog, log_row
 from bench.train.ppo_experience import Experience, describe, learnt_from
@@ -68,17 +67,13 @@ class PPOTrainer:
         models: PPOModels,
         tokenizer: PreTrainedTokenizerBase,
         settings: PPOSettings,
-        sampling: SamplingConfig,
-        *,
-        episodes: int,
-        max_new_tokens: int,
-        seed: int,
-        bf16: bool,
+        rollouts: RolloutBudget,
+        context: TrainingContext,
     ) -> None:
-        self.models, self.tokenizer, self.settings, self.sampling = models, tokenizer, settings, sampling
-        self.temperature = sampling.temperature or 1.0
-        self.batch_size = min(settings.batch_size, episodes)  # the budget is never overspent
-        self.updates = episodes // self.batch_size
+        self.models, self.tokenizer, self.settings, self.context = models, tokenizer, settings, context
+        self.temperature = rollouts.sampling.temperature or 1.0
+        self.batch_size = min(settings.batch_size, rollouts.episodes)  # the budget is never overspent
+        self.updates = rollouts.episodes // self.batch_size
         self.device = models.policy.device
         self.ranks = Ranks.current(self.device)
         if self.batch_size < self.ranks.count:
@@ -86,51 +81,39 @@ class PPOTrainer:
                 f"ppo.batch_size must be at least the {self.ranks.count} processes, got {self.batch_size};"
                 " raise it and budget.ppo_episodes, or launch fewer processes"
             )
-        self.sampler_generator = torch.Generator().manual_seed(seed)
-        self.order_generator = torch.Generator().manual_seed(seed + 1)
+        self.sampler_generator = torch.Generator().manual_seed(context.seed)
+        self.order_generator = torch.Generator().manual_seed(context.seed + 1)
         self.order = PromptOrder(self.order_generator)
         self.kl = KLController(settings.beta, settings.kl_target, settings.kl_horizon)
         models.eval()
-        self.sampler = rollout_sampler(
-            models, tokenizer, settings, temperature=sampling.temperature, max_new_tokens=max_new_tokens, bf16=bf16
-        )
+        self.sampler = rollout_sampler(models, tokenizer, settings, rollouts, bf16=context.bf16)
         # None: the first update compares. False where the policy runs before the update anyway, or in bf16.
         runs_anyway = settings.kl == "full" or isinstance(models.value, SharedValueHead)
-        self.reuse_sampler_logps: bool | None = False if bf16 or runs_anyway or not self.sampler.gives_logps else None
+        compares = not (context.bf16 or runs_anyway) and self.sampler.gives_logps
+        self.reuse_sampler_logps: bool | None = None if compares else False
         self.learner = PPOUpdate(
-            models, settings, updates=self.updates, temperature=self.temperature, bf16=bf16, ranks=self.ranks
+            models, settings, updates=self.updates, temperature=self.temperature, bf16=context.bf16, ranks=self.ranks
         )
-        self._run = stable_hash([asdict(settings), asdict(sampling), episodes, max_new_tokens, seed, bf16])
+        self._run = stable_hash([asdict(settings), asdict(rollouts), context.seed, context.bf16])
 
-    def train(
-        self,
-        prompts: Sequence[PromptIds],
-        gold: GoldReward | None = None,
-        *,
-        checkpoint_dir: Path | None = None,
-        checkpoint_every_s: float = 300.0,
-        health: HealthSettings = DEFAULT_HEALTH,
-    ) -> TrainingLog:
+    def train(self, prompts: Sequence[PromptIds], gold: GoldReward | None = None) -> TrainingLog:
         """Run all updates and return one row per update. `gold` is only logged; training never sees it.
 
+        A run found in the context's scratch folder is continued, to the same parameters.
         The run ends early at a gradient that is not finite, with the last good parameters and nulls in its last row.
-
-        Args:
-            checkpoint_dir: where the run keeps its state; a run found there is continued, to the same parameters.
-            checkpoint_every_s: seconds between checkpoints; they take at most 2 % of the time. 0: after every update.
 
         Raises:
             RunFolderError: the checkpoint is of a run with other settings.
         """
-        rows = self._resume(checkpoint_dir) if checkpoint_dir else []
+        rows = self._resume()
         if not rows and self.settings.normalize_reward:
             self.models.scale = self._sft_scale(prompts)
-        saver = ppo_checkpoint.Saver(checkpoint_every_s)
-        watch = Watch("ppo", health)
+        saver = ppo_checkpoint.Saver(self.context.checkpoint_every_s)
+        watch = self.context.watch(PPO)
         for row in rows:
             watch.read(row)
         start = time.perf_counter() - (rows[-1]["wall_s"] or 0.0 if rows else 0.0)
-        with StageBar("ppo", self.updates, "updates") as bar:
+        with StageBar(self.context.stage, self.updates, "updates") as bar:
             bar.update(len(rows))
             for update in range(len(rows), self.updates):
                 batch = [prompts[i] for i in self.order.take(self.batch_size, len(prompts))]
@@ -145,11 +128,12 @@ class PPOTrainer:
                 row["wall_s"] = time.perf_counter() - start
                 rows.append(log_row(row))
                 bar.update(1, score=row["score"], kl=row["kl_ref"])
+                self.context.on_rows(rows)
                 watch.report(rows[-1])
                 if watch.has_stopped:
                     break
-                if checkpoint_dir and processes.is_main():
-                    saver.save_if_due(checkpoint_dir, lambda: self._state(rows))
+                if processes.is_main():
+                    saver.save_if_due(self.context.scratch, lambda: self._state(rows))
         self.learner.restore()
         return rows
 
@@ -262,9 +246,9 @@ class PPOTrainer:
             "reuse_sampler_logps": self.reuse_sampler_logps,
         }
 
-    def _resume(self, folder: Path) -> TrainingLog:
-        """Take up the run found in the folder; its rows so far, none where it is new."""
-        found = ppo_checkpoint.load(folder, self._run)
+    def _resume(self) -> TrainingLog:
+        """Take up the run found in the scratch folder; its rows so far, none where it is new."""
+        found = ppo_checkpoint.load(self.context.scratch, self._run)
         if found is None:
             return []
         tensors, state = found

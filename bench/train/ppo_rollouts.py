@@ -14,6 +14,7 @@ from bench.generation import sample
 from bench.models.loading import to_bf16_weights
 from bench.records import Rollout
 from bench.special_tokens import eos_id, pad_id
+from bench.train.context import RolloutBudget
 from bench.train.ppo_models import PPOModels
 from bench.train.settings.ppo import PPOSettings
 
@@ -92,9 +93,8 @@ def rollout_sampler(
     models: PPOModels,
     tokenizer: PreTrainedTokenizerBase,
     settings: PPOSettings,
+    rollouts: RolloutBudget,
     *,
-    temperature: float,
-    max_new_tokens: int,
     bf16: bool,
 ) -> RolloutSampler:
     """The sampler that `ppo.rollout_engine` means on this device."""
@@ -102,11 +102,13 @@ def rollout_sampler(
     if settings.rollout_engine == "vllm" or (settings.rollout_engine == "auto" and on_gpu and find_spec("vllm")):
         from bench.train.vllm_rollouts import VLLMSampler  # takes long to import, and few have it
 
-        return VLLMSampler(models, tokenizer, temperature=temperature, max_new_tokens=max_new_tokens)
+        return VLLMSampler(
+            models, tokenizer, temperature=rollouts.sampling.temperature, max_new_tokens=rollouts.max_new_tokens
+        )
     return LoopSampler(
         models.policy,
         tokenizer,
-        temperature=temperature,
-        max_new_tokens=max_new_tokens,
+        temperature=rollouts.sampling.temperature,
+        max_new_tokens=rollouts.max_new_tokens,
         bf16_copy=bf16 and models.adapter is not None,  # LoRA's fp32 weights would be converted at every token
     )

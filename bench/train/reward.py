@@ -1,19 +1,17 @@
 """The reward model: a scalar head on the SFT model's backbone, trained on preference pairs."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
-import torch
 from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl import RewardConfig, RewardTrainer
 
 from bench.packing import packed
 from bench.records import PreferencePair
-from bench.train.health.settings import DEFAULT_HEALTH, HealthSettings
+from bench.train.context import TrainingContext
+from bench.train.health.reward import REWARD
 from bench.train.log import TrainingLog
 from bench.train.micro_batched import MicroBatched
-from bench.train.settings.common import CHECKPOINT_EVERY_S
 from bench.train.settings.reward import RewardSettings
 from bench.train.trl_common import WHOLE_ROWS, LogCallback, model_of, train, training_arguments
 
@@ -27,20 +25,14 @@ def train_reward_model(
     tokenizer: PreTrainedTokenizerBase,
     pairs: Sequence[PreferencePair],
     settings: RewardSettings,
+    context: TrainingContext,
     *,
-    stage: str,
     epochs: float,
-    seed: int,
-    device: torch.device,
-    bf16: bool,
-    scratch: Path,
-    checkpoint_every_s: float = CHECKPOINT_EVERY_S,
-    health: HealthSettings = DEFAULT_HEALTH,
 ) -> TrainingLog:
     """Train `model` in place with -log sigma(r_chosen - r_rejected) at the last token; the log's rows are returned."""
-    log = LogCallback(stage, "accuracy")
+    log = LogCallback(context, "accuracy")
     rows = [{"chosen": f"{p.prompt} {p.chosen}", "rejected": f"{p.prompt} {p.rejected}"} for p in pairs]
-    arguments = training_arguments(settings, epochs=epochs, scratch=scratch, seed=seed, device=device, bf16=bf16)
+    arguments = training_arguments(settings, context, epochs)
     trainer = _Trainer(
         model=model,
         args=RewardConfig(**arguments, **WHOLE_ROWS),
@@ -50,5 +42,5 @@ def train_reward_model(
     )
     trainer.settings = settings
     with packed(model_of(trainer).base_model, pairs=True):
-        train(trainer, log, checkpoint_every_s, health, bf16)
+        train(trainer, log, REWARD, context)
     return log.rows

@@ -17,13 +17,13 @@ from trl.trainer.utils import RepeatSampler
 
 from bench import processes
 from bench.forward import last_token_scores
-from bench.generation import SamplingConfig, sample
+from bench.generation import sample
 from bench.models.loading import RewardModel
 from bench.provenance import stable_hash
 from bench.special_tokens import eos_id, pad_id
-from bench.train.health.settings import DEFAULT_HEALTH, HealthSettings
+from bench.train.context import RolloutBudget, TrainingContext
+from bench.train.health.rloo import RLOO
 from bench.train.log import TrainingLog
-from bench.train.settings.common import CHECKPOINT_EVERY_S
 from bench.train.settings.rloo import RLOOSettings, within_budget
 from bench.train.trl_common import LogCallback, model_of, train, training_arguments
 
@@ -74,37 +74,29 @@ def train_rloo(
     tokenizer: PreTrainedTokenizerBase,
     prompts: Sequence[str],
     settings: RLOOSettings,
-    sampling: SamplingConfig,
-    *,
-    episodes: int,
-    max_new_tokens: int,
-    seed: int,
-    device: torch.device,
-    bf16: bool,
-    scratch: Path,
-    checkpoint_every_s: float = CHECKPOINT_EVERY_S,
-    health: HealthSettings = DEFAULT_HEALTH,
+    rollouts: RolloutBudget,
+    context: TrainingContext,
 ) -> tuple[PreTrainedModel, TrainingLog]:
     """The trained policy and the log's rows, one per update of `batch_size` completions.
 
     Raises:
-        ConfigError: `episodes` do not make one batch of whole groups.
+        ConfigError: the episodes do not make one batch of whole groups.
     """
-    settings = within_budget(settings, episodes, processes.count())
+    settings = within_budget(settings, rollouts.episodes, processes.count())
     groups = settings.batch_size // settings.num_generations
     rows = [{"prompt": prompt} for prompt in prompts] * math.ceil(groups / len(prompts))  # TRL wants one full batch
-    log = LogCallback("rloo", "reward")
-    arguments = training_arguments(settings, epochs=1, scratch=scratch, seed=seed, device=device, bf16=bf16)
+    log = LogCallback(context, "reward")
+    arguments = training_arguments(settings, context, epochs=1)
     trainer = _Trainer(
         model=str(sft_folder),
-        reward_funcs=reward_function(reward, tokenizer, settings, bf16),
+        reward_funcs=reward_function(reward, tokenizer, settings, context.bf16),
         args=RLOOConfig(
             **arguments,
-            max_steps=episodes // settings.batch_size,
+            max_steps=rollouts.episodes // settings.batch_size,
             beta=settings.beta,
             num_generations=settings.num_generations,
-            max_completion_length=max_new_tokens,
-            temperature=sampling.temperature,
+            max_completion_length=rollouts.max_new_tokens,
+            temperature=rollouts.sampling.temperature,
             disable_dropout=True,
             model_init_kwargs={"dtype": torch.float32, "use_safetensors": True},
         ),
@@ -117,17 +109,17 @@ def train_rloo(
         rollout = sample(
             model,
             prompt_ids[:: settings.num_generations],  # a prompt's samples stand together
-            max_new_tokens=max_new_tokens,
+            max_new_tokens=rollouts.max_new_tokens,
             eos_token_id=eos_id(tokenizer),
             pad_token_id=pad_id(tokenizer),
-            temperature=sampling.temperature,
+            temperature=rollouts.sampling.temperature,
             generator=generator,
             samples_per_prompt=settings.num_generations,
         )
         return [ids[mask].tolist() for ids, mask in zip(rollout.completion_ids, rollout.completion_mask, strict=True)]
 
     trainer.draw = draw
-    train(trainer, log, checkpoint_every_s, health, bf16)
+    train(trainer, log, RLOO, context)
     return model_of(trainer), log.rows
 
 

@@ -23,9 +23,9 @@ from transformers.utils import logging as transformers_logging
 from bench import processes
 from bench.progress import StageBar
 from bench.train.checkpoints import CheckpointCallback, newest_checkpoint
+from bench.train.context import TrainingContext
 from bench.train.health.callback import HealthCallback
-from bench.train.health.settings import HealthSettings
-from bench.train.health.watch import Watch
+from bench.train.health.check import Checklist
 from bench.train.log import TrainingLog, log_row
 from bench.train.master_weights import MasterWeights
 from bench.train.settings.common import BudgetedSettings, OptimizerSettings, share_of_batch
@@ -42,13 +42,11 @@ WHOLE_ROWS: dict[str, Any] = {"max_length": None}
 """For the configs that cut rows: the data room has cut the posts, and cutting here would lose the EOS."""
 
 
-def training_arguments(
-    settings: OptimizerSettings, *, epochs: float, scratch: Path, seed: int, device: torch.device, bf16: bool
-) -> dict[str, Any]:
-    """Keyword arguments of TRL's configs. `scratch` keeps the checkpoints; the pipeline keeps the result."""
+def training_arguments(settings: OptimizerSettings, context: TrainingContext, epochs: float) -> dict[str, Any]:
+    """Keyword arguments of TRL's configs."""
     rows, steps = share_of_batch(settings, processes.count())
     return dict(
-        output_dir=str(scratch),
+        output_dir=str(context.scratch),
         num_train_epochs=epochs,
         per_device_train_batch_size=rows,
         gradient_accumulation_steps=steps,
@@ -59,8 +57,8 @@ def training_arguments(
         adam_epsilon=settings.eps,
         weight_decay=settings.weight_decay,
         max_grad_norm=settings.max_grad_norm,
-        use_cpu=device.type == "cpu",
-        bf16=bf16 and not _trains_bf16_weights(settings),
+        use_cpu=context.device.type == "cpu",
+        bf16=context.bf16 and not _trains_bf16_weights(settings),
         gradient_checkpointing=False,
         logging_steps=1,
         logging_nan_inf_filter=False,  # it logs the mean of the steps before for a NaN
@@ -68,9 +66,9 @@ def training_arguments(
         save_total_limit=2,  # the one before stays until the new one is whole
         report_to="none",
         disable_tqdm=True,
-        seed=seed,
-        data_seed=seed,
-        dataloader_pin_memory=device.type == "cuda",
+        seed=context.seed,
+        data_seed=context.seed,
+        dataloader_pin_memory=context.device.type == "cuda",
     )
 
 
@@ -83,7 +81,7 @@ def _trains_bf16_weights(settings: OptimizerSettings) -> bool:
     return isinstance(settings, BudgetedSettings) and not sharded
 
 
-def train(trainer: Trainer, log: "LogCallback", checkpoint_every_s: float, health: HealthSettings, bf16: bool) -> None:
+def train(trainer: Trainer, log: "LogCallback", checklist: Checklist, context: TrainingContext) -> None:
     """Train, from the newest whole checkpoint that a killed run left in the trainer's output folder if there is one.
 
     Where bf16 is asked for and not left to autocast, the model computes in bf16 weights and ends with the fp32 ones
@@ -91,8 +89,8 @@ def train(trainer: Trainer, log: "LogCallback", checkpoint_every_s: float, healt
     The trainer prints nothing of its own: the stage's bar shows what there is to see.
     """
     trainer.remove_callback(PrinterCallback)
-    trainer.add_callback(CheckpointCallback(log.rows, checkpoint_every_s))
-    trainer.add_callback(HealthCallback(Watch(log.stage, health), log.rows))
+    trainer.add_callback(CheckpointCallback(log.rows, context.checkpoint_every_s))
+    trainer.add_callback(HealthCallback(context.watch(checklist), log.rows))
     resumed = newest_checkpoint(Path(str(trainer.args.output_dir)))
     if resumed is not None:
         log.rows += resumed.rows
@@ -100,7 +98,7 @@ def train(trainer: Trainer, log: "LogCallback", checkpoint_every_s: float, healt
             # TRL logs this count as num_tokens and forgets it; where the trainer has another, this one is not read.
             vars(trainer)["_total_train_tokens"] = resumed.rows[-1].get("num_tokens")
     masters = None
-    if bf16 and not trainer.args.bf16:
+    if context.bf16 and not trainer.args.bf16:
         masters = MasterWeights(trainer.create_optimizer(), fp32_gradients=trainer.accelerator.num_processes == 1)
     trainer.optimizer = masters or trainer.optimizer
     kind = type(model_of(trainer))
@@ -139,8 +137,8 @@ class LogCallback(TrainerCallback):
     After a kill the rows and their wall time go on from those of the checkpoint.
     """
 
-    def __init__(self, stage: str, shown: str) -> None:
-        self.stage, self.shown = stage, shown
+    def __init__(self, context: TrainingContext, shown: str) -> None:
+        self.context, self.shown = context, shown
         self.rows: TrainingLog = []
         self._bar: StageBar | None = None
         self._start = 0.0
@@ -148,7 +146,7 @@ class LogCallback(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        self._bar = StageBar(self.stage, state.max_steps, "steps")
+        self._bar = StageBar(self.context.stage, state.max_steps, "steps")
         self._bar.update(state.global_step)
         earlier = self.rows[-1]["wall_s"] if self.rows else None
         self._start = time.perf_counter() - (earlier or 0.0)
@@ -166,6 +164,7 @@ class LogCallback(TrainerCallback):
         wall_s = time.perf_counter() - self._start
         self.rows.append({"step": state.global_step, "wall_s": wall_s, **log_row(logs)})
         self._bar.update(1, **{self.shown: logs[self.shown]})
+        self.context.on_rows(self.rows)
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

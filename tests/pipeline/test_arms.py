@@ -18,6 +18,7 @@ from bench.generation import SamplingConfig
 from bench.models.loading import load_policy, load_tokenizer
 from bench.pipeline.runner import prepare_data, run
 from bench.records import Demonstration
+from bench.train.context import TrainingContext
 from bench.train.settings.dpo import DPOSettings
 from bench.train.settings.rloo import RLOOSettings
 from bench.train.sft import train_sft
@@ -100,11 +101,8 @@ def test_preferred_ft_is_sft_on_the_chosen_summaries(all_arms: tuple[RunConfig, 
         load_tokenizer(sft),
         [Demonstration(pair.id, pair.prompt, pair.chosen) for pair in data.preferences["train"]],
         config.sft,
+        TrainingContext("preferred_ft", config.seed, torch.device("cpu"), bf16=False, scratch=tmp_path),
         epochs=config.budget.dpo_epochs,
-        seed=config.seed,
-        device=torch.device("cpu"),
-        bf16=False,
-        scratch=tmp_path,
     )
 
     found = load_file(stage_folder(config, folder, "preferred_ft") / "model.safetensors")

@@ -10,8 +10,8 @@ from bench.evaluate.judges.config import JudgeConfig
 from bench.files import read_json, read_jsonl
 from bench.pipeline.runner import run
 from bench.train import ppo_update
+from bench.train.health.record import health_record
 from bench.train.health.settings import HealthSettings
-from bench.train.health.watch import health_record
 
 
 def test_a_run_goes_on_behind_a_collapsed_stage(

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
+from contexts import a_context
 from safetensors.torch import save_file
 from torch import nn
 from transformers import (
@@ -24,6 +25,7 @@ from transformers import (
 from bench.files import write_json
 from bench.generation import SamplingConfig
 from bench.models.loading import RewardModel
+from bench.train.context import RolloutBudget
 from bench.train.log import TrainingLog
 from bench.train.ppo import PPOTrainer
 from bench.train.ppo_experience import Experience
@@ -127,6 +129,8 @@ def make_trainer(
     temperature: float = 0.7,
     seed: int = 0,
     bf16: bool = False,
+    scratch: Path = Path("unused"),
+    checkpoint_every_s: float = 1e9,
     **settings: Any,
 ) -> PPOTrainer:
     """A trainer whose reference policy is not its policy, so that the KL is not 0."""
@@ -142,11 +146,8 @@ def make_trainer(
         models,
         TOKENS,
         PPOSettings(**{**SETTINGS, **settings}),
-        SamplingConfig(temperature=temperature),
-        episodes=episodes,
-        max_new_tokens=max_new_tokens,
-        seed=seed,
-        bf16=bf16,
+        RolloutBudget(SamplingConfig(temperature=temperature), episodes, max_new_tokens),
+        a_context(scratch, "ppo", seed=seed, bf16=bf16, checkpoint_every_s=checkpoint_every_s),
     )
 
 
@@ -154,7 +155,7 @@ def make_transformer_trainer(architecture: str = "llama", **settings: Any) -> PP
     """`make_trainer` with transformers throughout, as `small_models` puts them together."""
     own = {
         key: settings.pop(key)
-        for key in ("episodes", "max_new_tokens", "temperature", "seed", "bf16")
+        for key in ("episodes", "max_new_tokens", "temperature", "seed", "bf16", "scratch", "checkpoint_every_s")
         if key in settings
     }
     models = small_models(PPOSettings(**{**SETTINGS, **settings}), architecture)
@@ -209,8 +210,9 @@ BF16 = {
 
 def train_variant(name: str, checkpoints: Path | None = None) -> tuple[dict[str, torch.Tensor], TrainingLog]:
     """The parameters that the run ends with, and its log; with `checkpoints` it goes on from the one found there."""
-    trainer = make_transformer_trainer(**{"episodes": 16, "schedule": "linear", **{**VARIANTS, **BF16}[name]})
-    log = trainer.train(PROMPTS[:3], checkpoint_dir=checkpoints and checkpoints / name, checkpoint_every_s=0)
+    kept = {} if checkpoints is None else {"scratch": checkpoints / name, "checkpoint_every_s": 0.0}
+    trainer = make_transformer_trainer(**{"episodes": 16, "schedule": "linear", **{**VARIANTS, **BF16}[name]}, **kept)
+    log = trainer.train(PROMPTS[:3])
     networks = trainer.models.trained.items()
     return {f"{part}.{key}": p.detach() for part, network in networks for key, p in network.named_parameters()}, log
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from contexts import a_context
 from ppo_world import PROMPTS, make_transformer_trainer
 
 from bench.models.loading import load_policy, save_policy
@@ -25,18 +26,18 @@ BATCH = dict(learning_rate=1e-3, batch_size=4, micro_batch_size=2, schedule="con
 
 def trained(method: str, bf16: bool, make_policy, make_classifier, tokenizer, scratch: Path):
     """(the trained network, its losses) after 4 steps."""
-    common = dict(epochs=4, seed=0, device=CPU, bf16=bf16, scratch=scratch / str(bf16))
+    context = a_context(scratch / str(bf16), method, bf16=bf16)
     if method == "sft":
         model = make_policy()
         rows = [Demonstration(p.id, p.prompt, p.chosen) for p in PAIRS]
-        log = sft.train_sft(model, tokenizer, rows, SFTSettings(**BATCH), **common)
+        log = sft.train_sft(model, tokenizer, rows, SFTSettings(**BATCH), context, epochs=4)
     elif method == "reward":
         model = make_classifier()
-        log = reward.train_reward_model(model, tokenizer, PAIRS, RewardSettings(**BATCH), stage="reward", **common)
+        log = reward.train_reward_model(model, tokenizer, PAIRS, RewardSettings(**BATCH), context, epochs=4)
     else:
         save_policy(make_policy(), tokenizer, scratch / "sft")
         ref = dpo.pair_logps(load_policy(scratch / "sft", CPU), tokenizer, PAIRS, 4)
-        model, log = dpo.train_dpo(scratch / "sft", tokenizer, PAIRS, ref, DPOSettings(**BATCH), **common)
+        model, log = dpo.train_dpo(scratch / "sft", tokenizer, PAIRS, ref, DPOSettings(**BATCH), context, epochs=4)
     return model, [row["loss"] for row in log]
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from contexts import a_context
 from torch import nn
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
@@ -18,6 +19,7 @@ from bench.generation import SamplingConfig
 from bench.models.loading import RewardModel, load_policy, save_policy
 from bench.records import Demonstration, PreferencePair
 from bench.train.checkpoints import CheckpointCallback, newest_checkpoint
+from bench.train.context import RolloutBudget, TrainingContext
 from bench.train.dpo import pair_logps, train_dpo
 from bench.train.log import TrainingLog
 from bench.train.reward import train_reward_model
@@ -45,44 +47,26 @@ Training = Callable[[Path, float], tuple[nn.Module, TrainingLog]]
 def training(request, make_policy, make_classifier, tokenizer, tmp_path) -> Training:
     """training(scratch, checkpoint_every_s): the trained network and its log."""
     method, _, bf16 = request.param.partition(" ")
-    common = dict(epochs=3, seed=0, device=CPU, bf16=bool(bf16))
+
+    def context(scratch: Path, every_s: float) -> TrainingContext:
+        return a_context(scratch, method, bf16=bool(bf16), checkpoint_every_s=every_s)
 
     def sft(scratch: Path, every_s: float) -> tuple[nn.Module, TrainingLog]:
         rows = [Demonstration(pair.id, pair.prompt, pair.chosen) for pair in PAIRS]
         model = make_policy()
-        log = train_sft(
-            model, tokenizer, rows, SFTSettings(**BATCH), **common, scratch=scratch, checkpoint_every_s=every_s
-        )
+        log = train_sft(model, tokenizer, rows, SFTSettings(**BATCH), context(scratch, every_s), epochs=3)
         return model, log
 
     def reward(scratch: Path, every_s: float) -> tuple[nn.Module, TrainingLog]:
         model = make_classifier()
-        log = train_reward_model(
-            model,
-            tokenizer,
-            PAIRS,
-            RewardSettings(**BATCH),
-            stage="reward",
-            **common,
-            scratch=scratch,
-            checkpoint_every_s=every_s,
-        )
+        log = train_reward_model(model, tokenizer, PAIRS, RewardSettings(**BATCH), context(scratch, every_s), epochs=3)
         return model, log
 
     def dpo(scratch: Path, every_s: float) -> tuple[nn.Module, TrainingLog]:
         save_policy(make_policy(), tokenizer, tmp_path / "sft")
         logps = pair_logps(load_policy(tmp_path / "sft", CPU), tokenizer, PAIRS, batch_size=4)
         settings = DPOSettings(**BATCH, optimizer="rmsprop")
-        return train_dpo(
-            tmp_path / "sft",
-            tokenizer,
-            PAIRS,
-            logps,
-            settings,
-            **common,
-            scratch=scratch,
-            checkpoint_every_s=every_s,
-        )
+        return train_dpo(tmp_path / "sft", tokenizer, PAIRS, logps, settings, context(scratch, every_s), epochs=3)
 
     def rloo(scratch: Path, every_s: float) -> tuple[nn.Module, TrainingLog]:
         save_policy(make_policy(), tokenizer, tmp_path / "sft")
@@ -94,14 +78,8 @@ def training(request, make_policy, make_classifier, tokenizer, tmp_path) -> Trai
             RLOOSettings(
                 **{**BATCH, "batch_size": 4, "micro_batch_size": 2}, num_generations=2, missing_eos_score=None
             ),
-            SamplingConfig(temperature=0.7),
-            episodes=4 * STEPS,
-            max_new_tokens=6,
-            seed=0,
-            device=CPU,
-            bf16=False,
-            scratch=scratch,
-            checkpoint_every_s=every_s,
+            RolloutBudget(SamplingConfig(temperature=0.7), episodes=4 * STEPS, max_new_tokens=6),
+            context(scratch, every_s),
         )
 
     return {"sft": sft, "reward": reward, "dpo": dpo, "rloo": rloo}[method]

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from contexts import a_context
 from ppo_world import EOS, PROMPTS, ScoreByToken, make_trainer, small_policy
 from trl import DPOTrainer, RewardTrainer, RLOOTrainer, SFTTrainer
 
@@ -17,9 +18,10 @@ from bench.models.loading import RewardModel, load_policy, save_policy
 from bench.records import Demonstration, PreferencePair
 from bench.train import ppo as ppo_module
 from bench.train import ppo_update
+from bench.train.context import RolloutBudget, TrainingContext
 from bench.train.dpo import pair_logps, train_dpo
+from bench.train.health.record import health_record
 from bench.train.health.settings import HealthSettings
-from bench.train.health.watch import health_record
 from bench.train.ppo_models import PPOModels
 from bench.train.reward import train_reward_model
 from bench.train.rloo import train_rloo
@@ -50,16 +52,14 @@ class Room:
         self.scratch, self.runs = folder, 0
         save_policy(policy, tokenizer, self.sft_folder)
 
-    def common(self, **more: Any) -> dict[str, Any]:
+    def context(self, stage: str, **more: Any) -> TrainingContext:
         self.runs += 1
-        scratch = self.scratch / f"run{self.runs}"
-        return {"seed": 0, "device": CPU, "bf16": False, "scratch": scratch, "health": SOON, **more}
+        return a_context(self.scratch / f"run{self.runs}", stage, health=SOON, **more)
 
     def sft(self, steps: int, **settings: Any):
         model = load_policy(self.sft_folder, CPU)
-        return model, train_sft(
-            model, self.tokenizer, DEMONSTRATIONS, SFTSettings(**{**BATCH, **settings}), **self.common(epochs=steps)
-        )
+        settings = SFTSettings(**{**BATCH, **settings})
+        return model, train_sft(model, self.tokenizer, DEMONSTRATIONS, settings, self.context("sft"), epochs=steps)
 
     def reward(self, steps: int, pairs=PAIRS, **settings: Any):
         model = copy.deepcopy(self.classifier)
@@ -68,7 +68,8 @@ class Room:
             self.tokenizer,
             pairs,
             RewardSettings(**{**BATCH, **settings}),
-            **self.common(epochs=steps, stage="reward"),
+            self.context("reward"),
+            epochs=steps,
         )
 
     def dpo(self, steps: int, pairs=PAIRS, **settings: Any):
@@ -79,7 +80,8 @@ class Room:
             pairs,
             logps,
             DPOSettings(**{**BATCH, "beta": 0.3, **settings}),
-            **self.common(epochs=steps),
+            self.context("dpo"),
+            epochs=steps,
         )
 
     def rloo(self, steps: int, max_new_tokens: int = 6, **settings: Any):
@@ -90,10 +92,8 @@ class Room:
             self.tokenizer,
             [p.prompt for p in PAIRS],
             RLOOSettings(**{**BATCH, **own, **settings}),
-            SamplingConfig(temperature=1.0),
-            episodes=4 * steps,
-            max_new_tokens=max_new_tokens,
-            **self.common(),
+            RolloutBudget(SamplingConfig(temperature=1.0), episodes=4 * steps, max_new_tokens=max_new_tokens),
+            self.context("rloo"),
         )
 
 
@@ -189,9 +189,9 @@ def test_ppo_that_was_stopped_leaves_no_checkpoint_of_the_update_it_did_not_fini
         return loss(*arguments) * (math.inf if len(calls) >= 2 else 1)
 
     monkeypatch.setattr(ppo_update, "ppo_value_loss", poisoned)
-    settings: dict[str, Any] = dict(episodes=16, max_new_tokens=3)
-    first = make_trainer(**settings).train(PROMPTS, checkpoint_dir=tmp_path, checkpoint_every_s=0)
-    again = make_trainer(**settings).train(PROMPTS, checkpoint_dir=tmp_path, checkpoint_every_s=0)
+    settings: dict[str, Any] = dict(episodes=16, max_new_tokens=3, scratch=tmp_path, checkpoint_every_s=0.0)
+    first = make_trainer(**settings).train(PROMPTS)
+    again = make_trainer(**settings).train(PROMPTS)
 
     assert [row["step"] for row in first] == [row["step"] for row in again] == [1, 2]
     assert again[1]["value_grad_norm"] is None
@@ -204,7 +204,8 @@ def test_a_stopped_trainer_leaves_no_checkpoint_of_the_step_it_did_not_take(room
         room.tokenizer,
         DEMONSTRATIONS,
         SFTSettings(**BATCH),
-        **room.common(epochs=6, checkpoint_every_s=0),
+        room.context("sft", checkpoint_every_s=0.0),
+        epochs=6,
     )
     names = {path.name for path in (room.scratch / f"run{room.runs}").glob("checkpoint-*")}
     assert names == {"checkpoint-1", "checkpoint-2"}

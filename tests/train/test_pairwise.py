@@ -8,6 +8,7 @@ import pytest
 import torch
 import trl.kernels.chunked_logprob
 import trl.trainer.utils
+from contexts import a_context
 from trl import DPOTrainer
 
 from bench import packing
@@ -68,11 +69,8 @@ def train_dpo(folder, tokenizer, scratch, epochs=3, **settings):
         PAIRS,
         dpo.pair_logps(sft, tokenizer, PAIRS, batch_size=4),
         DPOSettings(**{**BATCH, "beta": 0.3, **settings}),
+        a_context(scratch, "dpo"),
         epochs=epochs,
-        seed=0,
-        device=CPU,
-        bf16=False,
-        scratch=scratch,
     )
 
 
@@ -82,12 +80,8 @@ def train_reward(model, tokenizer, scratch, epochs=3):
         tokenizer,
         PAIRS,
         RewardSettings(**BATCH),
-        stage="reward",
+        a_context(scratch, "reward"),
         epochs=epochs,
-        seed=0,
-        device=CPU,
-        bf16=False,
-        scratch=scratch,
     )
 
 
@@ -208,11 +202,8 @@ def test_each_loss_type_is_its_formula(loss_type, formula, make_policy, tokenize
         PAIRS,
         ref,
         DPOSettings(**BATCH, beta=0.3, loss_type=loss_type, label_smoothing=0.1 if loss_type == "robust" else 0.0),
+        a_context(tmp_path, "dpo"),
         epochs=1,
-        seed=0,
-        device=CPU,
-        bf16=False,
-        scratch=tmp_path,
     )
 
     expected = [formula(*shift, *length) for shift, length in zip(shifts, lengths, strict=True)]

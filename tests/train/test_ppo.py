@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from contexts import a_context
 from ppo_world import (
     EOS,
     PROMPTS,
@@ -24,6 +25,7 @@ from bench.generation import SamplingConfig
 from bench.models.loading import RewardModel
 from bench.ops import masked_mean
 from bench.records import Rollout
+from bench.train.context import RolloutBudget
 from bench.train.ppo import PPOTrainer
 from bench.train.ppo_experience import Experience, describe
 from bench.train.ppo_models import PPOModels, ScoreScale
@@ -381,18 +383,15 @@ def test_the_logs_numbers_by_hand():
     assert found["explained_variance"] == pytest.approx(1 - ((returns - values).var() / returns.var()).item(), rel=1e-4)
 
 
-def test_gold_is_logged_as_the_mean_over_the_batch(make_policy, tokenizer):
+def test_gold_is_logged_as_the_mean_over_the_batch(make_policy, tokenizer, tmp_path):
     policy = make_policy()
     reward = ScoreByToken([0.0] * 300)
     trainer = PPOTrainer(
         PPOModels(policy, copy.deepcopy(policy), RewardModel(reward), copy.deepcopy(reward)),
         tokenizer,
         PPOSettings(**SETTINGS),
-        SamplingConfig(),
-        episodes=4,
-        max_new_tokens=4,
-        seed=0,
-        bf16=False,
+        RolloutBudget(SamplingConfig(), episodes=4, max_new_tokens=4),
+        a_context(tmp_path, "ppo"),
     )
     asked: list[tuple[str, str]] = []
 

@@ -93,22 +93,22 @@ def test_a_process_killed_at_a_random_moment_goes_on(tmp_path):
 
 
 def test_a_finished_run_is_only_read(tmp_path):
-    trainer = make_trainer(episodes=8)
-    log = trainer.train(PROMPTS, checkpoint_dir=tmp_path, checkpoint_every_s=0)
-    again = make_trainer(episodes=8)
+    trainer = make_trainer(episodes=8, scratch=tmp_path, checkpoint_every_s=0.0)
+    log = trainer.train(PROMPTS)
+    again = make_trainer(episodes=8, scratch=tmp_path)
     again.collect = None  # type: ignore[method-assign]  (there is nothing left to do)
-    assert again.train(PROMPTS, checkpoint_dir=tmp_path) == log
+    assert again.train(PROMPTS) == log
     for a, b in zip(again.models.policy.parameters(), trainer.models.policy.parameters(), strict=True):
         assert torch.equal(a, b)
 
 
 def test_a_checkpoint_of_other_settings_is_refused(tmp_path):
-    make_trainer(episodes=8).train(PROMPTS, checkpoint_dir=tmp_path, checkpoint_every_s=0)
+    make_trainer(episodes=8, scratch=tmp_path, checkpoint_every_s=0.0).train(PROMPTS)
     for other in ({"beta": 0.07}, {"seed": 1}, {"temperature": 1.0}, {"max_new_tokens": 5}, {"episodes": 12}):
         with pytest.raises(
             RunFolderError, match=r"ppo\.safetensors is the checkpoint of a PPO run with other settings"
         ):
-            make_trainer(**{"episodes": 8, **other}).train(PROMPTS, checkpoint_dir=tmp_path)
+            make_trainer(**{"episodes": 8, "scratch": tmp_path, **other}).train(PROMPTS)
 
 
 def test_a_half_written_checkpoint_leaves_the_last_one_in_place(tmp_path, monkeypatch):
@@ -121,8 +121,8 @@ def test_a_half_written_checkpoint_leaves_the_last_one_in_place(tmp_path, monkey
 
 
 def test_adapters_are_saved_without_the_weights_that_do_not_move(tmp_path):
-    trainer = make_transformer_trainer(lora_rank=2)
-    trainer.train(PROMPTS, checkpoint_dir=tmp_path, checkpoint_every_s=0)
+    trainer = make_transformer_trainer(lora_rank=2, scratch=tmp_path, checkpoint_every_s=0.0)
+    trainer.train(PROMPTS)
     names = set(load_file(tmp_path / "ppo.safetensors"))
     networks = {name for name in names if name.startswith(("policy.", "value."))}
     assert networks and all("lora_" in name or name == "value.score.weight" for name in networks)

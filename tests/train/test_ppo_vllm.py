@@ -10,8 +10,8 @@ from trl.generation import vllm_generation
 
 from bench.errors import ConfigError
 from bench.generation import sample
-from bench.train import config as train_config
 from bench.train.ppo_rollouts import LoopSampler
+from bench.train.settings import ppo as ppo_settings
 from bench.train.settings.ppo import PPOSettings
 from bench.train.vllm_rollouts import VLLMSampler
 
@@ -64,7 +64,7 @@ def vllm(monkeypatch):
     monkeypatch.setattr(vllm_generation, "is_vllm_available", lambda: True)
     monkeypatch.setattr(vllm_generation, "LLM", Engine, raising=False)
     monkeypatch.setattr(vllm_generation, "SamplingParams", SimpleNamespace, raising=False)
-    monkeypatch.setattr(train_config, "find_spec", lambda name: object())
+    monkeypatch.setattr(ppo_settings, "find_spec", lambda name: object())
 
 
 @pytest.mark.parametrize("options", [{}, {"lora_rank": 2}])

@@ -6,12 +6,14 @@ from typing import Any
 
 import pytest
 import torch
+from contexts import a_context
 
 from bench.errors import ConfigError
 from bench.generation import SamplingConfig
 from bench.models.loading import RewardModel, load_policy, save_policy
 from bench.special_tokens import eos_id
 from bench.train import rloo
+from bench.train.context import RolloutBudget
 from bench.train.settings.rloo import RLOOSettings, within_budget
 
 CPU = torch.device("cpu")
@@ -60,13 +62,9 @@ def test_two_updates_are_reinforce_with_a_leave_one_out_baseline(
         tokenizer,
         PROMPTS,
         settings,
-        SamplingConfig(temperature=TEMPERATURE),
-        episodes=13,  # two updates; the budget is not overspent
-        max_new_tokens=5,
-        seed=0,
-        device=CPU,
-        bf16=False,
-        scratch=tmp_path,
+        # Two updates; the budget is not overspent.
+        RolloutBudget(SamplingConfig(temperature=TEMPERATURE), episodes=13, max_new_tokens=5),
+        a_context(tmp_path, "rloo"),
     )
 
     expected, ref = load_policy(tmp_path / "sft", CPU), load_policy(tmp_path / "sft", CPU)

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from contexts import a_context
 
 from bench.records import Demonstration
 from bench.train import trl_common
@@ -31,12 +32,11 @@ def completion_cross_entropy(model, tokenizer) -> float:
 def test_shares_of_a_model_are_put_together(make_policy, tokenizer, tmp_path, monkeypatch):
     """What FSDP and ZeRO need at the end, here with one share: the caller's model is a plain one with all weights."""
     settings = SFTSettings(learning_rate=1e-2, batch_size=4, micro_batch_size=2)
-    common = dict(epochs=2, seed=0, device=torch.device("cpu"), bf16=False)
     expected, model = make_policy(), make_policy()
-    train_sft(expected, tokenizer, DEMONSTRATIONS, settings, **common, scratch=tmp_path / "a")
+    train_sft(expected, tokenizer, DEMONSTRATIONS, settings, a_context(tmp_path / "a"), epochs=2)
     share = next(model.parameters())
     monkeypatch.setattr(trl_common, "is_sharded", lambda trainer: True)
-    train_sft(model, tokenizer, DEMONSTRATIONS, settings, **common, scratch=tmp_path / "b")
+    train_sft(model, tokenizer, DEMONSTRATIONS, settings, a_context(tmp_path / "b"), epochs=2)
 
     assert type(model) is type(expected)
     assert model.state_dict().keys() == expected.state_dict().keys()
@@ -56,11 +56,8 @@ def test_the_loss_counts_completion_and_eos_alone_and_falls(make_policy, archite
         tokenizer,
         DEMONSTRATIONS,
         SFTSettings(learning_rate=1e-2, batch_size=4, micro_batch_size=2, schedule="constant"),
+        a_context(tmp_path),
         epochs=6,
-        seed=0,
-        device=torch.device("cpu"),
-        bf16=False,
-        scratch=tmp_path,
     )
     assert [row["step"] for row in rows] == [1, 2, 3, 4, 5, 6]
     assert rows[0]["loss"] == pytest.approx(expected, rel=1e-4)

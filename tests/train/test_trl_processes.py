@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from accelerate.state import AcceleratorState
+from contexts import a_context
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerFast
@@ -17,6 +18,7 @@ from bench.errors import ConfigError
 from bench.files import read_json, write_json
 from bench.models.loading import load_policy, load_tokenizer, save_policy
 from bench.records import Demonstration, PreferencePair
+from bench.train.context import TrainingContext
 from bench.train.dpo import pair_logps, train_dpo
 from bench.train.log import TrainingLog
 from bench.train.reward import train_reward_model
@@ -36,32 +38,32 @@ PAIRS = [
 ]
 # A large epsilon: where a gradient is next to 0, Adam would blow its rounding up to a whole step.
 BATCH = dict(learning_rate=1e-2, eps=1e-2, batch_size=4, micro_batch_size=1, schedule="constant")
-COMMON = dict(epochs=2, seed=0, device=CPU)  # 4 steps
+EPOCHS = 2  # of 2 steps
 
 
 def train_all(folder: Path, out: Path, bf16: bool) -> None:
     """SFT, reward model and DPO from the model in `folder`; parameters and logs into `out`."""
     torch.set_num_threads(1)
-    common = {**COMMON, "bf16": bf16}
     tokenizer = load_tokenizer(folder)
     assert isinstance(tokenizer, PreTrainedTokenizerFast)
+
+    def context(stage: str) -> TrainingContext:
+        return a_context(out / stage, stage, bf16=bf16)
 
     def sft() -> tuple[nn.Module, TrainingLog]:
         model = load_policy(folder, CPU)
         rows = [Demonstration(pair.id, pair.prompt, pair.rejected) for pair in PAIRS]  # of different lengths
-        return model, train_sft(model, tokenizer, rows, SFTSettings(**BATCH), **common, scratch=out / "sft")
+        return model, train_sft(model, tokenizer, rows, SFTSettings(**BATCH), context("sft"), epochs=EPOCHS)
 
     def reward() -> tuple[nn.Module, TrainingLog]:
         torch.manual_seed(0)
         model = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=1)
         settings = RewardSettings(**BATCH)
-        return model, train_reward_model(
-            model, tokenizer, PAIRS, settings, stage="reward", **common, scratch=out / "reward"
-        )
+        return model, train_reward_model(model, tokenizer, PAIRS, settings, context("reward"), epochs=EPOCHS)
 
     def dpo() -> tuple[nn.Module, TrainingLog]:
         logps = pair_logps(load_policy(folder, CPU), tokenizer, PAIRS, batch_size=8)
-        return train_dpo(folder, tokenizer, PAIRS, logps, DPOSettings(**BATCH), **common, scratch=out / "dpo")
+        return train_dpo(folder, tokenizer, PAIRS, logps, DPOSettings(**BATCH), context("dpo"), epochs=EPOCHS)
 
     for name, train in (("sft", sft), ("reward", reward), ("dpo", dpo)):
         model, log = train()

@@ -1,12 +1,10 @@
 """Watches a training run: each check speaks once, when it first fires."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from bench import processes
 from bench.progress import say
-from bench.train.health.checks import CHECKS, GROUPS, NOT_FINITE, Check, Severity, in_our_words
+from bench.train.health.check import NOT_FINITE, Check, Checklist, Severity
 from bench.train.health.settings import HealthSettings
 from bench.train.log import Row
 
@@ -28,15 +26,15 @@ class Watch:
     """Reads a stage's log row by row. What it finds follows from the rows alone, so that a log read again, after a kill
     or out of the cache, gives the same findings."""
 
-    def __init__(self, stage: str, settings: HealthSettings) -> None:
-        self.stage, self.settings = stage, settings
+    def __init__(self, stage: str, checklist: Checklist, settings: HealthSettings) -> None:
+        self.stage, self.checklist, self.settings = stage, checklist, settings
         self.findings: list[Finding] = []
         self._rows: list[Row] = []
-        self._waiting = list(CHECKS.get(stage, []))
+        self._waiting = list(checklist.checks)
 
     def read(self, row: Row) -> list[Finding]:
         """The checks that fire at this row for the first time."""
-        self._rows.append(in_our_words(self.stage, row))
+        self._rows.append(self.checklist.in_our_words(row))
         found = []
         for check in list(self._waiting):
             value = check.measure(self._rows, self.settings)
@@ -66,30 +64,10 @@ class Watch:
             value=value,
             threshold=threshold,
             message=check.message.format(value=value, threshold=threshold),
-            advice=check.advice.format(group=GROUPS.get(self.stage, self.stage)),
+            advice=check.advice.format(group=self.checklist.group),
         )
 
 
 def in_words(stage: str, finding: Finding) -> str:
     """One line for the terminal."""
     return f"{stage}, step {finding.step}: {finding.severity}: {finding.message}; try: {finding.advice}"
-
-
-def health_summary(records: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """The findings of all stages (`health_record` of each), a line each; one line where there is none."""
-    lines = [in_words(stage, Finding(**found)) for stage, record in records.items() for found in record["findings"]]
-    return [f"health: {line}" for line in lines] or [f"health: no findings in {', '.join(records) or 'no training'}"]
-
-
-def health_record(stage: str, rows: Sequence[Row], settings: HealthSettings) -> dict[str, Any]:
-    """A finished stage's health as JSON: whether the run collapsed, at which step and why, and all findings."""
-    watch = Watch(stage, settings)
-    for row in rows:
-        watch.read(row)
-    collapse = next((finding for finding in watch.findings if finding.severity == "collapse"), None)
-    return {
-        "collapsed": collapse is not None,
-        "step": collapse and collapse.step,
-        "why": collapse and collapse.message,
-        "findings": [asdict(finding) for finding in watch.findings],
-    }

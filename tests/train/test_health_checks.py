@@ -130,7 +130,7 @@ def test_over_optimisation_is_the_smaller_of_two_changes_in_standard_errors():
 
 
 def test_numbers_that_could_not_be_computed_are_counted_in_the_last_row_alone():
-    measure = check.not_finite("loss", "grad_norm")
+    measure = check.missing_numbers("loss", "grad_norm")
 
     assert measure([{"loss": None, "grad_norm": None}, {"loss": 1.0}], SHORT) == 0
     assert measure([{"loss": 1.0}, {"loss": None, "grad_norm": 2.0, "other": None}], SHORT) == 1

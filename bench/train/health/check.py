@@ -53,7 +53,7 @@ def not_finite(*keys: str) -> Check:
     return Check(
         NOT_FINITE,
         "collapse",
-        _not_finite(*keys),
+        missing_numbers(*keys),
         "above",
         lambda s: 1.0,
         "the loss or its gradient is not a finite number; training stopped before this step and the weights before it"
@@ -62,7 +62,7 @@ def not_finite(*keys: str) -> Check:
     )
 
 
-def _not_finite(*keys: str) -> Measure:
+def missing_numbers(*keys: str) -> Measure:
     """How many of these numbers the last row could not give: the log has null for NaN and infinity."""
     return lambda rows, settings: float(sum(key in rows[-1] and rows[-1][key] is None for key in keys))
 

@@ -111,9 +111,10 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate with its 95 % interval over n prompts."""
+    """An estimate with its 95 % interval over n prompts; infinite ends, and a reason, where the data give none."""
 
     value: float
     low: float
     high: float
     n: int
+    reason: str | None = None

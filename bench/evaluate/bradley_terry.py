@@ -13,6 +13,10 @@ from bench.evaluate.statistics import ALPHA, RESAMPLES
 PRIOR = 0.5
 """Wins and losses added to every pair of arms that is judged (Haldane 1956, Anscombe 1956): keeps the strength of
 an arm that never won finite, and is 0.2 % of 256 prompts."""
+LONGEST_STEP = 2.0
+"""In nats: Newton's method would leap from tables that are all but empty."""
+NEXT_TO_NOTHING = 1e-6
+"""Wins: a drawn prior below it would put strengths (beyond 19 nats) where their gradient is rounding."""
 
 
 def bradley_terry(
@@ -21,8 +25,14 @@ def bradley_terry(
     """arm -> estimate of its strength in nats, `reference` at 0: logistic(x - y) is P(arm at x beats arm at y).
 
     Bradley & Terry 1952, by iterative Luce spectral ranking (Maystre & Grossglauser 2015, choix): the maximum
-    of the likelihood, with ties as half a win each way and `PRIOR`. The interval is the percentile bootstrap
-    over prompts: a resampled prompt brings its verdicts on all pairs, which depend on one another.
+    of the likelihood, with ties as half a win each way and `PRIOR`.
+
+    The interval is Bayesian, the 2.5 and 97.5 % quantiles of a posterior drawn by the Bayesian bootstrap (Rubin 1981):
+    a prompt is weighted by Gamma(1) and brings its verdicts on all pairs, which depend on one another. The prior is
+    drawn too, as two prompts of weight Gamma(`PRIOR`): one on which every duel goes as the strengths found say, and
+    one on which every duel goes the other way. For two arms this is Jeffreys' interval of a share, Beta(wins + 1/2,
+    losses + 1/2), so that an arm that never won has an open-ended look instead of a resample that repeats nothing.
+    The `reference` has no interval: its 0 is a convention.
 
     Args:
         points: (arm, opponent) -> prompt_id -> 1, 0.5 or 0 where the arm won, tied or lost. A prompt may be
@@ -38,25 +48,38 @@ def bradley_terry(
     row = {prompt_id: i for i, prompt_id in enumerate(prompts)}
     column = {arm: i for i, arm in enumerate(arms)}
     wins = np.zeros((len(prompts), len(arms), len(arms)))  # [p, i, j]: wins of arm i over arm j on prompt p
-    prior = np.zeros((len(arms), len(arms)))
+    met = np.zeros((len(arms), len(arms)))  # [i, j]: 1 where the two were judged
     for (a, b), by_prompt in points.items():
         i, j = column[a], column[b]
-        prior[[i, j], [j, i]] = PRIOR
+        met[[i, j], [j, i]] = 1
         for prompt_id, point in by_prompt.items():
             wins[row[prompt_id], i, j] += point
             wins[row[prompt_id], j, i] += 1 - point
 
-    found = choix.ilsr_pairwise_dense(wins.sum(0) + prior)
+    found = choix.ilsr_pairwise_dense(wins.sum(0) + PRIOR * met)
     found = found - found[column[reference]]
-    # How often each prompt is drawn, times its verdicts: every resampled table of wins in one product.
-    drawn = np.random.default_rng(seed).multinomial(len(prompts), np.full(len(prompts), 1 / len(prompts)), resamples)
-    tables = (drawn @ wins.reshape(len(prompts), -1)).reshape(resamples, len(arms), len(arms))
-    resampled = _refit(tables + prior, found, column[reference])
-    low, high = np.quantile(resampled, [ALPHA / 2, 1 - ALPHA / 2], axis=0)
+    drawn = _posterior(wins, met, found, column[reference], np.random.default_rng(seed), resamples)
+    low, high = np.quantile(drawn, [ALPHA / 2, 1 - ALPHA / 2], axis=0)
     return {
-        arm: {"value": float(found[i]), "ci95": [float(low[i]), float(high[i])], "n": len(prompts)}
+        arm: {"value": 0.0, "ci95": None, "n": len(prompts), "reason": "the scale's zero"}
+        if arm == reference
+        else {"value": float(found[i]), "ci95": [float(low[i]), float(high[i])], "n": len(prompts)}
         for arm, i in column.items()
     }
+
+
+def _posterior(
+    wins: np.ndarray, met: np.ndarray, found: np.ndarray, fixed: int, rng: np.random.Generator, draws: int
+) -> np.ndarray:
+    """Draws (R, K) of the strengths; `wins` (P, K, K) by prompt, `met` (K, K), `found` (K,) the estimate."""
+    n, arms, _ = wins.shape
+    rank = np.argsort(np.argsort(found, kind="stable"))
+    as_found = np.greater.outer(rank, rank) * met
+    prior = np.stack([as_found, met - as_found]).reshape(2, -1)
+    weights = rng.standard_gamma(1.0, (draws, n))
+    tables = weights @ wins.reshape(n, -1) + rng.standard_gamma(PRIOR, (draws, 2)) @ prior
+    tables = tables.reshape(draws, arms, arms) + NEXT_TO_NOTHING * met
+    return _refit(tables, found, fixed)
 
 
 def _refit(tables: np.ndarray, start: np.ndarray, fixed: int) -> np.ndarray:
@@ -67,13 +90,14 @@ def _refit(tables: np.ndarray, start: np.ndarray, fixed: int) -> np.ndarray:
     free = np.arange(len(start)) != fixed
     theta = np.tile(start, (len(tables), 1))
     met = tables + tables.swapaxes(1, 2)
-    for _ in range(100):
+    for _ in range(200):
         p = expit(theta[:, :, None] - theta[:, None, :])  # [r, i, j]: arm i beats arm j
         gradient = (tables - met * p).sum(2)[:, free]
         curvature = met * p * (1 - p)
         hessian = curvature.sum(2)[:, :, None] * np.eye(len(start)) - curvature
         step = np.linalg.solve(hessian[:, free][:, :, free], gradient[:, :, None])[:, :, 0]
+        step = np.clip(step, -LONGEST_STEP, LONGEST_STEP)
         theta[:, free] += step
-        if np.abs(step).max() < 1e-8:
+        if np.abs(step).max() < 1e-6:
             return theta
     raise ArithmeticError("Bradley-Terry strengths of the resamples did not converge")

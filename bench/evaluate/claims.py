@@ -1,7 +1,7 @@
 """The claims made for DPO over RLHF, each answered with this run's number and one of three words.
 
 A claim is put to *this run*: one seed, one machine, one budget. Quality (claims 4 and 5) is estimated from
-held-out prompts, so its interval decides. A cost (claims 1 and 2) is measured once and has no interval:
+held-out prompts, so its interval and an exact test decide (`bench.evaluate.decisions`). A cost (claims 1 and 2) is measured once and has no interval:
 `ci95` is null and n is 1, and the verdict asks for more than a tolerance, because a busy machine moves wall
 time and memory. Robustness (claim 3) is a statement about seeds and settings and cannot be decided by one
 run at all. What the run did not measure is not decided.
@@ -10,7 +10,8 @@ run at all. What the run did not measure is not decided.
 from collections.abc import Mapping
 from typing import Any
 
-from bench.evaluate.statistics import CONTRADICTED, NOT_DECIDED, SUPPORTED, Decision, decide_estimate
+from bench.evaluate.decisions import CONTRADICTED, NOT_DECIDED, SUPPORTED, Decision, decide, judged_counts
+from bench.evaluate.statistics import Counts, share_test
 
 JUDGES_BEST_FIRST = ("gold", "human", "openai", "local_llm", "reward_model")
 
@@ -87,7 +88,9 @@ def _as_good(metrics: Mapping[str, Any], margin: float) -> dict[str, Any]:
     judge = next((name for name in JUDGES_BEST_FIRST if name in rates), None)
     judged = rates[judge] if judge else None
     kl_ref = {arm: _get(metrics, "arms", arm, "kl_ref", "value") for arm in ("dpo", "ppo")}
-    verdict = decide_estimate(judged, 0.5 - margin)
+    tested = judged is not None and judged["value"] is not None
+    p_value = share_test(judged_counts(judged), 0.5 - margin) if tested else None
+    verdict = decide(judged, 0.5 - margin, p_value)
     needed = _get(metrics, "head_to_head", "dpo_vs_ppo", "prompts_needed", judge) if judge else None
     return _claim(
         4,
@@ -95,20 +98,27 @@ def _as_good(metrics: Mapping[str, Any], margin: float) -> dict[str, Any]:
         f"share of held-out prompts on which DPO beats PPO, judge {judge}, ties half, each arm at its own KL "
         f"to the SFT model (kl_ref, nats); asked to exceed {0.5 - margin:.3g}",
         _sampled(judged)
-        | {"judge": judge, "kl_ref": kl_ref, "prompts_needed": needed if verdict == NOT_DECIDED else None},
+        | {
+            "p_value": p_value,
+            "judge": judge,
+            "kl_ref": kl_ref,
+            "prompts_needed": needed if verdict == NOT_DECIDED else None,
+        },
         verdict,
     )
 
 
 def _own_reward_model(metrics: Mapping[str, Any], margin: float) -> dict[str, Any]:
     difference = _get(metrics, "implicit_reward", "minus_reward_model")
+    # A difference of -margin is the share (1 - margin) / 2 in the wins and losses that stand for it.
+    p_value = None if difference is None else share_test(Counts(**difference["counts"]), (1 - margin) / 2)
     return _claim(
         5,
         "A DPO policy carries its own reward model, as accurate as an explicit one.",
         "accuracy of the implicit reward minus that of the reward model on the same held-out pairs, paired; "
         f"asked to exceed {0 - margin:.3g}",
-        _sampled(difference),
-        decide_estimate(difference, -margin),
+        _sampled(difference) | {"p_value": p_value},
+        decide(difference, -margin, p_value),
     )
 
 

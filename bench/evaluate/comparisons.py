@@ -8,19 +8,12 @@ from itertools import chain
 from typing import Any
 
 from bench.evaluate.bradley_terry import bradley_terry
+from bench.evaluate.decisions import NOT_DECIDED, Decision, decide
 from bench.evaluate.judges.bias import judge_report
 from bench.evaluate.length_control import length_controlled_win_rate, win_rate_by_length
 from bench.evaluate.power import prompts_to_decide
-from bench.evaluate.statistics import (
-    NOT_DECIDED,
-    RESAMPLES,
-    decide_estimate,
-    estimate,
-    holm,
-    mcnemar_test,
-    paired_difference,
-)
-from bench.evaluate.win_rate import flips, head_to_head, points_by_prompt, win_rate
+from bench.evaluate.statistics import RESAMPLES, estimate, holm, mcnemar_test, paired_difference
+from bench.evaluate.win_rate import flip_rate, flips, head_to_head, points_by_prompt, win_rate
 from bench.records import Verdict
 
 Duel = tuple[str, str]
@@ -51,8 +44,8 @@ def head_to_heads(
     """ "<a>_vs_<b>" -> what a judge says of the two side by side, and of each against the reference summaries.
 
     Beside `head_to_head`'s win_rate and p_value, by judge: "p_holm" (p_value adjusted over all pairs),
-    "first_is_better" (is the win rate above 0.5), "prompts_needed", "win_rate_length_controlled", and "mcnemar"
-    (`paired_wins` with its own "p_holm").
+    "first_is_better" (is the win rate above 0.5, by its interval and p_holm), "prompts_needed",
+    "win_rate_length_controlled", and "mcnemar" (`paired_wins` with its own "p_holm").
 
     Args:
         duels: verdicts of each pair of arms.
@@ -61,8 +54,6 @@ def head_to_heads(
     result = {}
     for (a, b), judged in duels.items():
         entry = head_to_head(judged, seed, resamples)
-        entry["first_is_better"] = {judge: decide_estimate(rate, 0.5) for judge, rate in entry["win_rate"].items()}
-        entry["prompts_needed"] = {judge: _prompts_needed(rate) for judge, rate in entry["win_rate"].items()}
         entry["win_rate_length_controlled"] = {
             judge: _length_controlled((a, b), verdicts, lengths) for judge, verdicts in judged.items()
         }
@@ -74,7 +65,11 @@ def head_to_heads(
         adjusted = holm({pair: entry["p_value"][judge] for pair, entry in result.items()})
         mcnemar = holm({pair: entry["mcnemar"][judge]["p_value"] for pair, entry in result.items()})
         for pair, entry in result.items():
+            rate = entry["win_rate"][judge]
+            better = decide(rate, 0.5, adjusted[pair])
             entry.setdefault("p_holm", {})[judge] = adjusted[pair]
+            entry.setdefault("first_is_better", {})[judge] = better
+            entry.setdefault("prompts_needed", {})[judge] = _prompts_needed(rate, better)
             entry["mcnemar"][judge]["p_holm"] = mcnemar[pair]
     return result
 
@@ -117,21 +112,19 @@ def strengths(duels: Mapping[Duel, ByJudge], reference: str, seed: int, resample
 
 
 def judge_habits(duels: Mapping[Duel, ByJudge], lengths: Lengths, seed: int, resamples: int) -> dict[str, Any]:
-    """judge -> `judge_report` over all duels, and "flip_rate": of the prompts of all duels judged in both orders,
-    the share on which the two disagree (None where one order was shown)."""
+    """judge -> `judge_report` and `flip_rate` over all duels; the duels of one prompt depend on one another."""
     result = {}
     for judge in _judges(duels):
         verdicts = [judged[judge] for judged in duels.values()]
-        flipped = [flip for duel in verdicts for flip in flips(duel)]
-        result[judge] = judge_report(list(chain(*verdicts)), lengths, seed, resamples) | {
-            "flip_rate": sum(flipped) / len(flipped) if flipped else None
-        }
+        flipped = [flip for duel in verdicts for flip in flips(duel).items()]
+        result[judge] = judge_report(list(chain(*verdicts)), lengths, seed, resamples)
+        result[judge] |= flip_rate(flipped, seed, resamples)
     return result
 
 
-def _prompts_needed(rate: Mapping[str, Any]) -> int | None:
+def _prompts_needed(rate: Mapping[str, Any], better: Decision) -> int | None:
     """Prompts that would decide a win rate like this one; None where these have decided, or where it is 0.5."""
-    if decide_estimate(rate, 0.5) != NOT_DECIDED or rate["value"] is None:
+    if better != NOT_DECIDED or rate["value"] is None:
         return None
     return prompts_to_decide(rate["value"], rate["ties"] / rate["n"])
 

@@ -1,12 +1,19 @@
 """Trivial rules on preference pairs: what a reward model has to beat to have learned more than a trick."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 from bench.errors import DataError
 from bench.evaluate.rouge import rouge_scores
-from bench.evaluate.statistics import RESAMPLES, estimate, proportion_interval
+from bench.evaluate.statistics import (
+    RESAMPLES,
+    effective_counts,
+    estimate,
+    paired_difference,
+    proportion_interval,
+    share_test,
+)
 from bench.records import PreferencePair
 
 TITLE = re.compile(r"^TITLE:[ \t]*(.*)$", re.MULTILINE)
@@ -47,11 +54,33 @@ def post_title(prompt: str) -> str:
     return next((line.strip() for line in prompt.splitlines() if line.strip()), "")
 
 
-def accuracy(scores: Sequence[float], seed: int, resamples: int = RESAMPLES) -> dict[str, Any]:
-    """Estimate of the share of pairs that a rule or reward model orders as labelled, from its pair scores."""
-    return estimate(proportion_interval(scores, seed, resamples))
+def accuracy(
+    scores: Sequence[float], seed: int, resamples: int = RESAMPLES, posts: Sequence[Hashable] | None = None
+) -> dict[str, Any]:
+    """Estimate of the share of pairs that a rule or reward model orders as labelled, from its pair scores.
+
+    Args:
+        posts: the post of each pair; pairs of one post depend on one another.
+    """
+    return estimate(proportion_interval(scores, seed, resamples, posts))
 
 
 def agreement(scores: Sequence[float], other: Sequence[float]) -> list[float]:
     """Per pair 1 where two rules prefer the same summary, 0 if opposite ones, 0.5 if only one ties."""
     return [1.0 - abs(mine - theirs) for mine, theirs in zip(scores, other, strict=True)]
+
+
+def lead(
+    scores: Sequence[float],
+    other: Sequence[float],
+    seed: int,
+    resamples: int = RESAMPLES,
+    posts: Sequence[Hashable] | None = None,
+) -> dict[str, Any]:
+    """Estimate of the accuracy of one rule minus that of another on the same pairs, from their pair scores.
+
+    Also "counts" (`effective_counts` of the pairs for and against it) and "p_value", exact, that there is no lead.
+    """
+    counts = effective_counts([(1 + a - b) / 2 for a, b in zip(scores, other, strict=True)], posts)
+    difference = paired_difference(scores, other, seed, resamples, bounds=(-1, 1), posts=posts)
+    return estimate(difference) | {"counts": counts._asdict(), "p_value": share_test(counts)}

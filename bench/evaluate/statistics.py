@@ -1,32 +1,28 @@
-"""Means with 95 % intervals, paired comparisons, and the three words a claim can end in.
+"""Means with 95 % intervals, paired comparisons, and the tests that a decision needs (`bench.evaluate.decisions`).
 
-The prompt (or the preference pair) is the unit of resampling throughout: what is measured on one prompt is
-one value.
+What is resampled is what was drawn: the prompt, or the post where several preference pairs share one.
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import stats
+from scipy import special, stats
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 
 from bench.errors import DataError
 from bench.records import Interval
 
-Decision = Literal["supported", "contradicted", "not decided at this n"]
-SUPPORTED: Decision = "supported"
-CONTRADICTED: Decision = "contradicted"
-NOT_DECIDED: Decision = "not decided at this n"
-
 RESAMPLES = 2000
 ALPHA = 0.05
 Z = float(stats.norm.isf(ALPHA / 2))
 BATCH_ELEMENTS = 2**22
 """Resampled values held at once (32 MiB), so that memory does not grow with n."""
+BEYOND_TIES = 1e-4
+"""Chance that the true share of ties lies outside the range over which `share_test` takes the largest p-value."""
 
 
 def bootstrap_mean(
@@ -41,8 +37,7 @@ def bootstrap_mean(
     range that a value can take, gives an honest interval instead: with 97.5 % confidence at most a share
     1 - 0.025^(1/n) of the population differs from the value seen (Clopper & Pearson 1934, none of n), and
     that share may lie anywhere within the bounds. For n wins of n this is the Clopper-Pearson interval.
-    Without bounds the interval of equal values is the value itself, and that of a single value is infinite:
-    one prompt says nothing about the spread.
+    Without bounds there is no such thing: the interval is infinite, and its `reason` says why.
 
     Raises:
         DataError: no values, or one that is not finite.
@@ -55,10 +50,10 @@ def bootstrap_mean(
     mean = float(x.mean())
     if np.ptp(x) <= 1e-12 * np.abs(x).max():  # equal but for rounding, which BCa would take for variation
         if bounds is None:
-            low, high = (-math.inf, math.inf) if x.size == 1 else (mean, mean)
-        else:
-            differing = 1 - (ALPHA / 2) ** (1 / x.size)
-            low, high = (mean + differing * (bound - mean) for bound in bounds)
+            reason = "one value has no spread" if x.size == 1 else f"all {x.size} values are equal"
+            return no_interval(mean, x.size, reason)
+        differing = 1 - (ALPHA / 2) ** (1 / x.size)
+        low, high = (mean + differing * (bound - mean) for bound in bounds)
         return Interval(mean, low, high, x.size)
     interval = stats.bootstrap(
         (x,),
@@ -72,22 +67,67 @@ def bootstrap_mean(
     return Interval(mean, float(interval.low), float(interval.high), x.size)
 
 
-def proportion_interval(values: Sequence[float], seed: int, resamples: int = RESAMPLES) -> Interval:
-    """Share with its interval, from one value in [0, 1] per prompt.
+def proportion_interval(
+    values: Sequence[float], seed: int, resamples: int = RESAMPLES, posts: Sequence[Hashable] | None = None
+) -> Interval:
+    """Share with its interval, from values in [0, 1]: one per prompt, or several of one post where `posts` names it.
 
     Wins, ties and losses (1, 0.5, 0) get the score interval, which needs no random numbers and covers closer to 95 %
     than BCa, whose resampled shares are as coarse as the data: by enumeration, for true rates from 0.5 to 0.95
     without ties, 94.5 to 95.6 % at 256 prompts and 93.7 to 98.0 % at 32, where BCa has 93.9 to 95.9 % and 92.2 to
-    98.8 %. Other values, such as F1 scores, are bootstrapped.
+    98.8 %. So do quarters, which differences of such values are made of, and all values that share posts, by way of
+    `effective_counts`. Other values, such as F1 scores, are bootstrapped.
 
     Raises:
-        DataError: as `bootstrap_mean`.
+        DataError: as `bootstrap_mean`; or not one post per value.
     """
     x = np.asarray(values, dtype=np.float64)
-    if x.size and np.isin(x, (0.0, 0.5, 1.0)).all():
-        low, high = score_interval((x == 1).sum(), (x == 0).sum(), x.size)
-        return Interval(float(x.mean()), float(low), float(high), x.size)
-    return bootstrap_mean(values, seed, resamples, bounds=(0.0, 1.0))
+    if x.size == 0 or (posts is None and not np.isin(x, (0, 0.25, 0.5, 0.75, 1)).all()):
+        return bootstrap_mean(values, seed, resamples, bounds=(0.0, 1.0))
+    wins, losses, n = effective_counts(values, posts)
+    if n == 0:
+        return no_interval(float(x.mean()), x.size, f"all {x.size} values are of one post")
+    low, high = score_interval(wins, losses, n)
+    return Interval(float(x.mean()), float(low), float(high), x.size)
+
+
+class Counts(NamedTuple):
+    """Wins and losses among n independent prompts, the rest ties; not whole numbers where they stand for others."""
+
+    wins: float
+    losses: float
+    n: float
+
+
+def effective_counts(values: Sequence[float], posts: Sequence[Hashable] | None = None) -> Counts:
+    """The wins, ties and losses of independent prompts that say as much as these values in [0, 1] do.
+
+    They have the mean and the variance of the values; for wins, ties and losses (1, 0.5, 0) they are their counts.
+    Values of one post depend on one another: n is then divided by the design effect, the variance of the mean between
+    posts over what it were if values were independent (Kish 1965), at least 1, and by the square of Student's t over
+    the normal quantile, because so many posts tell that variance (Korn & Graubard 1998, Survey Methodology 24:193).
+    Where all values are equal, a post counts as one. n is 0 where they are of one post.
+
+    Raises:
+        DataError: a value outside [0, 1], or not one post per value.
+    """
+    x = np.asarray(values, dtype=np.float64)
+    if not ((x >= 0) & (x <= 1)).all():
+        raise DataError("a share needs values between 0 and 1")
+    n, mean, variance = float(x.size), x.mean(), x.var()
+    if posts is not None and len(posts) != x.size:
+        raise DataError(f"{len(posts)} posts for {x.size} values: give one each")
+    if posts is not None and (clusters := len(set(posts))) < x.size:
+        if clusters == 1:
+            return Counts(0.0, 0.0, 0.0)
+        code = {post: i for i, post in enumerate(dict.fromkeys(posts))}
+        sums = np.bincount([code[post] for post in posts], x - mean)
+        between = clusters / (clusters - 1) * (sums**2).sum() / n**2
+        design_effect = max(1.0, between / (variance / n)) if variance > 0 else n / clusters
+        n *= (Z / stats.t.isf(ALPHA / 2, clusters - 1)) ** 2 / design_effect
+    lead = 2 * mean - 1
+    untied = max(4 * variance + lead**2, abs(lead))  # a mean this far from one half takes so many
+    return Counts(float(n * (untied + lead) / 2), float(n * (untied - lead) / 2), float(n))
 
 
 def score_interval(wins: ArrayLike, losses: ArrayLike, n: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
@@ -124,14 +164,47 @@ def paired_difference(
     seed: int,
     resamples: int = RESAMPLES,
     bounds: tuple[float, float] | None = None,
+    posts: Sequence[Hashable] | None = None,
 ) -> Interval:
     """Mean of a - b with its interval, where a[i] and b[i] belong to one prompt; `bounds` are those of a - b.
 
-    For two scores in [0, 1], as of two rules on the same preference pairs, the bounds are (-1, 1).
+    For two scores in [0, 1], as of two rules on the same preference pairs, the bounds are (-1, 1), and the interval is
+    that of the share (1 + a - b) / 2 (`proportion_interval`; `posts` as there).
     """
     if len(a) != len(b):
         raise DataError(f"cannot pair {len(a)} values with {len(b)}: both sides need the same prompts")
-    return bootstrap_mean(np.subtract(a, b).tolist(), seed, resamples, bounds)
+    differences = np.subtract(a, b)
+    if bounds != (-1, 1):
+        return bootstrap_mean(differences.tolist(), seed, resamples, bounds)
+    share = proportion_interval(((1 + differences) / 2).tolist(), seed, resamples, posts)
+    return Interval(float(differences.mean()), 2 * share.low - 1, 2 * share.high - 1, share.n, share.reason)
+
+
+def share_test(counts: Counts, share: float = 0.5) -> float:
+    """Two-sided exact p-value that wins plus half the ties are a `share` of all prompts.
+
+    Given which prompts are untied, each is won with one chance: one half for a share of one half (the sign test), else
+    one that depends on the true share of ties. The p-value is the largest over the range that holds the latter with
+    all but `BEYOND_TIES` of certainty, which is added (Berger & Boos 1994, JASA 89:1012): at any n it is below 0.05 in
+    at most 5 % of cases. Counts that are not whole enter the binomial tails as they are (Korn & Graubard 1998).
+    """
+    wins, losses, n = counts
+    ties = max(n - wins - losses, 0.0)
+    if share == 0.5:
+        chances, beyond = (0.5, 0.5), 0.0
+    else:
+        beyond = BEYOND_TIES
+        fewest = special.betaincinv(ties, n - ties + 1, beyond / 2) if ties > 0 else 0.0
+        most = special.betaincinv(ties + 1, n - ties, 1 - beyond / 2) if ties < n else 1.0
+        chances = tuple(np.clip((share - t / 2) / (1 - t), 0, 1) if t < 1 else float(share > 0.5) for t in (fewest, most))
+
+    def at_least(count: float, others: float, chance: float) -> float:
+        """P(`count` or more of `count` + `others`)."""
+        return float(special.betainc(count, others + 1, chance)) if count > 0 else 1.0
+
+    many = at_least(wins, losses, max(chances))
+    few = at_least(losses, wins, 1 - min(chances))
+    return min(1.0, 2 * (min(many, few) + beyond))
 
 
 def sign_test(wins: int, losses: int) -> float:
@@ -160,28 +233,12 @@ def holm(p_values: Mapping[str, float]) -> dict[str, float]:
     return dict(zip(p_values, map(float, adjusted), strict=True))
 
 
-def decide(interval: Interval, threshold: float) -> Decision:
-    """Whether the quantity lies above `threshold`, as far as its interval can tell."""
-    if interval.low > threshold:
-        return SUPPORTED
-    if interval.high < threshold:
-        return CONTRADICTED
-    return NOT_DECIDED
-
-
-def decide_estimate(estimate: Mapping[str, Any] | None, threshold: float) -> Decision:
-    """`decide` on a `{"value", "ci95", ...}` of metrics.json; without an interval nothing is decided."""
-    if estimate is None or estimate["ci95"] is None:
-        return NOT_DECIDED
-    low, high = estimate["ci95"]
-    return decide(Interval(estimate["value"], low, high, estimate["n"]), threshold)
+def no_interval(value: float, n: int, reason: str) -> Interval:
+    return Interval(value, -math.inf, math.inf, n, reason)
 
 
 def estimate(interval: Interval) -> dict[str, Any]:
-    """The `{"value", "ci95", "n"}` of metrics.json; `ci95` is None where the interval is unbounded."""
-    bounded = math.isfinite(interval.low) and math.isfinite(interval.high)
-    return {
-        "value": interval.value,
-        "ci95": [interval.low, interval.high] if bounded else None,
-        "n": interval.n,
-    }
+    """The `{"value", "ci95", "n"}` of metrics.json; where there is no interval, `ci95` is None and `reason` says why."""
+    if math.isfinite(interval.low) and math.isfinite(interval.high):
+        return {"value": interval.value, "ci95": [interval.low, interval.high], "n": interval.n}
+    return {"value": interval.value, "ci95": None, "n": interval.n, "reason": interval.reason}

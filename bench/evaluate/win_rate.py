@@ -98,10 +98,26 @@ def points_by_prompt(verdicts: Sequence[Verdict]) -> dict[str, float]:
     return {prompt_id: POINTS[label] for prompt_id, label in resolve(verdicts).items() if label != "unparsed"}
 
 
-def flips(verdicts: Sequence[Verdict]) -> list[bool]:
-    """Whether the two orders disagree, for each prompt that was shown and parsed in both."""
-    both = [labels for labels in _labels_by_prompt(verdicts).values() if len(labels) == 2 and "unparsed" not in labels]
-    return [first != second for first, second in both]
+def flips(verdicts: Sequence[Verdict]) -> dict[str, bool]:
+    """prompt_id -> whether the two orders disagree, for the prompts that were shown and parsed in both."""
+    return {
+        prompt_id: labels[0] != labels[1]
+        for prompt_id, labels in _labels_by_prompt(verdicts).items()
+        if len(labels) == 2 and "unparsed" not in labels
+    }
+
+
+def flip_rate(flipped: Sequence[tuple[str, bool]], seed: int, resamples: int = RESAMPLES) -> dict[str, Any]:
+    """ "flip_rate": the share of these (prompt_id, whether the orders disagree), and "flip_rate_ci95" over prompts.
+
+    Both are None where there are none.
+    """
+    if not flipped:
+        return {"flip_rate": None, "flip_rate_ci95": None}
+    share = estimate(
+        proportion_interval([float(f) for _, f in flipped], seed, resamples, [prompt_id for prompt_id, _ in flipped])
+    )
+    return {"flip_rate": share["value"], "flip_rate_ci95": share["ci95"]}
 
 
 def win_rate(verdicts: Sequence[Verdict], seed: int, resamples: int = RESAMPLES) -> dict[str, Any]:
@@ -109,17 +125,16 @@ def win_rate(verdicts: Sequence[Verdict], seed: int, resamples: int = RESAMPLES)
 
     Returns:
         "value", "ci95" and "n" over the prompts with a parsed verdict (value and ci95 None where there is
-        none), "ties", "unparsed" (counts of prompts), and "flip_rate": the share of prompts shown and
-        parsed in both orders on which the two disagree (None where there is none).
+        none), "ties", "unparsed" (counts of prompts), and `flip_rate`'s: the share of prompts shown and
+        parsed in both orders on which the two disagree.
     """
     labels = list(resolve(verdicts).values())
     points = list(points_by_prompt(verdicts).values())
     share = estimate(proportion_interval(points, seed, resamples)) if points else {"value": None, "ci95": None, "n": 0}
-    flipped = flips(verdicts)
     return share | {
         "ties": labels.count("tie"),
         "unparsed": labels.count("unparsed"),
-        "flip_rate": sum(flipped) / len(flipped) if flipped else None,
+        **flip_rate(list(flips(verdicts).items()), seed, resamples),
     }
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from scipy import stats
 from statsmodels.stats.inter_rater import cohens_kappa
 
-from bench.evaluate.statistics import ALPHA, BATCH_ELEMENTS, RESAMPLES, estimate, proportion_interval
+from bench.evaluate.statistics import ALPHA, BATCH_ELEMENTS, RESAMPLES, estimate, no_interval, proportion_interval
 from bench.evaluate.win_rate import POINTS, Order
 from bench.records import Interval, VerdictLabel
 
@@ -216,5 +216,5 @@ def _bca_over_pairs(
                 rng=np.random.default_rng(seed),
             ).confidence_interval
     if not (math.isfinite(low) and math.isfinite(high)):
-        low, high = -math.inf, math.inf
+        return estimate(no_interval(value, len(codes), "it is the same whichever pairs are drawn"))
     return estimate(Interval(value, float(low), float(high), len(codes)))

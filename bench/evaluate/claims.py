@@ -1,10 +1,10 @@
 """The claims made for DPO over RLHF, each answered with this run's number and one of three words.
 
 A claim is put to *this run*: one seed, one machine, one budget. Quality (claims 4 and 5) is estimated from
-held-out prompts, so its interval and an exact test decide (`bench.evaluate.decisions`). A cost (claims 1 and 2) is measured once and has no interval:
-`ci95` is null and n is 1, and the verdict asks for more than a tolerance, because a busy machine moves wall
-time and memory. Robustness (claim 3) is a statement about seeds and settings and cannot be decided by one
-run at all. What the run did not measure is not decided.
+held-out prompts, so its interval and an exact test decide (`bench.evaluate.decisions`). A cost (claims 1 and 2)
+is measured once and has no interval: `ci95` is null and n is 1, and the verdict asks for more than a tolerance,
+because a busy machine moves wall time and memory. Robustness (claim 3) is a statement about seeds and settings
+and cannot be decided by one run at all. What the run did not measure is not decided.
 """
 
 from collections.abc import Mapping
@@ -96,7 +96,7 @@ def _as_good(metrics: Mapping[str, Any], margin: float) -> dict[str, Any]:
         4,
         "DPO summarizes as well as or better than RLHF.",
         f"share of held-out prompts on which DPO beats PPO, judge {judge}, ties half, each arm at its own KL "
-        f"to the SFT model (kl_ref, nats); asked to exceed {0.5 - margin:.3g}",
+        f"to the SFT model (kl_ref, nats); asked to exceed {0.5 - margin:.3g} by its interval and an exact test",
         _sampled(judged)
         | {
             "p_value": p_value,
@@ -111,12 +111,13 @@ def _as_good(metrics: Mapping[str, Any], margin: float) -> dict[str, Any]:
 def _own_reward_model(metrics: Mapping[str, Any], margin: float) -> dict[str, Any]:
     difference = _get(metrics, "implicit_reward", "minus_reward_model")
     # A difference of -margin is the share (1 - margin) / 2 in the wins and losses that stand for it.
-    p_value = None if difference is None else share_test(Counts(**difference["counts"]), (1 - margin) / 2)
+    counts = _get(difference, "counts")
+    p_value = None if counts is None else share_test(Counts(**counts), (1 - margin) / 2)
     return _claim(
         5,
         "A DPO policy carries its own reward model, as accurate as an explicit one.",
         "accuracy of the implicit reward minus that of the reward model on the same held-out pairs, paired; "
-        f"asked to exceed {0 - margin:.3g}",
+        f"asked to exceed {0 - margin:.3g} by its interval and an exact test",
         _sampled(difference) | {"p_value": p_value},
         decide(difference, -margin, p_value),
     )

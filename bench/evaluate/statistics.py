@@ -67,6 +67,25 @@ def bootstrap_mean(
     return Interval(mean, float(interval.low), float(interval.high), x.size)
 
 
+def ratio_of_means(above: ArrayLike, below: ArrayLike, seed: int, resamples: int = RESAMPLES) -> Interval:
+    """mean(above) / mean(below) with its BCa interval, the two being of the same prompts, which are resampled."""
+    a, b = np.asarray(above, dtype=np.float64), np.asarray(below, dtype=np.float64)
+    value = float(a.mean() / b.mean())
+    if np.ptp(a - value * b) <= 1e-12 * max(np.abs(a).max(), np.abs(b).max()):
+        return no_interval(value, a.size, f"the ratio is the same on all {a.size} prompts")
+    interval = stats.bootstrap(
+        (a, b),
+        lambda x, y, axis: x.mean(axis) / y.mean(axis),
+        paired=True,
+        n_resamples=resamples,
+        batch=max(1, BATCH_ELEMENTS // a.size),
+        confidence_level=1 - ALPHA,
+        method="BCa",
+        rng=np.random.default_rng(seed),
+    ).confidence_interval
+    return Interval(value, float(interval.low), float(interval.high), a.size)
+
+
 def proportion_interval(
     values: Sequence[float], seed: int, resamples: int = RESAMPLES, posts: Sequence[Hashable] | None = None
 ) -> Interval:
@@ -183,28 +202,32 @@ def paired_difference(
 def share_test(counts: Counts, share: float = 0.5) -> float:
     """Two-sided exact p-value that wins plus half the ties are a `share` of all prompts.
 
-    Given which prompts are untied, each is won with one chance: one half for a share of one half (the sign test), else
-    one that depends on the true share of ties. The p-value is the largest over the range that holds the latter with
-    all but `BEYOND_TIES` of certainty, which is added (Berger & Boos 1994, JASA 89:1012): at any n it is below 0.05 in
-    at most 5 % of cases. Counts that are not whole enter the binomial tails as they are (Korn & Graubard 1998).
+    For one half it is the sign test over the untied prompts; counts that are not whole enter its binomial tails as
+    they are (Korn & Graubard 1998). For another share the lead, wins minus losses, is held against its distribution
+    under that share, which depends on how many ties there truly are: the p-value is the largest over the range that
+    holds this with all but `BEYOND_TIES` of certainty, which is added (Berger & Boos 1994, JASA 89:1012). Either way
+    it is below 0.05 by chance in at most 5 % of cases, at any n.
     """
     wins, losses, n = counts
-    ties = max(n - wins - losses, 0.0)
     if share == 0.5:
-        chances, beyond = (0.5, 0.5), 0.0
-    else:
-        beyond = BEYOND_TIES
-        fewest = special.betaincinv(ties, n - ties + 1, beyond / 2) if ties > 0 else 0.0
-        most = special.betaincinv(ties + 1, n - ties, 1 - beyond / 2) if ties < n else 1.0
-        chances = tuple(np.clip((share - t / 2) / (1 - t), 0, 1) if t < 1 else float(share > 0.5) for t in (fewest, most))
+        more, fewer = max(wins, losses), min(wins, losses)
+        return min(1.0, 2 * float(special.betainc(more, fewer + 1, 0.5))) if more > 0 else 1.0
+    ties = max(n - wins - losses, 0.0)
+    fewest = special.betaincinv(ties, n - ties + 1, BEYOND_TIES / 2) if ties > 0 else 0.0
+    most = special.betaincinv(ties + 1, n - ties, 1 - BEYOND_TIES / 2) if ties < n else 1.0
+    whole = max(1, math.floor(n))
+    tails = [_lead_tails(whole, (wins - losses) * whole / n, share, t) for t in np.linspace(fewest, most, 25)]
+    return min(1.0, 2 * (min(max(above) for above in zip(*tails, strict=True)) + BEYOND_TIES))
 
-    def at_least(count: float, others: float, chance: float) -> float:
-        """P(`count` or more of `count` + `others`)."""
-        return float(special.betainc(count, others + 1, chance)) if count > 0 else 1.0
 
-    many = at_least(wins, losses, max(chances))
-    few = at_least(losses, wins, 1 - min(chances))
-    return min(1.0, 2 * (min(many, few) + beyond))
+def _lead_tails(n: int, lead: float, share: float, ties: float) -> tuple[float, float]:
+    """P(wins - losses >= `lead`) and P(<= `lead`) on n prompts won or tied as `share` and the share of `ties` say."""
+    win = min(max(share, ties / 2), 1 - ties / 2) - ties / 2
+    turn = np.exp(-2j * np.pi * np.arange(2 * n + 1) / (2 * n + 1))
+    # The characteristic function of one prompt's lead to the power of n is that of all; its transform is their law.
+    law = np.fft.fftshift(np.fft.ifft((win * turn + ties + (1 - ties - win) / turn) ** n).real)  # -n, ..., n
+    at = lead + n
+    return float(law[math.floor(at + 1e-9) :].sum()), float(law[: math.ceil(at - 1e-9) + 1].sum())
 
 
 def sign_test(wins: int, losses: int) -> float:
@@ -238,7 +261,7 @@ def no_interval(value: float, n: int, reason: str) -> Interval:
 
 
 def estimate(interval: Interval) -> dict[str, Any]:
-    """The `{"value", "ci95", "n"}` of metrics.json; where there is no interval, `ci95` is None and `reason` says why."""
+    """The `{"value", "ci95", "n"}` of metrics.json; without an interval `ci95` is None and a `reason` says why."""
     if math.isfinite(interval.low) and math.isfinite(interval.high):
         return {"value": interval.value, "ci95": [interval.low, interval.high], "n": interval.n}
     return {"value": interval.value, "ci95": None, "n": interval.n, "reason": interval.reason}

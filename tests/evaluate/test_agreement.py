@@ -167,7 +167,9 @@ def alpha_of_two(labels):
 @pytest.mark.parametrize("measure", [kappa_of_two, alpha_of_two])
 def test_where_agreement_beyond_chance_cannot_be_seen(measure):
     assert measure([["a", "a"]] * 6) == {"value": None, "ci95": None, "n": 6}  # nothing else was ever said
-    assert measure([["a", "a"], ["b", "b"]] * 3) == {"value": pytest.approx(1), "ci95": None, "n": 6}
+    perfect = measure([["a", "a"], ["b", "b"]] * 3)
+    assert (perfect["value"], perfect["ci95"], perfect["n"]) == (pytest.approx(1), None, 6)
+    assert perfect["reason"] == "it is the same whichever pairs are drawn"
     assert measure([["a", "b"]])["ci95"] is None  # one pair says nothing about the spread
     assert measure([]) == {"value": None, "ci95": None, "n": 0}
 

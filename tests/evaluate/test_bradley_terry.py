@@ -4,6 +4,7 @@ import math
 import choix
 import numpy as np
 import pytest
+from scipy import stats
 
 from bench.errors import DataError
 from bench.evaluate.bradley_terry import _refit, bradley_terry
@@ -16,7 +17,7 @@ def duel(wins, ties, losses):
 
 def test_two_arms_have_the_log_odds_of_their_wins():
     found = bradley_terry({("dpo", "reference"): duel(60, 10, 30)}, "reference", seed=0, resamples=100)
-    assert found["reference"] == {"value": 0.0, "ci95": [0.0, 0.0], "n": 100}
+    assert found["reference"] == {"value": 0.0, "ci95": None, "n": 100, "reason": "the scale's zero"}
     assert found["dpo"]["value"] == pytest.approx(math.log((60 + 5 + 0.5) / (30 + 5 + 0.5)), abs=1e-6)
 
 
@@ -56,6 +57,25 @@ def test_an_arm_that_never_won_has_a_finite_strength():
     assert found["sft"]["value"] == pytest.approx(0, abs=1e-6)
 
 
+@pytest.mark.parametrize(("wins", "losses"), [(40, 100), (1, 255), (0, 256), (256, 0), (0, 4), (3, 3)])
+def test_two_arms_have_jeffreys_interval(wins, losses):
+    """Gamma weights of wins and losses over their sum are Beta(wins + 1/2, losses + 1/2), whatever their number."""
+    low, high = bradley_terry({("a", "c"): duel(wins, 0, losses)}, "c", seed=0, resamples=20_000)["a"]["ci95"]
+    shares = stats.beta(wins + 0.5, losses + 0.5).cdf([1 / (1 + math.exp(-end)) for end in (low, high)])
+    assert shares == pytest.approx([0.025, 0.975], abs=0.005)
+
+
+def test_an_arm_that_never_won_may_be_as_weak_as_one_duel_allows():
+    """All its duels are on the same prompts: four opponents do not make it four times as sure."""
+    one = {("base", "c"): duel(0, 0, 48)}
+    arms = ["base", "c", "d", "e", "f"]
+    many = {(a, b): duel(0, 0, 48) if a == "base" else duel(24, 0, 24) for a, b in itertools.combinations(arms, 2)}
+    low, _ = bradley_terry(one, "c", seed=0, resamples=4000)["base"]["ci95"]
+    assert bradley_terry(many, "c", seed=0, resamples=4000)["base"]["ci95"][0] == pytest.approx(low, abs=0.5)
+    mirrored = {pair: {p: 1 - x for p, x in points.items()} for pair, points in many.items()}
+    assert bradley_terry(mirrored, "c", seed=0, resamples=4000)["base"]["ci95"][1] == pytest.approx(-low, abs=0.5)
+
+
 def test_resamples_are_fitted_as_the_data_are():
     rng = np.random.default_rng(0)
     tables = rng.integers(0, 30, (20, 4, 4)).astype(float) + 0.5
@@ -74,7 +94,7 @@ def test_prompts_are_resampled_with_all_their_verdicts():
     even = {prompt_id: 0.5 for prompt_id in same}
     duels = {("x", "reference"): same, ("y", "reference"): same, ("x", "y"): even}
     found = bradley_terry(duels, "reference", seed=0, resamples=400)
-    assert found["x"]["ci95"] == pytest.approx(found["y"]["ci95"], abs=1e-6)
+    assert found["x"]["ci95"] == pytest.approx(found["y"]["ci95"], abs=0.05)  # but for the prior of x against y
     low, high = found["x"]["ci95"]
     # By itself a log-odds of 20:20 has a standard error of sqrt(4 / 40); y repeats what x says and adds nothing.
     assert (high - low) / 2 == pytest.approx(1.96 * math.sqrt(4 / 40), rel=0.2)
@@ -93,7 +113,7 @@ def test_interval_is_a_function_of_the_seed():
     duels = {("a", "c"): duel(6, 0, 4), ("b", "c"): duel(3, 0, 7), ("a", "b"): duel(7, 0, 3)}
     first, again, other = (bradley_terry(duels, "c", seed=seed, resamples=100) for seed in (0, 0, 1))
     assert first == again != other
-    assert np.isfinite([end for strength in first.values() for end in strength["ci95"]]).all()
+    assert np.isfinite([end for arm in "ab" for end in first[arm]["ci95"]]).all()
 
 
 @pytest.mark.parametrize("points", [{}, {("a", "b"): duel(1, 0, 1)}, {("a", "reference"): {}}])

@@ -3,10 +3,17 @@ import copy
 import pytest
 
 from bench.evaluate.claims import verdicts_on_claims
+from bench.evaluate.statistics import estimate, proportion_interval, sign_test
 
 
 def judged(low, value, high):
     return {"value": value, "ci95": [low, high], "n": 256, "ties": 3, "unparsed": 0, "flip_rate": 0.0}
+
+
+def counted(wins, losses, ties=0):
+    n = wins + losses + ties
+    found = estimate(proportion_interval([1.0] * wins + [0.0] * losses + [0.5] * ties, seed=0))
+    return found | {"n": n, "ties": ties, "unparsed": 0, "flip_rate": 0.0}
 
 
 METRICS = {
@@ -26,7 +33,14 @@ METRICS = {
             "p_value": {"gold": 0.02, "reward_model": 0.0001},
         }
     },
-    "implicit_reward": {"minus_reward_model": {"value": -0.04, "ci95": [-0.06, -0.02], "n": 1000}},
+    "implicit_reward": {
+        "minus_reward_model": {
+            "value": -0.04,
+            "ci95": [-0.0647, -0.0153],
+            "n": 1000,
+            "counts": {"wins": 60, "losses": 100, "n": 1000},
+        }
+    },
 }
 
 
@@ -121,6 +135,7 @@ def test_quality_is_asked_of_the_gold_judge_where_there_is_one():
         "value": 0.57,
         "ci95": [0.51, 0.63],
         "n": 256,
+        "p_value": pytest.approx(sign_test(144, 109)),  # 0.57 of 256 is 144 wins, 3 ties and 109 losses
         "judge": "gold",
         "kl_ref": {"dpo": 5.0, "ppo": 7.5},
         "prompts_needed": None,
@@ -146,17 +161,26 @@ def test_what_it_would_take_is_said_where_it_is_not_decided(value, needed):
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "margin", "verdict"),
+    ("wins", "margin", "verdict"),
     [
-        (0.48, 0.54, 0.0, "not decided at this n"),
-        (0.48, 0.54, 0.03, "supported"),
-        (0.40, 0.49, 0.0, "contradicted"),
-        (0.40, 0.49, 0.03, "not decided at this n"),
+        (510, 0.0, "not decided at this n"),
+        (510, 0.05, "supported"),
+        (440, 0.0, "contradicted"),
+        (440, 0.05, "not decided at this n"),
     ],
 )
-def test_margin_says_how_far_behind_is_still_as_good(low, high, margin, verdict):
-    metrics = changed(judged(low, 0.45, high), "head_to_head", "dpo_vs_ppo", "win_rate", "gold")
+def test_margin_says_how_far_behind_is_still_as_good(wins, margin, verdict):
+    metrics = changed(counted(wins, 1000 - wins), "head_to_head", "dpo_vs_ppo", "win_rate", "gold")
     assert claim(4, metrics, noninferiority_margin=margin)["verdict"] == verdict
+
+
+@pytest.mark.parametrize(("losses", "verdict"), [(4, "not decided at this n"), (6, "contradicted")])
+def test_four_posts_decide_nothing_whatever_their_interval(losses, verdict):
+    """None of 4 is [0 %, 49 %] by the score interval, and p = 2 / 2^4."""
+    rate = counted(0, losses)
+    assert rate["ci95"][1] < 0.5
+    found = claim(4, changed(rate, "head_to_head", "dpo_vs_ppo", "win_rate", "gold"))
+    assert (found["verdict"], found["estimate"]["p_value"]) == (verdict, 2 / 2**losses)
 
 
 @pytest.mark.parametrize(
@@ -166,7 +190,14 @@ def test_margin_says_how_far_behind_is_still_as_good(low, high, margin, verdict)
 def test_implicit_reward_is_compared_on_the_same_pairs(margin, verdict):
     found = claim(5, noninferiority_margin=margin)
     assert found["verdict"] == verdict
-    assert found["estimate"] == {"value": -0.04, "ci95": [-0.06, -0.02], "n": 1000}
+    assert found["estimate"] | {"p_value": 0} == {"value": -0.04, "ci95": [-0.0647, -0.0153], "n": 1000, "p_value": 0}
+    if margin == 0:
+        assert found["estimate"]["p_value"] == pytest.approx(sign_test(60, 100))
+
+
+def test_implicit_reward_needs_the_exact_test_too():
+    few = {"value": 1.0, "ci95": [0.2, 1.0], "n": 5, "counts": {"wins": 5, "losses": 0, "n": 5}}
+    assert claim(5, changed(few, "implicit_reward", "minus_reward_model"))["verdict"] == "not decided at this n"
 
 
 @pytest.mark.parametrize("metrics", [{}, {"arms": {"dpo": METRICS["arms"]["dpo"]}}])

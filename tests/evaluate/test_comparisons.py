@@ -3,6 +3,7 @@
 import math
 
 import pytest
+from scipy import stats
 
 from bench.evaluate.comparisons import against_reference, head_to_heads, judge_habits, paired_wins, strengths
 from bench.evaluate.length_control import length_controlled_win_rate
@@ -104,6 +105,18 @@ def test_an_undecided_pair_says_how_many_prompts_it_would_take():
     assert of("?" * 12) == ("not decided at this n", None)
 
 
+def test_a_pair_is_decided_within_its_family():
+    """6 wins of 6: p = 2 / 2^6 = 0.031 decides one pair alone, and not one of three (times 3 by Holm)."""
+    alone = {("dpo", "ppo"): {"fake": verdicts("dpo", "ppo", "a" * 6)}}
+    others = {(a, b): {"fake": verdicts(a, b, "ab" * 3)} for a, b in (("dpo", "sft"), ("ppo", "sft"))}
+    references = {arm: {"fake": verdicts(arm, "reference", "ab" * 3)} for arm in ("dpo", "ppo", "sft")}
+    for duels, decision in ((alone, "supported"), (alone | others, "not decided at this n")):
+        entry = head_to_heads(duels, references, LENGTHS, seed=0, resamples=100)["dpo_vs_ppo"]
+        assert entry["win_rate"]["fake"]["ci95"][0] > 0.5
+        assert entry["first_is_better"]["fake"] == decision
+        assert (entry["prompts_needed"]["fake"] is None) == (decision == "supported")
+
+
 def test_strengths_use_every_duel_and_skip_a_judge_without_verdicts():
     duels = {
         ("dpo", "reference"): {"fake": verdicts("dpo", "reference", "aaab"), "mute": verdicts("dpo", "reference", "?")},
@@ -126,6 +139,9 @@ def test_habits_of_a_judge_over_all_its_duels():
     }
     found = judge_habits(duels, lengths, seed=0, resamples=100)["fake"]
     assert found["flip_rate"] == pytest.approx(1 / 3)
+    # p0 was in two duels and p1 in one: fewer than three independent prompts.
+    low, high = stats.binomtest(1, 3).proportion_ci(method="wilson")
+    assert found["flip_rate_ci95"][0] < low and found["flip_rate_ci95"][1] > high
     assert (found["decided"], found["ties"], found["unparsed"]) == (6, 1, 1)
     # Shown first: on p0 in 2 of 2 and 1 of 2 duels, 3 of 4 verdicts; on p1 in 1 of 2.
     assert found["position_bias"]["value"] == pytest.approx((3 / 4 + 1 / 2) / 2)

@@ -4,11 +4,13 @@ from bench.errors import DataError
 from bench.evaluate.rules import (
     accuracy,
     agreement,
+    lead,
     longer_wins,
     pair_scores,
     post_title,
     title_overlap_wins,
 )
+from bench.evaluate.statistics import mcnemar_test
 from bench.records import PreferencePair
 
 PROMPT = "SUBREDDIT: r/pets\n\nTITLE: my cat hates the rain\n\nPOST: It rained.\n\nTL;DR:"
@@ -51,6 +53,22 @@ def test_overlap_with_the_title_wins():
 )
 def test_title_of_a_post(prompt, title):
     assert post_title(prompt) == title
+
+
+def test_lead_is_paired_and_tested_on_the_pairs_that_only_one_of_the_two_orders_as_labelled():
+    scores, other = [1.0] * 9 + [0.0] * 3 + [1.0, 0.0], [0.0] * 9 + [1.0] * 3 + [1.0, 0.0]
+    found = lead(scores, other, seed=0)
+    assert (found["value"], found["n"]) == (pytest.approx(6 / 14), 14)
+    assert found["counts"] == {"wins": pytest.approx(9), "losses": pytest.approx(3), "n": 14}
+    assert found["p_value"] == pytest.approx(mcnemar_test(9, 3))
+
+
+def test_pairs_of_one_post_are_no_independent_pairs():
+    """Five posts of four pairs: a rule right on whole posts is no surer than on five pairs."""
+    posts = [post for post in "abcde" for _ in range(4)]
+    right, wrong = [1.0] * 20, [float(post == "e") for post in posts]
+    assert accuracy(wrong, seed=0, posts=posts)["ci95"][1] > accuracy([0.0, 0.0, 0.0, 0.0, 1.0], seed=0)["ci95"][1]
+    assert lead(right, wrong, seed=0)["p_value"] < 0.001 < 0.1 < lead(right, wrong, seed=0, posts=posts)["p_value"]
 
 
 def test_accuracy_is_the_mean_of_pair_scores():

@@ -8,18 +8,19 @@ from scipy.special import ndtr, ndtri
 
 from bench.errors import DataError
 from bench.evaluate.statistics import (
+    Counts,
     bootstrap_mean,
-    decide,
-    decide_estimate,
+    effective_counts,
     estimate,
     holm,
     mcnemar_test,
     paired_difference,
     proportion_interval,
+    ratio_of_means,
     score_interval,
+    share_test,
     sign_test,
 )
-from bench.records import Interval
 
 
 def test_interval_is_bca_over_all_resamples():
@@ -68,16 +69,21 @@ def test_batches_of_resamples_do_not_change_the_interval(monkeypatch):
     assert bootstrap_mean(values, seed=5) == whole
 
 
-def test_equal_values_have_an_interval_of_no_width():
-    assert bootstrap_mean([3.5] * 4, seed=0) == Interval(3.5, 3.5, 3.5, 4)
-    almost = bootstrap_mean([0.1 + 0.2, 0.3, 0.3], seed=0)
-    assert (almost.low, almost.high) == (almost.value, almost.value)
+def test_equal_values_have_no_interval_and_say_so():
+    for values in ([3.5] * 4, [0.1 + 0.2, 0.3, 0.3, 0.3]):
+        found = estimate(bootstrap_mean(values, seed=0))
+        assert found == {"value": pytest.approx(values[1]), "ci95": None, "n": 4, "reason": "all 4 values are equal"}
 
 
 def test_one_value_says_nothing_of_the_spread():
     found = bootstrap_mean([2.0], seed=0)
-    assert estimate(found) == {"value": 2.0, "ci95": None, "n": 1}
-    assert decide(found, 0.0) == "not decided at this n"
+    assert estimate(found) == {"value": 2.0, "ci95": None, "n": 1, "reason": "one value has no spread"}
+
+
+@pytest.mark.parametrize("values", [[0.0] * 9, [1.0] * 9, [0.5] * 9])
+def test_no_share_is_certain(values):
+    low, high = estimate(proportion_interval(values, seed=0))["ci95"]
+    assert high - low > 0.2
 
 
 @pytest.mark.parametrize("value", [0.0, 1.0])
@@ -168,16 +174,15 @@ def test_pairing_shows_a_difference_that_the_spread_over_prompts_hides():
     a = difficulty + 0.2 + rng.normal(0, 0.1, size=100)
     paired = paired_difference(a.tolist(), b.tolist(), seed=0)
     assert paired.value == pytest.approx(a.mean() - b.mean())
-    assert decide(paired, 0.0) == "supported"
+    assert paired.low > 0
     assert bootstrap_mean(a.tolist(), seed=0).low < bootstrap_mean(b.tolist(), seed=0).high
 
 
-def test_three_equal_differences_do_not_decide():
+def test_difference_of_two_scores_is_a_share_on_another_scale():
+    # Three wins of three: Wilson's low end is 3 / (3 + z^2), and a difference is twice a share, less 1.
     found = paired_difference([1.0] * 3, [0.0] * 3, seed=0, bounds=(-1, 1))
-    differing = 1 - 0.025 ** (1 / 3)
-    assert (found.value, found.high) == (1.0, 1.0)
-    assert found.low == pytest.approx(1 - 2 * differing)  # that share may be -1 instead of 1
-    assert decide(found, 0.0) == "not decided at this n"
+    assert (found.value, found.high, found.n) == (1.0, 1.0, 3)
+    assert found.low == pytest.approx(2 * 3 / (3 + 1.959964**2) - 1)
 
 
 def test_pairs_need_both_sides():
@@ -207,21 +212,85 @@ def test_holm_steps_down_and_never_falls():
     assert holm({}) == {}
 
 
-def test_an_estimate_without_an_interval_decides_nothing():
-    assert decide_estimate({"value": 0.9, "ci95": [0.8, 0.95], "n": 9}, 0.5) == "supported"
-    assert decide_estimate({"value": 0.9, "ci95": None, "n": 1}, 0.5) == "not decided at this n"
-    assert decide_estimate(None, 0.5) == "not decided at this n"
+def test_counts_of_wins_ties_and_losses_are_their_counts():
+    assert effective_counts([1.0] * 7 + [0.5] * 4 + [0.0] * 2) == pytest.approx((7, 2, 13))
+    # Mean and variance are kept: 0.75 and 0.25 twice have mean 0.5 and variance 1/16, a quarter of a fair coin's.
+    assert effective_counts([0.75, 0.25, 0.75, 0.25]) == pytest.approx((0.5, 0.5, 4))
 
 
-@pytest.mark.parametrize(
-    ("low", "high", "decision"),
-    [
-        (0.51, 0.6, "supported"),
-        (0.4, 0.49, "contradicted"),
-        (0.4, 0.6, "not decided at this n"),
-        (0.5, 0.6, "not decided at this n"),
-        (0.4, 0.5, "not decided at this n"),
-    ],
-)
-def test_decision_needs_the_whole_interval_on_one_side(low, high, decision):
-    assert decide(Interval(0.5, low, high, 10), 0.5) == decision
+def test_values_of_one_post_count_as_their_design_effect_says():
+    """Ten posts of four pairs each, alike within a post: forty values that say no more than ten."""
+    posts = [post for post in range(10) for _ in range(4)]
+    alike = [float(post < 7) for post in posts]
+    # Variance of the mean between posts: 10/9 * sum over posts of (4 (x - 0.7))^2 / 40^2, which is 0.21 / 9; were the
+    # values independent it would be 0.21 / 40. Design effect 40/9, so n = 9, times (1.960 / 2.262)^2 for ten posts.
+    n = 9 * (1.959964 / 2.262157) ** 2
+    assert effective_counts(alike, posts) == pytest.approx((0.7 * n, 0.3 * n, n), rel=1e-5)
+    mixed = [1.0, 1.0, 1.0, 0.0] * 10  # no post differs from another: fewer than independent values cannot be
+    assert effective_counts(mixed, posts).n == pytest.approx(40 * (1.959964 / 2.262157) ** 2, rel=1e-5)
+    assert effective_counts([1.0] * 40, posts).n == pytest.approx(10 * (1.959964 / 2.262157) ** 2, rel=1e-5)
+
+
+def test_posts_of_one_pair_change_nothing():
+    values = [1.0, 0.0, 0.5, 1.0, 1.0]
+    assert proportion_interval(values, seed=0, posts=list("abcde")) == proportion_interval(values, seed=0)
+    assert proportion_interval(values, seed=0, posts=list("aabbc")).low < proportion_interval(values, seed=0).low
+
+
+def test_one_post_says_nothing_of_others():
+    found = estimate(proportion_interval([1.0, 0.0, 1.0], seed=0, posts=["a"] * 3))
+    assert (found["ci95"], found["reason"]) == (None, "all 3 values are of one post")
+    with pytest.raises(DataError, match="2 posts for 3 values"):
+        effective_counts([1.0, 0.0, 1.0], ["a", "b"])
+    with pytest.raises(DataError, match="between 0 and 1"):
+        effective_counts([1.5])
+
+
+@pytest.mark.parametrize(("wins", "losses"), [(4, 0), (0, 4), (9, 3), (6, 6), (0, 0)])
+def test_share_of_one_half_is_the_sign_test(wins, losses):
+    assert share_test(Counts(wins, losses, wins + losses + 5)) == pytest.approx(sign_test(wins, losses))
+
+
+@pytest.mark.parametrize("share", [0.45, 0.3, 0.55])
+@pytest.mark.parametrize("ties", [0.0, 0.3, 0.6])
+def test_other_shares_are_rejected_by_chance_in_at_most_one_of_twenty(share, ties):
+    """By enumeration of all outcomes of 12 prompts whose true win rate is `share`; and it can reject."""
+    n, ties = 12, min(ties, 2 * min(share, 1 - share))
+    win = share - ties / 2
+    outcomes = [(w, b) for w in range(n + 1) for b in range(n + 1 - w)]
+    chance = {o: stats.multinomial.pmf([*o, n - sum(o)], n, [win, 1 - win - ties, ties]) for o in outcomes}
+    rejected = [o for o in outcomes if share_test(Counts(*o, n), share) < 0.05]
+    assert (rejected or share == 0.3) and sum(chance[o] for o in rejected) <= 0.05
+
+
+def test_lead_against_a_share_is_enumerated_at_the_worst_number_of_ties():
+    # 6 wins of 6. Without ties each is won with 0.45, more likely than with any: 0.45^6, twice; BEYOND_TIES is added.
+    assert share_test(Counts(6, 0, 6), 0.45) == pytest.approx(2 * (0.45**6 + 1e-4))
+    # 2 wins, 1 tie of 3: the true share of ties may be next to nothing (1 - q^3 = 1e-4 / 2) or next to everything.
+    found = share_test(Counts(2, 0, 3), 0.4)
+
+    def chance(ties):
+        ties = min(ties, 0.8)  # more would not leave a share of 0.4
+        w = 0.4 - ties / 2
+        return w**3 + 3 * w**2 * ties  # a lead of 2 or 3: three wins, or two and a tie
+
+    most = stats.beta(2, 2).isf(1e-4 / 2)
+    assert found == pytest.approx(2 * (max(chance(t) for t in np.linspace(1.7e-5, most, 25)) + 1e-4), rel=1e-3)
+
+
+def test_a_non_inferiority_margin_can_be_met():
+    # 60 wins, 100 losses, 840 ties: a lead of -0.04 with a standard error of 0.0126, 2.4 of them above -0.07.
+    assert 0.01 < share_test(Counts(60, 100, 1000), 0.465) < 0.05
+    assert share_test(Counts(60, 100, 1000), 0.485) > 0.05
+
+
+def test_a_ratio_of_means_is_resampled_by_prompt():
+    rng = np.random.default_rng(0)
+    below = rng.uniform(1, 3, 300)
+    above = 0.5 * below + rng.normal(0, 0.1, 300)
+    found = ratio_of_means(above, below, seed=0)
+    residual = above - found.value * below  # the ratio's error is that of its mean over the mean of `below` (delta)
+    half = 1.96 * residual.std(ddof=1) / math.sqrt(300) / below.mean()
+    assert found.value == pytest.approx(above.mean() / below.mean())
+    assert (found.low, found.high) == pytest.approx((found.value - half, found.value + half), abs=0.15 * half)
+    assert estimate(ratio_of_means(below, 2 * below, seed=0))["reason"] == "the ratio is the same on all 300 prompts"

@@ -1,4 +1,5 @@
 import pytest
+from scipy import stats
 
 from bench.errors import DataError
 from bench.evaluate.win_rate import Order, compare, drawn_order, head_to_head, resolve, win_rate
@@ -97,13 +98,14 @@ def test_win_rate_counts_a_tie_half_and_leaves_unparsed_out():
     assert found["value"] == (1 + 1 + 0 + 0.5) / 4
     assert (found["n"], found["ties"], found["unparsed"]) == (4, 1, 1)
     assert found["flip_rate"] == 1 / 4  # p3 of the four with two parsed orders
+    assert found["flip_rate_ci95"] == list(map(pytest.approx, stats.binomtest(1, 4).proportion_ci(method="wilson")))
     low, high = found["ci95"]
     assert 0 <= low < found["value"] < high <= 1
 
 
 def test_nothing_parsed_is_no_number():
     found = win_rate([verdict("p", "unparsed"), verdict("q", "unparsed")], seed=0)
-    assert found == {"value": None, "ci95": None, "n": 0, "ties": 0, "unparsed": 2, "flip_rate": None}
+    assert found == dict.fromkeys(("value", "ci95", "flip_rate", "flip_rate_ci95")) | {"n": 0, "ties": 0, "unparsed": 2}
 
 
 def test_head_to_head_tests_the_untied_prompts():

@@ -97,6 +97,8 @@ def _kl(row: Row) -> Cell:
 MEASURES = (
     estimate_column("rougeL", "ROUGE-L", 3),
     Column("KL to SFT (nats)", _kl, "kl_ref"),
+    estimate_column("kl_ref_median", "KL, median", 2),
+    share_column("kl_ref_top_share", "KL, of the top 1 %"),
     estimate_column("reward_gold", "gold reward", 2),
     estimate_column("reward_proxy", "proxy reward", 2),
     estimate_column("length_tokens", "length (tokens)", 1),

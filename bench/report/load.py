@@ -146,6 +146,14 @@ def records(table: pd.DataFrame) -> list[dict[str, Any]]:
     return [{str(key): value for key, value in row.items()} for row in table.reset_index().to_dict("records")]
 
 
+def with_interval(measured: Mapping[str, Any], name: str) -> dict[str, Any] | None:
+    """The estimate of a number whose interval stands beside it, `x` and `x_ci95`; None where there is no number."""
+    value = measured.get(name)
+    if value is None or isinstance(value, Mapping):
+        return value
+    return {"value": value, "ci95": measured.get(f"{name}_ci95")}
+
+
 def estimate_columns(name: str, value: Any) -> dict[str, float]:
     """The columns of one estimate; a bare number is an estimate without interval, None is no estimate."""
     if value is None:

@@ -9,6 +9,16 @@ from bench.report.load import COMPARED, Run, load_run, records
 from bench.report.sections.head_to_head import head_to_head_table
 from bench.report.sections.results import arm_table
 
+_MEASURES = (
+    ("reward_gold", 3),
+    ("reward_proxy", 2),
+    ("rougeL", 3),
+    ("kl_ref", 2),
+    ("kl_ref_median", 2),
+    ("length_tokens", 1),
+)
+"""Columns of `arm_table` and the digits behind their point."""
+
 
 def summary(run_dir: Path) -> str:
     """Arms and head-to-head results of a finished run as plain text, every share with its 95 % interval."""
@@ -28,7 +38,7 @@ def _arm_row(row: dict[str, Any], run: Run) -> dict[str, str]:
     cells = {"arm": f"{row['arm']} (collapsed)" if row.get("collapsed") is True else str(row["arm"])}
     for judge in run.judges:
         cells[f"win % ({judge})"] = _interval(row, f"win_rate_{judge}", 100, 1)
-    for column, digits in (("reward_gold", 3), ("reward_proxy", 2), ("rougeL", 3), ("kl_ref", 2), ("length_tokens", 1)):
+    for column, digits in _MEASURES:
         if column in row:
             cells[column] = _interval(row, column, 1, digits)
     for column in ("device_hours", "peak_memory_gib"):
@@ -49,5 +59,5 @@ def _interval(row: dict[str, Any], column: str, scale: float, digits: int) -> st
 def _duel(row: dict[str, Any]) -> str:
     return (
         f"  {row['arm_a']} beats {row['arm_b']} ({row['judge']}): {_interval(row, 'win_rate', 100, 1)} %"
-        f"  n={row['win_rate_n']:.0f}  p={row['p_value']:.2g}"
+        f"  n={row['win_rate_n']:.0f}  p={row['p_value']:.2g}  is {row['arm_a']} better: {row['first_is_better']}"
     )

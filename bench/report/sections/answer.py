@@ -36,11 +36,11 @@ def answer(run: Run) -> list[str]:
 
 
 def head_to_head_in_words(row: Row) -> str:
-    """One pair as a clause: who beats whom if the interval excludes one half, else that it is not decided."""
+    """One pair as a clause: who beats whom where the run decided it (`first_is_better`), else that it did not."""
     first, second = arm_name(row["arm_a"]), arm_name(row["arm_b"])
     posts = f"{in_words(row, 'win_rate')} of {count(row.get('win_rate_n'))} posts"
-    if row["win_rate_low"] > 0.5:
+    if row["first_is_better"] == "supported":
         return f"{first} beats {second} on {posts}"
-    if row["win_rate_high"] < 0.5:
+    if row["first_is_better"] == "contradicted":
         return f"{first} loses to {second}, winning on {posts}"
     return f"{first} against {second} is not decided at this n ({first} wins on {posts})"

@@ -15,6 +15,7 @@ from bench.report.columns import (
     points_column,
     share_column,
     table_of,
+    verdict,
 )
 from bench.report.load import NOT_TRAINED, Run, estimate_columns, frame, records, to_number
 from bench.report.page import Block, Figures, Text
@@ -28,11 +29,13 @@ def section(run: Run) -> list[Block]:
         return []
     note = (
         "Each arm stands at the KL that it reached, see above. p: two-sided sign test over the untied prompts."
-        " An interval that contains 50 % decides nothing: “no difference found” is not “no difference”."
+        " “No difference found” is not “no difference”."
     )
     if has(duels, "p_holm"):
         note += (
-            " Holm: p adjusted for all pairs under one judge. Prompts needed: on how many a win rate like this one"
+            " Holm: p adjusted for all pairs under one judge. Decided: the interval excludes 50 % and Holm's p is below"
+            " 0.05, so that of equal arms some pair is called different in at most 5 % of runs. Prompts needed: on how"
+            " many a win rate like this one"
             " would be told from 50 % with 80 % power, a plan for another run and no finding of this one."
         )
     blocks: list[Block] = [
@@ -48,6 +51,7 @@ def section(run: Run) -> list[Block]:
                 Column("unparsed", lambda row: Cell(count(row.get("win_rate_unparsed")))),
                 p_column("p_value", "p"),
                 p_column("p_holm", "p (Holm)"),
+                Column("is the first better?", lambda row: verdict(row["first_is_better"])),
                 count_column("prompts_needed", "prompts needed"),
             ],
             duels,
@@ -94,12 +98,12 @@ def section(run: Run) -> list[Block]:
 
 
 def head_to_head_table(run: Run) -> pd.DataFrame:
-    """One row per pair of arms and judge: `arm_a`, `arm_b`, `judge`, `win_rate`, `p_value`.
+    """One row per pair of arms and judge: `arm_a`, `arm_b`, `judge`, `win_rate`, `p_value`, `first_is_better`.
 
     `win_rate` is the share of prompts on which arm_a beats arm_b (with `_low`, `_high`, `_n`, `_ties`,
-    `_unparsed`), `p_value` that of the two-sided sign test. As far as the run has them: `p_holm` (adjusted over
-    all pairs under one judge), `equal_length` (the win rate with length controlled), `prompts_needed` (to decide
-    what is not decided).
+    `_unparsed`), `p_value` that of the two-sided sign test, `first_is_better` what the run decided. As far as
+    the run has them: `p_holm` (adjusted over all pairs under one judge), `equal_length` (the win rate with
+    length controlled), `prompts_needed` (to decide what is not decided).
     """
     rows = []
     for pair, measured in run.metrics.get("head_to_head", {}).items():
@@ -111,6 +115,7 @@ def head_to_head_table(run: Run) -> pd.DataFrame:
             row |= estimate_columns("win_rate", measured["win_rate"][judge])
             row |= estimate_columns("equal_length", measured.get("win_rate_length_controlled", {}).get(judge))
             row["p_value"] = to_number(measured.get("p_value", {}).get(judge))
+            row["first_is_better"] = measured.get("first_is_better", {}).get(judge, "not decided at this n")
             for field in ("p_holm", "prompts_needed"):
                 if judge in measured.get(field, {}):
                     row[field] = to_number(measured[field][judge])
@@ -124,6 +129,7 @@ def head_to_head_table(run: Run) -> pd.DataFrame:
         "win_rate_high",
         "win_rate_n",
         "p_value",
+        "first_is_better",
     ]
     table = pd.DataFrame(rows) if rows else pd.DataFrame(columns=columns)
     # The arm-against-arm question first (dpo_vs_ppo), then each arm against the baselines.

@@ -5,7 +5,7 @@ from typing import Any
 import pandas as pd
 
 from bench.report.columns import JUDGE, count_column, share_column, table_of
-from bench.report.load import Run, estimate_columns, frame, records, to_number
+from bench.report.load import Run, estimate_columns, frame, records, with_interval
 from bench.report.page import Block
 from bench.report.words import is_number
 
@@ -58,7 +58,7 @@ def judge_table(run: Run) -> pd.DataFrame:
         row: dict[str, Any] = {"judge": judge}
         for bias in ("position_bias", "length_bias"):
             row |= estimate_columns(bias, habits.get(bias))
-        row["flip_rate"] = to_number(habits.get("flip_rate"))
+        row |= estimate_columns("flip_rate", with_interval(habits, "flip_rate"))
         row |= {name: habits[name] for name in ("decided", "ties", "unparsed") if name in habits}
         rows.append(row | {name: n for name, n in habits.get("usage", {}).items() if name != "unparsed"})
     return frame(rows, "judge")

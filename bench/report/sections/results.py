@@ -30,6 +30,13 @@ def section(run: Run) -> list[Block]:
     )
     if any(row.get("kl_ref_estimator") == "bound" for row in table):
         note += " The KL of the best of n is an upper bound, log n - (n - 1)/n: no policy with log-probs wrote it."
+    limits: dict[str, list[str]] = {}
+    for row in table:
+        if is_number(row.get("kl_ref_limit")):
+            limits.setdefault(row["kl_ref_limit"], []).append(arm_name(row["arm"], short=True))
+    if limits:
+        said = "; ".join(f"{', '.join(arms)}: {limit}" for limit, arms in limits.items())
+        note += f" What the interval of a mean KL cannot know: {said}."
     blocks: list[Block] = [table_of("Arms, with 95 % intervals in brackets", columns, table, note)]
     judges = [judge for judge in run.judges if has(table, f"win_rate_{judge}")]
     if judges:
@@ -52,7 +59,8 @@ def arm_table(run: Run) -> pd.DataFrame:
     summary; also `_ties`, `_unparsed`), `rougeL` (F1, 0 to 1), `kl_ref` (nats per completion), `reward_gold`,
     `reward_proxy`, `length_tokens`, `finished` (share), and what the arm cost beyond the SFT model:
     `device_hours`, `gpu_hours`, `peak_memory_gib`. `kl_ref_estimator` says what `kl_ref` is (`bound`: at most
-    that), `collapsed` whether the arm's training did.
+    that), `kl_ref_median` and `kl_ref_top_share` how much of it a few completions are, `kl_ref_limit` why its
+    interval is none of 95 %; `collapsed` says whether the arm's training did.
     """
     rows = []
     for arm in run.arms:
@@ -64,8 +72,10 @@ def arm_table(run: Run) -> pd.DataFrame:
             row |= estimate_columns(f"win_rate_{judge}", measured.get("win_rate", {}).get(judge))
         row |= estimate_columns("rougeL", measured.get("rouge", {}).get("rougeL"))
         row |= estimate_columns("kl_ref", measured.get("kl_ref"))
-        if "estimator" in (measured.get("kl_ref") or {}):
-            row["kl_ref_estimator"] = measured["kl_ref"]["estimator"]
+        kl = measured.get("kl_ref") or {}
+        row |= {f"kl_ref_{name}": kl[name] for name in ("estimator", "limit") if kl.get(name)}
+        row |= estimate_columns("kl_ref_median", kl.get("median"))
+        row |= estimate_columns("kl_ref_top_share", kl.get("top_share"))
         for kind in ("gold", "proxy"):
             row |= estimate_columns(f"reward_{kind}", measured.get("reward", {}).get(kind))
         row |= estimate_columns("length_tokens", measured.get("length_tokens"))

@@ -4,8 +4,8 @@ from typing import Any
 
 import pandas as pd
 
-from bench.report.columns import Column, share_column, table_of
-from bench.report.load import Run, estimate_columns, records
+from bench.report.columns import Column, count_column, share_column, table_of
+from bench.report.load import Run, estimate_columns, records, to_number, with_interval
 from bench.report.page import Block, Note, Text
 from bench.report.words import Cell, Row, count, in_words, is_number
 
@@ -31,8 +31,10 @@ def section(run: Run) -> list[Block]:
                 share_column("title_overlap_wins", "“more of the title wins”"),
                 share_column("agrees_with_longer", "agrees with “longer”"),
                 Column("n", lambda row: Cell(count(row.get("accuracy_n")))),
+                count_column("posts", "posts"),
             ],
             rows,
+            "Intervals take the pairs of one post together: they depend on one another.",
         ),
     ]
 
@@ -50,8 +52,10 @@ def reward_model_table(run: Run) -> pd.DataFrame:
         if not measured:
             continue
         row: dict[str, Any] = {"scorer": scorer}
-        for field in ("accuracy", "longer_wins", "title_overlap_wins", "agrees_with_longer"):
+        for field in ("accuracy", "longer_wins", "title_overlap_wins"):
             row |= estimate_columns(field, measured.get(field))
+        row |= estimate_columns("agrees_with_longer", with_interval(measured, "agrees_with_longer"))
+        row["posts"] = to_number(measured.get("posts"))
         rows.append(row | {"beats_longer_wins": measured.get("beats_longer_wins", "")})
     return pd.DataFrame(rows, columns=None if rows else ["scorer"]).set_index("scorer")
 

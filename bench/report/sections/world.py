@@ -3,7 +3,7 @@
 import pandas as pd
 
 from bench.report.columns import Column, estimate_column, share_column, table_of
-from bench.report.load import Run, estimate_columns, records
+from bench.report.load import Run, estimate_columns, records, with_interval
 from bench.report.page import Block, Text, mapping_table
 from bench.report.words import Cell, estimate, has
 
@@ -27,7 +27,11 @@ def section(run: Run) -> list[Block]:
         "headroom": "headroom, (best - SFT) / (best - worst)",
     }
     row = world_row(run)
-    facts = {title: estimate(row, column).text for column, title in titles.items() if has([row], column)}
+    facts = {
+        title: " ".join(part for part in estimate(row, column)[:2] if part)
+        for column, title in titles.items()
+        if has([row], column)
+    }
     if facts:
         blocks.append(mapping_table("Room above the SFT model", facts))
     return blocks
@@ -48,4 +52,6 @@ def world_row(run: Run) -> dict[str, float]:
     """Built-in world only: `best_attainable` (gold reward) and `headroom`, as columns of one row."""
     world = run.metrics.get("world") or {}
     names = ("best_attainable", "headroom")
-    return {column: value for name in names for column, value in estimate_columns(name, world.get(name)).items()}
+    return {
+        column: value for name in names for column, value in estimate_columns(name, with_interval(world, name)).items()
+    }

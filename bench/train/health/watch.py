@@ -11,11 +11,12 @@ from bench.train.log import Row
 
 @dataclass(frozen=True)
 class Finding:
-    """A check that fired: at which step of the log, the number measured there, and the threshold it reached."""
+    """A check that fired: at which step of the log (None: seen in the evaluation), the number measured there, and the
+    threshold it reached."""
 
     check: str
     severity: Severity
-    step: int
+    step: int | None
     value: float
     threshold: float
     message: str
@@ -70,4 +71,5 @@ class Watch:
 
 def in_words(stage: str, finding: Finding) -> str:
     """One line for the terminal."""
-    return f"{stage}, step {finding.step}: {finding.severity}: {finding.message}; try: {finding.advice}"
+    where = "evaluation" if finding.step is None else f"step {finding.step}"
+    return f"{stage}, {where}: {finding.severity}: {finding.message}; try: {finding.advice}"

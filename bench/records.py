@@ -107,14 +107,3 @@ class Verdict:
     verdict: VerdictLabel
     judge: str
     prompt_hash: str  # of the judge's prompt template; "" for judges without one
-
-
-@dataclass(frozen=True)
-class Interval:
-    """An estimate with its 95 % interval over n prompts; infinite ends, and a reason, where the data give none."""
-
-    value: float
-    low: float
-    high: float
-    n: int
-    reason: str | None = None

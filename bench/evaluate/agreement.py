@@ -16,9 +16,17 @@ import numpy as np
 from scipy import stats
 from statsmodels.stats.inter_rater import cohens_kappa
 
-from bench.evaluate.statistics import ALPHA, BATCH_ELEMENTS, RESAMPLES, estimate, no_interval, proportion_interval
+from bench.evaluate.statistics import (
+    ALPHA,
+    BATCH_ELEMENTS,
+    RESAMPLES,
+    Interval,
+    estimate,
+    no_interval,
+    proportion_interval,
+)
 from bench.evaluate.win_rate import POINTS, Order
-from bench.records import Interval, VerdictLabel
+from bench.records import VerdictLabel
 
 PARSED: tuple[VerdictLabel, ...] = ("a", "b", "tie")
 NO_ESTIMATE = {"value": None, "ci95": None, "n": 0}

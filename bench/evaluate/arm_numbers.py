@@ -5,6 +5,7 @@ from typing import Any
 
 from bench.evaluate.best_of_n import kl_bound_estimate
 from bench.evaluate.degeneration import Sampled, degeneration
+from bench.evaluate.heavy_tails import mean_with_tail
 from bench.evaluate.rouge import rouge_estimates
 from bench.evaluate.statistics import bootstrap_mean, estimate, paired_difference, proportion_interval
 from bench.records import Completion, EvalPrompt
@@ -69,10 +70,10 @@ def sampling_numbers(
 def _kl(rows: Sequence[Completion], seed: int, resamples: int) -> dict[str, Any]:
     """`kl_ref_k1`, and `kl_ref`, which is exact where that was computed."""
     k1 = [row.logp - row.ref_logp for row in rows if row.logp is not None and row.ref_logp is not None]
-    numbers: dict[str, Any] = {"kl_ref_k1": {**estimate(bootstrap_mean(k1, seed, resamples)), "estimator": "k1"}}
+    numbers: dict[str, Any] = {"kl_ref_k1": {**mean_with_tail(k1), "estimator": "k1"}}
     numbers["kl_ref"] = numbers["kl_ref_k1"]
     if exact := [row.kl for row in rows if row.kl is not None]:
-        numbers["kl_ref"] = {**estimate(bootstrap_mean(exact, seed, resamples)), "estimator": "exact"}
+        numbers["kl_ref"] = {**mean_with_tail(exact), "estimator": "exact"}
         # Both estimate one quantity from the same samples, so this is 0 but for chance.
         numbers["kl_ref_k1"]["minus_exact"] = estimate(paired_difference(k1, exact, seed, resamples))
     return numbers

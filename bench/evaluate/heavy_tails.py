@@ -12,8 +12,7 @@ import numpy as np
 from scipy import stats
 
 from bench.errors import DataError
-from bench.evaluate.statistics import ALPHA, estimate, no_interval
-from bench.records import Interval
+from bench.evaluate.statistics import ALPHA, Interval, estimate, no_interval
 
 TOP = 0.01
 """Of the values, the largest, whose share of the sum is told."""

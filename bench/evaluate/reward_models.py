@@ -3,8 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from bench.evaluate.rules import accuracy, agreement, longer_wins, pair_scores, title_overlap_wins
-from bench.evaluate.statistics import decide, estimate, paired_difference
+from bench.data.splits import post_key
+from bench.evaluate.decisions import decide
+from bench.evaluate.rules import accuracy, agreement, lead, longer_wins, pair_scores, title_overlap_wins
 from bench.records import PreferencePair
 
 
@@ -22,30 +23,38 @@ def reward_model_numbers(
     seed: int,
     resamples: int,
 ) -> dict[str, Any]:
-    """`reward_model`, `judge_reward_model` and `implicit_reward` of metrics.json.
+    """`reward_model`, `judge_reward_model` and `implicit_reward` of metrics.json; pairs of one post stay together.
 
     Args:
         reward_models: name in metrics.json -> its scores.
         implicit: log pi_DPO - log pi_SFT of each summary, where there is a DPO policy.
     """
+    posts = [post_key(pair.prompt) for pair in pairs]
     longer = longer_wins(pairs)
+
+    def share(scores: Sequence[float]) -> dict[str, Any]:
+        return accuracy(scores, seed, resamples, posts)
+
     result: dict[str, Any] = {}
     right: dict[str, list[float]] = {}
     for name, scores in reward_models.items():
         right[name] = pair_scores(*scores)
-        lead = paired_difference(right[name], longer, seed, resamples, bounds=(-1, 1))
-        agreed = agreement(right[name], longer)
+        over_longer = lead(right[name], longer, seed, resamples, posts)
+        agreed = share(agreement(right[name], longer))
         result[name] = {
-            "accuracy": accuracy(right[name], seed, resamples),
-            "longer_wins": accuracy(longer, seed, resamples),
-            "title_overlap_wins": accuracy(title_overlap_wins(pairs), seed, resamples),
-            "agrees_with_longer": sum(agreed) / len(agreed),
-            "beats_longer_wins": decide(lead, 0),
+            "posts": len(set(posts)),
+            "accuracy": share(right[name]),
+            "longer_wins": share(longer),
+            "title_overlap_wins": share(title_overlap_wins(pairs)),
+            "agrees_with_longer": agreed["value"],
+            "agrees_with_longer_ci95": agreed["ci95"],
+            "minus_longer_wins": over_longer,
+            "beats_longer_wins": decide(over_longer, 0, over_longer["p_value"]),
         }
     if implicit is not None:
         ordered = pair_scores(*implicit)
-        result["implicit_reward"] = {"accuracy": accuracy(ordered, seed, resamples)}
+        result["implicit_reward"] = {"posts": len(set(posts)), "accuracy": share(ordered)}
         if "reward_model" in right:
-            lead = paired_difference(ordered, right["reward_model"], seed, resamples, bounds=(-1, 1))
-            result["implicit_reward"]["minus_reward_model"] = estimate(lead)
+            over_explicit = lead(ordered, right["reward_model"], seed, resamples, posts)
+            result["implicit_reward"]["minus_reward_model"] = over_explicit
     return result

@@ -22,9 +22,8 @@ from scipy.special import expit
 from bench.evaluate.bradley_terry import bradley_terry
 from bench.evaluate.length_control import length_controlled_win_rate
 from bench.evaluate.power import POWER, prompts_needed
-from bench.evaluate.statistics import ALPHA, bootstrap_mean, mcnemar_test, proportion_interval, score_interval
+from bench.evaluate.statistics import ALPHA, Interval, bootstrap_mean, mcnemar_test, proportion_interval, score_interval
 from bench.files import write_json
-from bench.records import Interval
 
 COVERAGE = (1 - ALPHA - 0.015, 1 - ALPHA + 0.015)
 POWERED = (POWER - 0.025, POWER + 0.025)

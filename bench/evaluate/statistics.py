@@ -5,6 +5,7 @@ What is resampled is what was drawn: the prompt, or the post where several prefe
 
 import math
 from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +15,6 @@ from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 
 from bench.errors import DataError
-from bench.records import Interval
 
 RESAMPLES = 2000
 ALPHA = 0.05
@@ -23,6 +23,17 @@ BATCH_ELEMENTS = 2**22
 """Resampled values held at once (32 MiB), so that memory does not grow with n."""
 BEYOND_TIES = 1e-4
 """Chance that the true share of ties lies outside the range over which `share_test` takes the largest p-value."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate with its 95 % interval over n prompts; infinite ends, and a reason, where the data give none."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+    reason: str | None = None
 
 
 def bootstrap_mean(

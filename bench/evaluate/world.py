@@ -3,8 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from bench.evaluate.judges.gold import GoldJudge
-from bench.evaluate.statistics import bootstrap_mean, estimate
+from bench.evaluate.statistics import bootstrap_mean, estimate, ratio_of_means
 from bench.evaluate.win_rate import compare, win_rate
 from bench.records import EvalPrompt, GoldReward
 
@@ -23,20 +25,39 @@ def world_numbers(
         policies: trivial policy -> prompt id -> summary; `best` is the best that can be written, `empty` nothing.
         sft: the SFT model's summaries.
     """
+    rewards = {
+        name: [gold(prompt_id, text) for prompt_id, text in summaries.items()] for name, summaries in policies.items()
+    }
+    best = rewards.pop("best")
     trivial: dict[str, dict[str, Any]] = {}
-    for name, summaries in policies.items():
-        rewards = [gold(prompt_id, text) for prompt_id, text in summaries.items()]
-        verdicts = compare(name, "sft", summaries, sft, prompts, GoldJudge(gold), seed)
+    for name, golds in rewards.items():
+        verdicts = compare(name, "sft", policies[name], sft, prompts, GoldJudge(gold), seed)
         trivial[name] = {
-            "gold": estimate(bootstrap_mean(rewards, seed, resamples)),
+            "gold": estimate(bootstrap_mean(golds, seed, resamples)),
             "win_rate_vs_sft": win_rate(verdicts, seed, resamples),
         }
-    best = trivial.pop("best")["gold"]["value"]
-    worst = min(entry["gold"]["value"] for entry in trivial.values())
-    sft_gold = sum(gold(prompt_id, text) for prompt_id, text in sft.items()) / len(sft)
+    of_sft = [gold(prompt_id, sft[prompt_id]) for prompt_id in policies["best"]]
     return {
         "trivial": trivial,
-        "best_attainable": best,
-        "headroom": (best - sft_gold) / (best - worst),
-        "headroom_from_empty": (best - sft_gold) / (best - trivial["empty"]["gold"]["value"]),
+        "best_attainable": sum(best) / len(best),
+        **headroom(best, of_sft, rewards, seed, resamples),
     }
+
+
+def headroom(
+    best: Sequence[float], policy: Sequence[float], trivial: Mapping[str, Sequence[float]], seed: int, resamples: int
+) -> dict[str, Any]:
+    """ "headroom", (best - policy) / (best - worst trivial policy), "headroom_from_empty", the same over the empty
+    summary, and the interval of each over prompts, "<name>_ci95": 0 is the best, 1 no better than trivial.
+
+    Args:
+        best: true reward of the best summary of each prompt; `policy` and each of `trivial` on the same prompts. The
+            worst trivial policy is the one with the lowest mean; "empty" is among them.
+    """
+    worst = min(trivial, key=lambda name: float(np.mean(trivial[name])))
+    found: dict[str, Any] = {}
+    for name, floor in (("headroom", worst), ("headroom_from_empty", "empty")):
+        ratio = ratio_of_means(np.subtract(best, policy), np.subtract(best, trivial[floor]), seed, resamples)
+        share = estimate(ratio)
+        found |= {name: share["value"], f"{name}_ci95": share["ci95"]}
+    return found

@@ -6,9 +6,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bench.evaluate.seeds import across_seeds
-from bench.report.columns import ARM, JUDGE, Column, count_column, share_column, table_of
-from bench.report.load import NOT_TRAINED, Run, estimate_columns, records, settings
+from bench.arms import REFERENCE
+from bench.evaluate.seeds import Points, across_seeds, duels_across_seeds
+from bench.files import read_jsonl
+from bench.report.columns import ARM, JUDGE, PAIR, Column, count_column, points_column, share_column, table_of
+from bench.report.load import NOT_TRAINED, Run, estimate_columns, frame, records, settings, to_number
 from bench.report.page import Block, Figures
 from bench.report.plot import NEUTRAL, Plot, arm_colour, drawn, error_bars, new_axes, point_style, slug, styled
 from bench.report.words import Cell, Row, arm_name, count, in_words, judge_name, number, share
@@ -26,12 +28,14 @@ def groups_of_seeds(runs: Sequence[Run]) -> list[list[Run]]:
 
 
 def seed_summaries(runs: Sequence[Run]) -> pd.DataFrame:
-    """One row per trained arm and judge: `win_rate`, the mean over seeds (interval: Student's t over seeds).
+    """One row per trained arm and judge: `win_rate`, the mean over seeds (interval: `mean_over_seeds`).
 
-    Also `sd` between seeds, and the counts `seeds` and `collapsed_seeds`.
+    Also `sd` between seeds, the counts `seeds` and `collapsed_seeds`, and `prompts` (how many all seeds share and
+    were judged on, where the verdicts are there to tell their part from the seeds').
     """
     rows = [
         {"arm": arm, "judge": judge, "sd": found["sd"], "seeds": found["n"], "collapsed_seeds": found["collapsed"]}
+        | {"prompts": to_number(found["prompts"])}
         | estimate_columns("win_rate", {"value": found["mean"], "ci95": found["ci95"]})
         for arm, judge, found in _summaries(runs)
     ]
@@ -47,6 +51,28 @@ def seed_points(runs: Sequence[Run]) -> pd.DataFrame:
         for row in found["seeds"]
     ]
     return pd.DataFrame(rows, columns=None if rows else ["arm", "judge"])
+
+
+def duel_summaries(runs: Sequence[Run]) -> pd.DataFrame:
+    """One row per pair of trained arms and judge: means over seeds, `win_rate` of the first against the second, and
+    `difference` of their win rates against the reference summary, with the counts `seeds` and `prompts`."""
+    rows = []
+    for judge in runs[0].judges:
+        verdicts = _Verdicts(runs, judge)
+        for pair in runs[0].metrics.get("head_to_head", {}):
+            a, _, b = pair.partition("_vs_")
+            if {a, b} & NOT_TRAINED:
+                continue
+            metrics, points = [run.metrics for run in runs], verdicts.of_a_duel(a, b)
+            found = duels_across_seeds(metrics, pair, judge, points, verdicts.shared)
+            row: dict[str, Any] = {"arm_a": a, "arm_b": b, "judge": judge}
+            for name, mean in found.items():
+                if mean is not None:
+                    row |= {"seeds": mean["n"], "prompts": to_number(mean["prompts"])}
+                    row |= estimate_columns(name, {"value": mean["mean"], "ci95": mean["ci95"]})
+            if "seeds" in row:
+                rows.append(row)
+    return frame(rows, "arm_a", "arm_b", "judge")
 
 
 @styled
@@ -122,22 +148,89 @@ def _seed_tables(group: Sequence[Run], of_what: str) -> list[Block]:
         *(_seed_column(str(seed), of_each) for seed in seeds),
     ]
     note = (
-        "Mean: with a 95 % interval over seeds (Student's t), which is what a claim about a method needs. A seed's own"
-        " interval is over its prompts. Collapsed: the whole interval lies below the win rate of the seed's own SFT"
-        " model; such a seed is marked and stays in the mean."
+        "Mean: with a 95 % interval for other seeds and other prompts (Student's t on the logit scale, from three seeds"
+        " on), which is what a claim about a method needs. A seed's own interval is over its prompts."
+        f" {_PROMPTS[_share_prompts(group)]} Collapsed: decided to be below the seed's own SFT model (interval of the"
+        " paired difference, and McNemar's test); such a seed is marked and stays in the mean."
     )
-    caption = f"Win rate against the reference summary over seeds{of_what}"
-    return [table_of(caption, columns, summaries, note)] if summaries else []
+    tables: list[Block] = []
+    if summaries:
+        caption = f"Win rate against the reference summary over seeds{of_what}"
+        tables.append(table_of(caption, columns, summaries, note))
+    if duels := records(duel_summaries(group)):
+        columns = [
+            PAIR,
+            JUDGE,
+            share_column("win_rate", "win rate of the first"),
+            points_column("difference", "win rate against the reference, first minus second (points)"),
+            count_column("seeds", "seeds"),
+            count_column("prompts", "shared prompts"),
+        ]
+        tables.append(table_of(f"Head to head over seeds{of_what}", columns, duels, "Means, with intervals as above."))
+    return tables
+
+
+_PROMPTS = {
+    True: "The seeds share their prompts, a source of variance beside the seeds: told apart where the verdicts are"
+    " there (shared prompts), else counted whole.",
+    False: "Each seed has prompts of its own.",
+}
+
+
+def _share_prompts(runs: Sequence[Run]) -> bool:
+    """Whether the seeds were judged on the same prompts. A run without its prompts is taken to share them, but in the
+    built-in world, which a seed makes anew."""
+    prompts = [dict(zip(run.prompts["prompt_id"], run.prompts["prompt"], strict=True)) for run in runs]
+    if all(prompts):
+        return all(of_run == prompts[0] for of_run in prompts)
+    return any(run.setting("config.data.kind") != "synthetic" for run in runs)
+
+
+class _Verdicts:
+    """One judge's verdicts of runs that share their prompts, as points by seed; None where a run has none left."""
+
+    def __init__(self, runs: Sequence[Run], judge: str) -> None:
+        self.shared = _share_prompts(runs)
+        files = {run.setting("seed"): run.path / "verdicts" / f"{judge}.jsonl" for run in runs}
+        self._rows = None
+        if self.shared and all(file.exists() for file in files.values()):
+            self._rows = {seed: read_jsonl(file) for seed, file in files.items()}
+
+    def against(self, arm: str, opponent: str) -> dict[int, Points] | None:
+        """seed -> prompt -> 1, 0.5 or 0."""
+        # Imported where it is needed: it brings torch, which no other part of a report does.
+        from bench.evaluate.win_rate import points_by_prompt
+        from bench.records import Verdict
+
+        if self._rows is None:
+            return None
+        found = {
+            seed: points_by_prompt([Verdict(**row) for row in rows if (row["arm_a"], row["arm_b"]) == (arm, opponent)])
+            for seed, rows in self._rows.items()
+        }
+        return found if all(found.values()) else None
+
+    def of_a_duel(self, a: str, b: str) -> dict[int, tuple[Points, Points]] | None:
+        """seed -> points of a against b, and the difference of their points against the reference summary."""
+        direct, of_a, of_b = self.against(a, b), self.against(a, REFERENCE), self.against(b, REFERENCE)
+        if direct is None or of_a is None or of_b is None:
+            return None
+        return {
+            seed: (direct[seed], {p: point - of_b[seed][p] for p, point in of_a[seed].items() if p in of_b[seed]})
+            for seed in direct
+        }
 
 
 def _summaries(runs: Sequence[Run]) -> list[tuple[str, str, dict[str, Any]]]:
     """(arm, judge, `across_seeds`), over the runs in which the judge compared both the arm and SFT."""
     found = []
+    verdicts = {judge: _Verdicts(runs, judge) for judge in runs[0].judges}
     for arm in dict.fromkeys(arm for run in runs for arm in run.arms if arm not in NOT_TRAINED):
-        for judge in runs[0].judges:
+        for judge, said in verdicts.items():
             judged = [run.metrics for run in runs if all(_is_judged(run, name, judge) for name in (arm, "sft"))]
             if len(judged) > 1:
-                found.append((arm, judge, across_seeds(judged, arm, judge)))
+                summary = across_seeds(judged, arm, judge, said.against(arm, REFERENCE), said.shared)
+                found.append((arm, judge, summary))
     return found
 
 

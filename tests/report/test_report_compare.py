@@ -1,15 +1,18 @@
 """Several runs: what may be compared, what is drawn once, and the command line."""
 
+import math
 import statistics
 
 import pytest
+from scipy import stats
 
 from bench import report
 from bench.errors import RunFolderError
+from bench.files import read_jsonl, write_jsonl
 from bench.report.__main__ import main
 from bench.report.compare import comparison_page, varied_settings
 from bench.report.load import records
-from bench.report.over_seeds import groups_of_seeds
+from bench.report.over_seeds import duel_summaries, groups_of_seeds
 from bench.report.page import Figures, Table
 
 
@@ -194,6 +197,8 @@ def seeds_with_a_collapse(make_run, edit):
 
         def change(metrics, value=value):
             metrics["arms"]["dpo"]["win_rate"]["gold"].update(value=value, ci95=[value - 0.05, value + 0.05])
+            lost = {"value": value - 0.4, "ci95": [value - 0.6, value - 0.2], "n": 58}
+            metrics["head_to_head"]["dpo_vs_sft"]["mcnemar"]["gold"] |= {"difference": lost, "p_value": 0.001}
 
         edit(path / "metrics.json", change)
         runs.append(report.load_run(path))
@@ -209,8 +214,13 @@ def test_seed_summaries_hold_mean_spread_and_every_point(seeds_with_a_collapse):
     )
     assert row["win_rate"] == pytest.approx(statistics.mean(values))
     assert row["sd"] == pytest.approx(statistics.stdev(values))
-    half = 4.302653 * statistics.stdev(values) / 3**0.5  # Student's t, 2 degrees of freedom, 97.5 %
-    assert row["win_rate_high"] - row["win_rate"] == pytest.approx(half, rel=1e-6)
+    # The seeds share their prompts and left no verdicts: their variance over 3, and that of one interval of +- 0.05.
+    of_seeds, of_prompts = statistics.variance(values) / 3, (0.05 / 1.959964) ** 2
+    variance = of_seeds + of_prompts
+    freedom = variance**2 / (of_seeds**2 / 2 + of_prompts**2 / 57)
+    mean = statistics.mean(values)
+    half = stats.t.isf(0.025, freedom) * variance**0.5 / (mean * (1 - mean))  # on the logit scale
+    assert row["win_rate_high"] == pytest.approx(1 / (1 + (1 - mean) / mean * math.exp(-half)), rel=1e-6)
     assert (row["seeds"], row["collapsed_seeds"]) == (3, 1)
     points = [
         (point["seed"], point["win_rate"], point["collapsed"])
@@ -227,7 +237,7 @@ def test_comparison_shows_the_mean_over_seeds_and_marks_the_collapsed_one(seeds_
     blocks = page.sections[0].blocks
     (plots,) = (block.plots for block in blocks if isinstance(block, Figures))
     assert page.sections[0].title == "Over seeds" and len(plots) == 2  # two judges
-    (table,) = (block for block in blocks if isinstance(block, Table))
+    table, _ = (block for block in blocks if isinstance(block, Table))
     (row,) = (row for row in table.rows if (row[0].text, row[1].text) == ("DPO", "gold judge"))
     cells = dict(zip(table.columns, row, strict=True))
     assert cells["seed 0"].text == "60.0 %" and cells["seed 0"].interval == "[55.0, 65.0]"
@@ -246,3 +256,31 @@ def test_one_seed_has_no_mean_over_seeds(make_run):
     runs = [report.load_run(make_run(f"b{beta}", dpo_beta=beta, logs=False)) for beta in (0.1, 0.2)]
     page = comparison_page(runs)
     assert page.sections[0].title == "Against beta" and not any("Mean over seeds" in line for line in page.answer)
+
+
+def test_verdicts_of_shared_prompts_tell_seeds_and_prompts_apart(make_run):
+    """DPO wins prompts 0 to 29 in every seed: all of the variance is the prompts'."""
+    runs = []
+    for seed in range(3):
+        path = make_run(f"v{seed}", seed=seed, logs=False)
+        ids = [row["prompt_id"] for row in read_jsonl(path / "prompts.jsonl")]
+        rows = [
+            {"prompt_id": prompt_id, "arm_a": a, "arm_b": b, "order": "ab", "judge": "gold", "prompt_hash": ""}
+            | {"verdict": "a" if i < 30 else "b"}
+            for a, b in (("dpo", "reference"), ("ppo", "reference"), ("dpo", "ppo"))
+            for i, prompt_id in enumerate(ids)
+        ]
+        write_jsonl(path / "verdicts" / "gold.jsonl", rows)
+        runs.append(report.load_run(path))
+    rows = {(row["arm"], row["judge"]): row for row in records(report.seed_summaries(runs))}
+    row = rows["dpo", "gold"]
+    assert row["prompts"] == 60 and math.isnan(rows["dpo", "reward_model"]["prompts"])
+    mean = row["win_rate"]
+    # Mean square of prompts: 3 seeds times the variance 30 x 30 / 60 / 59 of their means; divided by 3 x 60.
+    half = stats.t.isf(0.025, 59) * (30 * 30 / 60 / 59 / 60) ** 0.5 / (mean * (1 - mean))
+    assert row["win_rate_high"] == pytest.approx(1 / (1 + (1 - mean) / mean * math.exp(-half)), rel=1e-6)
+    duels = {(r["arm_a"], r["arm_b"], r["judge"]): r for r in records(duel_summaries(runs))}
+    duel = duels["dpo", "ppo", "gold"]
+    assert (duel["seeds"], duel["prompts"]) == (3, 60)
+    captions = [block.caption for block in comparison_page(runs).sections[0].blocks if isinstance(block, Table)]
+    assert captions[-1] == "Head to head over seeds"

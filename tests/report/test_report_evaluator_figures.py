@@ -79,6 +79,8 @@ def test_seeds_are_points_the_mean_is_a_line_and_a_collapsed_seed_is_a_cross(wri
 
         def change(metrics, value=value):
             metrics["arms"]["dpo"]["win_rate"]["gold"].update(value=value, ci95=[value - 0.05, value + 0.05])
+            lost = {"value": value - 0.4, "ci95": [value - 0.6, value - 0.2], "n": 58}
+            metrics["head_to_head"]["dpo_vs_sft"]["mcnemar"]["gold"] |= {"difference": lost, "p_value": 0.001}
 
         edit(path / "metrics.json", change)
         runs.append(report.load_run(path))

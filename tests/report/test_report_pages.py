@@ -13,6 +13,7 @@ from bench import report
 from bench.report.page import to_html
 from bench.report.render import run_page
 from bench.report.sections.answer import answer
+from bench.report.summary import summary
 from bench.report.words import plain
 
 VOID = {"meta", "link", "br", "img", "input", "hr"}
@@ -110,18 +111,28 @@ def test_first_sentences_are_made_from_the_numbers(rendered):
 
 
 @pytest.mark.parametrize(
-    ("ci95", "words"),
-    [([0.3, 0.45], "DPO loses to RLHF (PPO), winning on 40.0 % [30.0, 45.0]"), ([0.55, 0.7], "beats")],
+    ("ci95", "p", "words"),
+    [
+        ([0.3, 0.45], 0.01, "DPO loses to RLHF (PPO), winning on 40.0 % [30.0, 45.0]"),
+        ([0.3, 0.45], 0.125, "not decided at this n"),
+        ([0.55, 0.7], 0.01, "beats"),
+        ([0.55, 0.7], 0.05, "not decided at this n"),
+        ([0.3, 0.55], 0.01, "not decided at this n"),
+    ],
 )
-def test_the_interval_decides_what_the_answer_says(make_run, edit, ci95, words):
+def test_interval_and_test_decide_what_the_answer_says(make_run, edit, ci95, p, words):
     path = make_run(logs=False)
     measured = {"value": 0.4, "ci95": ci95, "n": 58, "ties": 0, "unparsed": 0}
 
     def change(metrics):
         metrics["head_to_head"]["dpo_vs_ppo"]["win_rate"]["gold"] = measured
+        metrics["head_to_head"]["dpo_vs_ppo"]["p_holm"]["gold"] = p
 
     edit(path / "metrics.json", change)
-    assert words in answer(report.load_run(path))[0].split(";")[0]
+    run = report.load_run(path)
+    assert words in answer(run)[0].split(";")[0]
+    (line,) = (line for line in summary(path).splitlines() if line.startswith("  dpo beats ppo (gold)"))
+    assert ("not decided" in words) == line.endswith("not decided at this n")
 
 
 def test_main_table_shows_each_arm_with_interval_and_n(rendered):

@@ -4,6 +4,7 @@ from typing import Any
 
 import pandas as pd
 
+from bench.evaluate.decisions import decide
 from bench.report.columns import (
     ARM,
     JUDGE,
@@ -115,10 +116,12 @@ def head_to_head_table(run: Run) -> pd.DataFrame:
             row |= estimate_columns("win_rate", measured["win_rate"][judge])
             row |= estimate_columns("equal_length", measured.get("win_rate_length_controlled", {}).get(judge))
             row["p_value"] = to_number(measured.get("p_value", {}).get(judge))
-            row["first_is_better"] = measured.get("first_is_better", {}).get(judge, "not decided at this n")
             for field in ("p_holm", "prompts_needed"):
                 if judge in measured.get(field, {}):
                     row[field] = to_number(measured[field][judge])
+            # As the run decides it. Runs of before decided by the interval alone; theirs is decided anew.
+            p_value = measured.get("p_holm", measured.get("p_value", {})).get(judge)
+            row["first_is_better"] = decide(measured["win_rate"][judge], 0.5, p_value)
             rows.append(row)
     columns = [
         "arm_a",

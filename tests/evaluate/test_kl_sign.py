@@ -2,7 +2,8 @@ from dataclasses import fields
 
 from bench.evaluate.heavy_tails import mean_with_tail
 from bench.evaluate.kl_sign import negative_kls
-from bench.train.health.watch import Finding, health_summary
+from bench.train.health.record import health_summary
+from bench.train.health.watch import Finding
 
 
 def test_a_kl_below_zero_is_a_finding_and_one_around_it_is_none():

@@ -8,7 +8,7 @@ from jaxtyping import install_import_hook
 from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerFast
 
 from bench.models import tiny
-from bench.models.config import ModelConfig
+from bench.models.config import Architecture, ModelConfig
 
 # Imported here, before any test imports them: only what is imported under the hook is checked.
 with install_import_hook(["bench.records", "bench.ops", "bench.forward", "bench.losses"], "beartype.beartype"):
@@ -33,7 +33,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
 
 @pytest.fixture(params=["llama", "gpt_neox"])
-def architecture(request: pytest.FixtureRequest) -> str:
+def architecture(request: pytest.FixtureRequest) -> Architecture:
     return request.param
 
 
@@ -41,7 +41,7 @@ def architecture(request: pytest.FixtureRequest) -> str:
 def make_policy(tokenizer: PreTrainedTokenizerFast) -> Callable[..., PreTrainedModel]:
     """make_policy(architecture, seed): a causal model whose next-token distributions are far from uniform."""
 
-    def make(architecture: str = "llama", seed: int = 0) -> PreTrainedModel:
+    def make(architecture: Architecture = "llama", seed: int = 0) -> PreTrainedModel:
         config = ModelConfig(
             architecture=architecture, hidden_size=32, layers=2, heads=2, vocabulary=300, max_positions=128
         )

@@ -1,5 +1,7 @@
 """Packed batches against the same rows run one by one."""
 
+from typing import Any
+
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, GPTJConfig, MistralConfig, PreTrainedModel, Qwen3NextConfig
@@ -158,7 +160,9 @@ def test_a_model_that_ran_packed_is_saved_as_it_was(make_policy, tokenizer, tmp_
 
 
 def tiny_model(kind: str) -> PreTrainedModel:
-    sizes = dict(hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2, vocab_size=100)
+    sizes: dict[str, Any] = dict(
+        hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2, vocab_size=100
+    )
     configs = {
         "gptj": lambda: GPTJConfig(n_embd=16, n_layer=2, n_head=2, rotary_dim=4, vocab_size=100, n_positions=128),
         "mistral": lambda: MistralConfig(**sizes, num_key_value_heads=1, sliding_window=8),
@@ -196,7 +200,7 @@ def test_what_is_sampled_does_not_depend_on_packing(kind, make_policy):
     eager = tiny_model("gptj") if kind == "gptj" else make_policy()
     eager.set_attn_implementation("eager")
     prompts = [[5, 6, 7, 8, 9, 10], [11], [12, 13, 14]]
-    options = dict(max_new_tokens=5, eos_token_id=-1, pad_token_id=0, temperature=0.0)
+    options: dict[str, Any] = dict(max_new_tokens=5, eos_token_id=-1, pad_token_id=0, temperature=0.0)
     found = sample(eager, prompts, **options, generator=torch.Generator()).completion_ids
     for row, prompt in enumerate(prompts):
         ids = torch.tensor([prompt])

@@ -7,6 +7,7 @@ from bench.validation import require
 
 Kind = Literal["tiny", "wheel", "hub"]
 Precision = Literal["auto", "fp32", "bf16"]
+Architecture = Literal["llama", "gpt_neox"]
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class ModelConfig:
     revision: str | None = None
     precision: Precision = "fp32"
     device: str = "auto"
-    architecture: Literal["llama", "gpt_neox"] = "llama"
+    architecture: Architecture = "llama"
     hidden_size: int = 128
     layers: int = 2
     heads: int = 4

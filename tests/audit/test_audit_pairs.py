@@ -33,7 +33,7 @@ def file(tmp_path):
     return write
 
 
-def judged(verdict, a="one", b="two", **cells):
+def judged(verdict, a: str | None = "one", b="two", **cells):
     return {"summary_a": a, "summary_b": b, "verdict": verdict, **cells}
 
 

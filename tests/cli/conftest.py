@@ -71,7 +71,7 @@ def smallest(results_dir: Path) -> list[str]:
 @pytest.fixture
 def smallest_world() -> list[str]:
     """Overrides that put a small built-in world in the place of an experiment's data."""
-    return SMALLEST_WORLD
+    return [*SMALLEST_WORLD]
 
 
 @pytest.fixture

@@ -31,7 +31,8 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
         monkeypatch.setattr("sys.argv", ["judge_audit", f"results_dir={tmp_path / 'results'}", *arguments])
         capsys.readouterr()
         exit_code = audit.main()
-        return exit_code, *capsys.readouterr()
+        out, err = capsys.readouterr()
+        return exit_code, out, err
 
     return run
 

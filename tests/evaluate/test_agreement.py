@@ -15,15 +15,18 @@ from bench.evaluate.agreement import (
     pairwise_agreement,
     position_bias,
 )
+from bench.records import VerdictLabel
 
 SEED = 0
 
 
-def one_each(*labels: str) -> list[list[str]]:
+def one_each(*labels: VerdictLabel) -> list[list[VerdictLabel]]:
     return [[label] for label in labels]
 
 
-def repeated(counts: dict[tuple[str, str], int]) -> tuple[list[str], list[list[str]]]:
+def repeated(
+    counts: dict[tuple[VerdictLabel, VerdictLabel], int],
+) -> tuple[list[VerdictLabel], list[list[VerdictLabel]]]:
     """Verdicts and labels with so many pairs of each (verdict, label)."""
     rows = [pair for pair, times in counts.items() for _ in range(times)]
     return [verdict for verdict, _ in rows], [[label] for _, label in rows]
@@ -52,8 +55,8 @@ def plain_alpha(labels) -> float:
 
 
 def test_accuracy_counts_a_tie_against_a_decision_half_and_leaves_out_what_was_not_parsed():
-    verdicts = ["a", "b", "tie", "tie", "unparsed", "b"]
-    labels = [["a"], ["a"], ["b"], ["tie"], ["a"], ["a", "b", "b", "tie"]]
+    verdicts: list[VerdictLabel] = ["a", "b", "tie", "tie", "unparsed", "b"]
+    labels: list[list[VerdictLabel]] = [["a"], ["a"], ["b"], ["tie"], ["a"], ["a", "b", "b", "tie"]]
     # 1, 0, 1/2, 1, -, and of the last pair's four annotators: 0, 1, 1, 1/2
     found = accuracy(verdicts, labels, SEED)
 
@@ -73,8 +76,9 @@ def test_kappa_of_a_table_by_hand():
 
 
 def test_kappa_takes_a_tie_for_an_answer_of_its_own():
-    counts = {("a", "a"): 7, ("a", "tie"): 2, ("b", "b"): 5, ("tie", "b"): 3, ("tie", "tie"): 1, ("b", "a"): 2}
-    verdicts, labels = repeated(counts)
+    verdicts, labels = repeated(
+        {("a", "a"): 7, ("a", "tie"): 2, ("b", "b"): 5, ("tie", "b"): 3, ("tie", "tie"): 1, ("b", "a"): 2}
+    )
 
     expected = plain_kappa([(verdict, label) for verdict, (label,) in zip(verdicts, labels, strict=True)])
     assert kappa(verdicts, labels, SEED)["value"] == pytest.approx(expected)
@@ -91,7 +95,9 @@ def test_several_annotators_share_one_count_of_kappas_table():
 
 
 def test_kappas_interval_is_bca_over_all_resamples_of_the_pairs():
-    rows = [("a", "a"), ("a", "a"), ("b", "a"), ("b", "b"), ("a", "b"), ("b", "b")]
+    rows: list[tuple[VerdictLabel, VerdictLabel]] = [
+        ("a", "a"), ("a", "a"), ("b", "a"), ("b", "b"), ("a", "b"), ("b", "b"),
+    ]  # fmt: skip
     n = len(rows)
     value = plain_kappa(rows)
     resampled = np.sort([plain_kappa(resample) for resample in itertools.product(rows, repeat=n)])
@@ -103,7 +109,8 @@ def test_kappas_interval_is_bca_over_all_resamples_of_the_pairs():
         np.quantile(resampled, ndtr(bias + (bias + z) / (1 - acceleration * (bias + z))))
         for z in (ndtri(0.025), ndtri(0.975))
     ]
-    verdicts, labels = [verdict for verdict, _ in rows], [[label] for _, label in rows]
+    verdicts: list[VerdictLabel] = [verdict for verdict, _ in rows]
+    labels: list[list[VerdictLabel]] = [[label] for _, label in rows]
 
     assert kappa(verdicts, labels, SEED, resamples=20_000)["ci95"] == pytest.approx(ends, abs=0.02)
 
@@ -111,7 +118,7 @@ def test_kappas_interval_is_bca_over_all_resamples_of_the_pairs():
 def test_annotators_of_a_pair_stay_together():
     """The same labels twice are no more pairs: nothing gets surer."""
     verdicts, labels = repeated({("a", "a"): 12, ("a", "b"): 4, ("b", "b"): 9, ("tie", "a"): 3})
-    doubled = [[label, label] for (label,) in labels]
+    doubled = [given * 2 for given in labels]
 
     for measure in (accuracy, kappa):
         once, twice = measure(verdicts, labels, SEED), measure(verdicts, doubled, SEED)
@@ -123,15 +130,18 @@ def test_annotators_of_a_pair_stay_together():
 def test_alpha_of_krippendorffs_own_example():
     # Two observers, ten units, n = 20 values, 14 of one kind and 6 of the other, 4 units in disagreement:
     # 1 - (n - 1) 4 / (14 * 6) = 0.095 (Krippendorff 2011, Computing Krippendorff's Alpha-Reliability, A)
+    coded: dict[str, VerdictLabel] = {"a": "a", "b": "b"}
     first, second = "babbbbbbab", "aaabbabbbb"
-    found = krippendorff_alpha([list(labels) for labels in zip(first, second, strict=True)], SEED)
+    found = krippendorff_alpha([[coded[x], coded[y]] for x, y in zip(first, second, strict=True)], SEED)
 
     assert found["value"] == pytest.approx(1 - 19 * 4 / (14 * 6))
     assert found["n"] == 10
 
 
 def test_alpha_of_unequal_numbers_of_annotators_with_ties():
-    labels = [["a", "a", "b"], ["b", "b"], ["tie", "a"], ["a"], ["a", "a", "a", "tie"], ["b", "tie", "b"], ["a", "a"]]
+    labels: list[list[VerdictLabel]] = [
+        ["a", "a", "b"], ["b", "b"], ["tie", "a"], ["a"], ["a", "a", "a", "tie"], ["b", "tie", "b"], ["a", "a"],
+    ]  # fmt: skip
     found = krippendorff_alpha(labels, SEED)
 
     assert found["value"] == pytest.approx(plain_alpha(labels))
@@ -149,7 +159,7 @@ def test_alphas_interval_covers_what_annotators_without_a_clue_have():
 
 
 def test_two_annotators_of_a_pair_are_compared_with_each_other():
-    labels = [["a", "a"], ["a", "b"], ["a", "a", "tie"], ["b"]]
+    labels: list[list[VerdictLabel]] = [["a", "a"], ["a", "b"], ["a", "a", "tie"], ["b"]]
     found = pairwise_agreement(labels, SEED)
 
     assert found["value"] == pytest.approx((1 + 0 + (1 + 0.5 + 0.5) / 3) / 3)
@@ -193,7 +203,7 @@ def test_position_bias_is_the_share_that_the_summary_shown_first_wins():
 
 
 def test_length_bias_is_the_share_that_the_longer_summary_wins():
-    verdicts = [["a"], ["b"], ["b"], ["a", "b", "tie"], ["a"], ["tie"], ["unparsed"]]
+    verdicts: list[list[VerdictLabel]] = [["a"], ["b"], ["b"], ["a", "b", "tie"], ["a"], ["tie"], ["unparsed"]]
     lengths = [(9, 4), (9, 4), (4, 9), (9, 4), (4, 4), (9, 4), (9, 4)]
     found = length_bias(verdicts, lengths, SEED)
 
@@ -205,7 +215,7 @@ def test_length_bias_of_labels_is_the_accuracy_of_the_rule_longer_wins():
     rng = np.random.default_rng(2)
     lengths = [(int(a), int(b)) for a, b in rng.integers(3, 9, size=(80, 2))]
     labels = one_each(*rng.choice(["a", "b"], size=80))
-    rule = ["tie" if a == b else "a" if a > b else "b" for a, b in lengths]
+    rule: list[VerdictLabel] = ["tie" if a == b else "a" if a > b else "b" for a, b in lengths]
     bias = length_bias(labels, lengths, SEED)
 
     assert bias.pop("equal_length") == rule.count("tie") > 0

@@ -96,7 +96,11 @@ def judged(tmp_path_factory: pytest.TempPathFactory) -> tuple[OpenAIJudge, Model
 
 
 @settings(
-    max_examples=EXAMPLES, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck)
+    max_examples=EXAMPLES,
+    deadline=None,
+    database=None,
+    derandomize=True,
+    suppress_health_check=list(HealthCheck),  # pyright: ignore[reportArgumentType]
 )
 @given(
     texts=st.lists(summaries, min_size=SUMMARIES, max_size=SUMMARIES, unique=True),

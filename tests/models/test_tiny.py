@@ -1,5 +1,7 @@
 """Models from a config: the same for the same seed, and with a pad token of their own."""
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -7,7 +9,7 @@ from bench.errors import ConfigError
 from bench.models import tiny
 from bench.models.config import ModelConfig
 
-SMALL = dict(hidden_size=16, layers=1, heads=2, vocabulary=260, max_positions=32)
+SMALL: dict[str, Any] = dict(hidden_size=16, layers=1, heads=2, vocabulary=260, max_positions=32)
 
 
 def test_weights_are_a_function_of_the_seed(tokenizer, architecture):

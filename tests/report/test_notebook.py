@@ -54,7 +54,8 @@ def test_tidy_says_whose_each_estimate_is(run, arm, judge, metric, place):
         estimate = estimate[name]
     table = report.tidy(run)
 
-    (row,) = table[(table.arm == arm) & (table.judge == judge) & (table.metric == metric)].to_dict("records")
+    found = table.query("arm == @arm and judge == @judge and metric == @metric")
+    (row,) = found.to_dict("records")
 
     assert [row[name] for name in ("value", "low", "high", "n")] == [
         estimate["value"],
@@ -66,7 +67,7 @@ def test_tidy_says_whose_each_estimate_is(run, arm, judge, metric, place):
 
 def test_tidy_names_the_parts_of_a_list_and_writes_yes_as_one(run):
     table = report.tidy(run)
-    of_the_run = table[table.arm == ""].set_index("metric")["value"]
+    of_the_run = {row["metric"]: row["value"] for row in table.to_dict("records") if row["arm"] == ""}
 
     assert of_the_run["verdicts_on_claims.1.estimate"] == 120 / 45
     assert of_the_run["cost.projected.l4.assumed_mfu"] == 0.25

@@ -53,7 +53,8 @@ class OneHot(nn.Module):
     def __init__(self, vocabulary: int) -> None:
         super().__init__()
         self.vocabulary = vocabulary
-        self.config = PretrainedConfig(attn_implementation="sdpa")
+        self.config: Any = PretrainedConfig()
+        self.config._attn_implementation = "sdpa"
 
     def forward(self, input_ids: torch.Tensor, **kwargs: object) -> SimpleNamespace:
         return SimpleNamespace(last_hidden_state=nn.functional.one_hot(input_ids, self.vocabulary).float())
@@ -88,7 +89,8 @@ def small_classifier(seed: int = 0, architecture: str = "llama") -> PreTrainedMo
 
 
 def _small(auto: Any, vocabulary: int, seed: int, architecture: str) -> PreTrainedModel:
-    config = (LlamaConfig if architecture == "llama" else GPTNeoXConfig)(
+    kind: Any = LlamaConfig if architecture == "llama" else GPTNeoXConfig
+    config = kind(
         vocab_size=vocabulary,
         hidden_size=16,
         intermediate_size=32,

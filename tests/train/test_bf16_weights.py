@@ -1,6 +1,7 @@
 """Training in bf16 weights over fp32 masters stays within bf16's noise of training in fp32."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -21,7 +22,7 @@ PAIRS = [
     PreferencePair("c", "TL;DR:", "cake", "no cake for my friend at the party"),
     PreferencePair("d", "POST: my friend forgot the sugar. TL;DR:", "no sugar", "sugar"),
 ]
-BATCH = dict(learning_rate=1e-3, batch_size=4, micro_batch_size=2, schedule="constant")
+BATCH: dict[str, Any] = dict(learning_rate=1e-3, batch_size=4, micro_batch_size=2, schedule="constant")
 
 
 def trained(method: str, bf16: bool, make_policy, make_classifier, tokenizer, scratch: Path):
@@ -47,7 +48,9 @@ def flat(network: torch.nn.Module) -> torch.Tensor:
 
 @pytest.mark.parametrize("value_model", ["separate", "shared"])
 def test_ppo_learns_the_same_from_the_same_rollouts(value_model):
-    settings = dict(value_model=value_model, ppo_epochs=4, learning_rate=1e-3, num_mini_batches=2, micro_batch_size=2)
+    settings: dict[str, Any] = dict(
+        value_model=value_model, ppo_epochs=4, learning_rate=1e-3, num_mini_batches=2, micro_batch_size=2
+    )
     full, low = (make_transformer_trainer(bf16=bf16, **settings) for bf16 in (False, True))
     start = {name: flat(network) for name, network in full.models.trained.items()}
     experience = full.collect(PROMPTS)

@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -38,7 +39,7 @@ PAIRS = [
     )
     for i, word in enumerate(WORDS)
 ]
-BATCH = dict(learning_rate=1e-3, batch_size=2, micro_batch_size=2, warmup_steps=3)
+BATCH: dict[str, Any] = dict(learning_rate=1e-3, batch_size=2, micro_batch_size=2, warmup_steps=3)
 STEPS = 12  # a kill falls into any of the three epochs
 Training = Callable[[Path, float], tuple[nn.Module, TrainingLog]]
 
@@ -125,7 +126,7 @@ def test_killed_and_continued_is_as_if_it_had_not_been_killed(training: Training
         assert torch.equal(found, expected), name
     assert without_times(continued_log) == without_times(whole_log)
     assert [row["step"] for row in continued_log] == list(range(1, STEPS + 1))
-    times = [row["wall_s"] for row in continued_log]
+    times: list[Any] = [row["wall_s"] for row in continued_log]
     assert times == sorted(times) and times[len(checkpoint.rows) - 1] == checkpoint.rows[-1]["wall_s"]
 
 

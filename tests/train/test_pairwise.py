@@ -3,6 +3,7 @@
 import contextlib
 import math
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -26,7 +27,9 @@ PAIRS = [
     PreferencePair("c", "TL;DR:", "cake", "no cake for my friend at the party"),
     PreferencePair("d", "POST: my friend forgot the sugar. TL;DR:", "no sugar", "sugar"),
 ]
-BATCH = dict(learning_rate=1e-3, batch_size=4, micro_batch_size=4, schedule="constant")  # all pairs in every step
+BATCH: dict[str, Any] = dict(
+    learning_rate=1e-3, batch_size=4, micro_batch_size=4, schedule="constant"
+)  # all pairs in every step
 CPU = torch.device("cpu")
 
 
@@ -215,7 +218,7 @@ def test_packed_reward_training_equals_the_stock_one(
     make_classifier, architecture, tokenizer, tmp_path, packed_calls, monkeypatch
 ):
     packed_model, stock_model = make_classifier(architecture), make_classifier(architecture)
-    packed = train_reward(packed_model, tokenizer, tmp_path)
+    packed: Any = train_reward(packed_model, tokenizer, tmp_path)
     assert packed_calls == [8] * 3 and "forward" not in vars(packed_model.base_model)
     use_stock_trl(monkeypatch)
     stock = train_reward(stock_model, tokenizer, tmp_path)

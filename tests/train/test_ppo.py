@@ -3,6 +3,7 @@
 import copy
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -42,7 +43,7 @@ def test_a_missing_eos_replaces_the_score_of_unfinished_rows_alone():
 
     kept = make_trainer(missing_eos_score=None, batch_size=8, episodes=8, max_new_tokens=3)
     experience = kept.collect(PROMPTS * 2)
-    by_token = kept.models.reward.model.score.weight[0]
+    by_token = kept.models.reward.model.get_parameter("score.weight")[0]
     last = torch.stack(
         [
             ids[m][-1]
@@ -53,9 +54,13 @@ def test_a_missing_eos_replaces_the_score_of_unfinished_rows_alone():
 
 
 def test_a_missing_eos_may_be_subtracted():
+    penalties: list[dict[str, Any]] = [
+        {"missing_eos_score": None},
+        {"missing_eos": "subtract", "missing_eos_score": -1.5},
+    ]
     plain, lowered = (
-        make_trainer(batch_size=8, episodes=8, max_new_tokens=3, **settings).collect(PROMPTS * 2)
-        for settings in ({"missing_eos_score": None}, {"missing_eos": "subtract", "missing_eos_score": -1.5})
+        make_trainer(batch_size=8, episodes=8, max_new_tokens=3, **penalty).collect(PROMPTS * 2)
+        for penalty in penalties
     )
     finished = plain.rollout.is_finished
     assert torch.equal(lowered.scores[finished], plain.scores[finished])
@@ -75,7 +80,7 @@ def test_scores_are_normalised_on_samples_of_the_sft_model_and_values_with_them(
     assert sampled_from[0] == 3  # two batches measured, and the first one trained on
     assert any(not torch.equal(p, before[name]) for name, p in trainer.models.policy.state_dict().items())
 
-    by_token = trainer.models.reward.model.score.weight[0].detach()
+    by_token = trainer.models.reward.model.get_parameter("score.weight")[0].detach()
     last = [r.completion_ids[row][r.completion_mask[row]][-1] for r in seen[:2] for row in range(2)]
     raw = by_token[torch.stack(last)]
     scale = trainer.models.scale
@@ -87,7 +92,7 @@ def test_scores_are_normalised_on_samples_of_the_sft_model_and_values_with_them(
         expected = (by_token[token] - scale.offset) / scale.sd if rollout.is_finished[row] else -1.0
         assert experience.scores[row].item() == pytest.approx(float(expected), abs=1e-6)
         first = rollout.input_ids[row, rollout.prompt_lengths[row] - 1]  # the first value stands on the prompt's end
-        value = trainer.models.value.score.weight[0, first].item()
+        value = trainer.models.value.get_parameter("score.weight")[0, first].item()
         assert experience.old_values[row, 0].item() == pytest.approx((value - scale.offset) / scale.sd, abs=1e-5)
 
 

@@ -1,5 +1,7 @@
 """PPO's networks: adapters and the shared backbone give the gradients of a plain forward pass."""
 
+from typing import Any
+
 import pytest
 import torch
 from ppo_world import PROMPTS, add_gradients, full_logps, gradients, make_transformer_trainer, sft_policy
@@ -11,7 +13,7 @@ from bench.train.ppo_experience import Experience
 from bench.train.ppo_models import SharedValueHead
 
 ALL = torch.arange(len(PROMPTS))
-LORA = {"lora_rank": 2, "lora_alpha": 4}
+LORA: dict[str, Any] = {"lora_rank": 2, "lora_alpha": 4}
 
 
 def perturb(network: nn.Module) -> None:

@@ -75,6 +75,6 @@ def test_one_process_gathers_its_own_rows_in_their_order():
 
 
 def test_fewer_episodes_than_processes_are_refused(monkeypatch):
-    monkeypatch.setattr(Ranks, "current", classmethod(lambda cls, device: cls(0, 8)))
+    monkeypatch.setattr(Ranks, "current", classmethod(lambda cls, device: Ranks(0, 8)))
     with pytest.raises(ConfigError, match=r"ppo\.batch_size must be at least the 8 processes, got 4"):
         make_trainer()

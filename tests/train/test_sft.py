@@ -1,5 +1,7 @@
 """Supervised fine-tuning through TRL: what its loss counts, and that it falls."""
 
+from typing import Any
+
 import pytest
 import torch
 from contexts import a_context
@@ -51,7 +53,7 @@ def test_the_loss_counts_completion_and_eos_alone_and_falls(make_policy, archite
     model = make_policy(architecture)
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     expected = completion_cross_entropy(model, tokenizer)
-    rows = train_sft(
+    rows: Any = train_sft(
         model,
         tokenizer,
         DEMONSTRATIONS,

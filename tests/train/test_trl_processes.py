@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -37,7 +38,7 @@ PAIRS = [
     for i, word in enumerate(WORDS)
 ]
 # A large epsilon: where a gradient is next to 0, Adam would blow its rounding up to a whole step.
-BATCH = dict(learning_rate=1e-2, eps=1e-2, batch_size=4, micro_batch_size=1, schedule="constant")
+BATCH: dict[str, Any] = dict(learning_rate=1e-2, eps=1e-2, batch_size=4, micro_batch_size=1, schedule="constant")
 EPOCHS = 2  # of 2 steps
 
 

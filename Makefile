@@ -2,13 +2,14 @@
 PYTHON ?= python3
 VENV ?= .venv
 PY := $(VENV)/bin/python
+PYTEST := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1 $(PY) -m pytest -n 2 --dist loadfile
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help bench sweep test lint format clean
+.PHONY: help bench sweep test test-fast check format clean
 
 help: ## This list
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1|/' | column -t -s '|'
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'
 
 bench: $(VENV)/.installed ## Install, run the built-in comparison, print the report's path (ARGS="seed=1 ..." overrides settings)
 	$(PY) -m bench $(ARGS)
@@ -17,10 +18,13 @@ sweep: $(VENV)/.installed ## Sweep DPO's beta in the built-in world and draw win
 	$(PY) -m bench -m experiment=beta_sweep dpo.beta=0.03,0.1,0.3,1 $(ARGS)
 	$(PY) -m bench.report results/beta_sweep/*/
 
-test: $(VENV)/.installed-dev ## Install and run all tests
-	OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1 $(PY) -m pytest -n 2 --dist loadfile $(ARGS)
+test: $(VENV)/.installed-dev ## Install and run all tests (ARGS="tests/data -k leak" picks some)
+	$(PYTEST) $(ARGS)
 
-lint: $(VENV)/.installed-dev ## Formatting, lint and types
+test-fast: $(VENV)/.installed-dev ## The tests that take no training, within a minute
+	$(PYTEST) -m "not slow" $(ARGS)
+
+check: $(VENV)/.installed-dev ## Formatting, lint and types of the package and its tests
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/pyright

@@ -156,7 +156,7 @@ def test_a_model_that_ran_packed_is_saved_as_it_was(make_policy, tokenizer, tmp_
     configs = [(tmp_path / name / "config.json").read_text() for name in ("before", "after")]
     assert configs[0] == configs[1]
     loaded = load_policy(tmp_path / "after", torch.device("cpu"))
-    assert torch.equal(loaded(input_ids=ids, attention_mask=mask).logits, expected)
+    torch.testing.assert_close(loaded(input_ids=ids, attention_mask=mask).logits, expected)  # weights in a mapped file
 
 
 def tiny_model(kind: str) -> PreTrainedModel:

@@ -259,11 +259,11 @@ def test_a_side_is_a_side_where_ties_are_allowed(answer: str, letter: str):
 
 def test_long_answers_take_no_time():
     """Nothing in the patterns tries a long text in more than a few ways."""
-    start = time.perf_counter()
+    start = time.process_time()  # a busy machine has no part in it
     for unit in (" ", "\n", "*", "Preferred: ", "{", "{\n", '{"preferred":\n', "<think>", "A ", "the better "):
         parse_answer(unit * (100_000 // len(unit)))
 
-    assert time.perf_counter() - start < 20
+    assert time.process_time() - start < 20
 
 
 @given(st.text(alphabet=st.one_of(st.sampled_from('AaBb"*{}:\n <>/.,'), st.characters()), max_size=60))

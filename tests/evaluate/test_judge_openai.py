@@ -184,7 +184,7 @@ def test_retry_after_is_honoured_by_all(judge_server, make_judge, make_items, fo
     def refuse_the_first(post: str, attempt: int) -> str:
         if post == "post 0" and attempt == 0:
             return f"429:{1 if form == 'seconds' else formatdate(time.time() + 2, usegmt=True)}"
-        return "slow:0.05"
+        return "slow:0.5"  # long enough for the refusal to come back on a busy machine
 
     judge_server.script = refuse_the_first
     make_judge(concurrency=2, retry_wait_s=0.0).judge(items)
@@ -192,8 +192,7 @@ def test_retry_after_is_honoured_by_all(judge_server, make_judge, make_items, fo
     times = [t for arrivals in judge_server.arrivals.values() for t in arrivals]
     refused_at, again_at = judge_server.arrivals[question(items[0])]
     assert again_at - refused_at >= 0.9  # a date has whole seconds
-    # the other worker's second question may have left in the moment before the refusal came back
-    assert len([t for t in times if refused_at + 0.04 < t < refused_at + 0.9]) == 0
+    assert len([t for t in times if t < refused_at + 0.9]) <= 2  # the two workers' first questions
 
 
 @pytest.mark.parametrize(

@@ -96,7 +96,7 @@ def test_the_notebook_runs_on_a_finished_run(make_run, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     notebook = nbformat.read(NOTEBOOK, as_version=4)
 
-    nbclient.NotebookClient(notebook, timeout=60, resources={"metadata": {"path": str(NOTEBOOK.parent)}}).execute()
+    nbclient.NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(NOTEBOOK.parent)}}).execute()
 
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     assert outputs[0]["text"].strip() == str(path)

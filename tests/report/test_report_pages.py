@@ -307,7 +307,7 @@ def test_a_browser_shows_it_without_sideways_scrolling(rendered, tmp_path):
         " --disable-component-update --disable-sync --dump-dom"
     )
     command = [CHROMIUM, *flags.split(), f"--user-data-dir={tmp_path / 'profile'}", frame.as_uri()]
-    dom = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+    dom = subprocess.run(command, capture_output=True, text=True, timeout=600, check=True).stdout
     scroll_width, client_width, headings, tables = map(int, found(r"<title>(.*?)</title>", dom).split())
     assert client_width > 300 and scroll_width <= client_width
     assert headings == page.count("<h2") and tables == page.count("<table")

@@ -1,15 +1,41 @@
-"""The README says what the code says."""
+"""What stands beside the code says what the code says."""
 
 import re
 from pathlib import Path
 
+import yaml
+
+from bench import __version__
 from bench.arms import ARMS, REFERENCE
 
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[1]
 
 
-def test_the_table_of_arms_is_the_table():
-    rows = re.findall(r"^\| `(\w+)` \| (.+) \|$", README, re.MULTILINE)
+def read(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def test_the_readmes_table_of_arms_is_the_table():
+    rows = re.findall(r"^\| `(\w+)` \| (.+) \|$", read("README.md"), re.MULTILINE)
 
     assert rows[:-1] == [(arm.name, arm.what) for arm in ARMS]
     assert rows[-1][0] == REFERENCE
+
+
+def test_the_newest_version_of_the_changelog_and_the_citation_are_the_packages():
+    version, date = re.findall(r"^## \[(\d\S*)\] - (\S+)$", read("CHANGELOG.md"), re.MULTILINE)[0]
+    citation = yaml.safe_load(read("CITATION.cff"))
+
+    assert (version, date) == (citation["version"], citation["date-released"])
+    assert version == __version__
+
+
+def test_every_make_target_that_is_named_is_there():
+    targets = set(re.findall(r"^([a-z-]+):", read("Makefile"), re.MULTILINE))
+    named = {
+        target
+        for name in ("README.md", "CONTRIBUTING.md", ".ci/run")
+        for target in re.findall(r"(?:^|`)make ([a-z-]+)", read(name), re.MULTILINE)
+    }
+
+    assert named and named <= targets

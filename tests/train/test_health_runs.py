@@ -58,8 +58,8 @@ class Room:
 
     def sft(self, steps: int, **settings: Any):
         model = load_policy(self.sft_folder, CPU)
-        settings = SFTSettings(**{**BATCH, **settings})
-        return model, train_sft(model, self.tokenizer, DEMONSTRATIONS, settings, self.context("sft"), epochs=steps)
+        of_sft = SFTSettings(**{**BATCH, **settings})
+        return model, train_sft(model, self.tokenizer, DEMONSTRATIONS, of_sft, self.context("sft"), epochs=steps)
 
     def reward(self, steps: int, pairs=PAIRS, **settings: Any):
         model = copy.deepcopy(self.classifier)

@@ -43,7 +43,7 @@ def test_two_updates_are_reinforce_with_a_leave_one_out_baseline(
         beta=0.5,
         missing_eos_score=None,
     )
-    seen: list[tuple[list[str], list[list[int]], list[float]]] = []
+    seen: list[tuple[list[str], list[list[int]], Any]] = []
     make = rloo.reward_function
 
     def watched(*arguments: Any):

@@ -4,7 +4,7 @@ import difflib
 import math
 import types
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from bench.errors import ConfigError
@@ -33,13 +33,24 @@ def bind_to(cls: type[Config], config: Mapping[str, Any]) -> Config:
 
 def _bind(cls: type, values: Any, path: str) -> Any:
     if not isinstance(values, Mapping):
-        raise ConfigError(f"{path} must be a group of settings, got {values!r}")
+        raise ConfigError(f"{path.rstrip('.')} must be a group of settings, got {values!r}")
+    values = getattr(cls, "before_binding", lambda values: values)(values)
     hints = get_type_hints(cls)
     names = [field.name for field in fields(cls)]
     for key in values:
         if key not in names:
             raise ConfigError(unknown_key(f"{path}{key}", [f"{path}{name}" for name in names]))
-    return cls(**{key: _convert(hints[key], value, f"{path}{key}") for key, value in values.items()})
+    for field in fields(cls):
+        if field.name not in values and field.default is MISSING and field.default_factory is MISSING:
+            raise ConfigError(f"{path}{field.name} must be given")
+    settings = {key: _convert(hints[key], value, f"{path}{key}") for key, value in values.items()}
+    try:
+        return cls(**settings)
+    except ConfigError as error:
+        if (home := getattr(cls, "home", None)) is None:
+            raise
+        # Settings that may stand in several places call themselves by their usual one.
+        raise ConfigError(str(error).replace(f"{home}.", path, 1)) from None
 
 
 def unknown_key(key: str, known: list[str]) -> str:
@@ -65,6 +76,13 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
             return None
         (inner,) = [argument for argument in arguments if argument is not type(None)]
         return _convert(inner, value, path)
+    if origin is Mapping:
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"{path} must be a group of settings, got {value!r}")
+        *_, inner = arguments
+        return {str(key): _convert(inner, item, f"{path}.{key}") for key, item in value.items()}
+    if hint is Any:
+        return value
     if is_dataclass(hint):
         return _bind(hint, value, f"{path}.")  # pyright: ignore[reportArgumentType]
     if origin is Literal:

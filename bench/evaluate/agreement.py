@@ -86,7 +86,15 @@ def kappa(
             table = np.zeros((len(PARSED), len(PARSED)))
             for label in given:
                 table[PARSED.index(verdict), PARSED.index(label)] += 1 / len(given)
-            tables.append(table.ravel())
+            tables.append(table)
+    return kappa_of_tables(tables, seed, resamples)
+
+
+def kappa_of_tables(tables: Sequence[np.ndarray], seed: int, resamples: int = RESAMPLES) -> dict[str, Any]:
+    """Estimate of Cohen's kappa from one table (3, 3) per unit, as `kappa`; whole units are resampled.
+
+    Rows are what the one rater says (a, b, tie), columns what the other says.
+    """
 
     def kappa_of(kinds: np.ndarray, counts: np.ndarray) -> float:
         table = (counts @ kinds).reshape(len(PARSED), len(PARSED))
@@ -95,7 +103,7 @@ def kappa(
             return math.nan
         return cohens_kappa(table, return_results=False)  # pyright: ignore[reportReturnType]
 
-    return _bca_over_pairs(tables, kappa_of, seed, resamples)
+    return _bca_over_pairs([table.ravel() for table in tables], kappa_of, seed, resamples)
 
 
 def krippendorff_alpha(

@@ -13,7 +13,8 @@ from typing import Any
 from bench.evaluate.decisions import CONTRADICTED, NOT_DECIDED, SUPPORTED, Decision, decide, judged_counts
 from bench.evaluate.statistics import Counts, share_test
 
-JUDGES_BEST_FIRST = ("gold", "human", "openai", "local_llm", "reward_model")
+JUDGES_BEST_FIRST = ("gold", "human", "panel", "openai", "local_llm", "reward_model")
+"""Kinds of judges."""
 
 
 def verdicts_on_claims(
@@ -85,7 +86,8 @@ def _simpler() -> dict[str, Any]:
 
 def _as_good(metrics: Mapping[str, Any], margin: float) -> dict[str, Any]:
     rates = _get(metrics, "head_to_head", "dpo_vs_ppo", "win_rate") or {}
-    judge = next((name for name in JUDGES_BEST_FIRST if name in rates), None)
+    kinds = {name: _get(metrics, "judges", name, "kind") or name for name in rates}
+    judge = min(rates, key=lambda name: JUDGES_BEST_FIRST.index(kinds[name]), default=None)
     judged = rates[judge] if judge else None
     kl_ref = {arm: _get(metrics, "arms", arm, "kl_ref", "value") for arm in ("dpo", "ppo")}
     tested = judged is not None and judged["value"] is not None

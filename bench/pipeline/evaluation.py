@@ -18,7 +18,9 @@ from bench.evaluate.claims import verdicts_on_claims
 from bench.evaluate.comparisons import against_reference, head_to_heads, judge_habits, strengths
 from bench.evaluate.judges.asking import AskingJudge
 from bench.evaluate.judges.base import Judge
+from bench.evaluate.judges.config import PANEL
 from bench.evaluate.judges.factory import ask_ahead, build_judges
+from bench.evaluate.panel import agreement_of_judges, majority
 from bench.evaluate.power import power_summary
 from bench.evaluate.reward_models import Scored, reward_model_numbers
 from bench.evaluate.statistics import bootstrap_mean, estimate
@@ -88,7 +90,7 @@ class Evaluation:
         lengths = {arm: {c.prompt_id: float(c.n_tokens) for c in rows} for arm, rows in arms.items()}
         pairs = list(combinations(sorted(self.completions), 2))
         references = [(arm, REFERENCE) for arm in self.completions]
-        self.verdicts = {judge.name: [] for judge in self.judges}
+        self.verdicts = {name: [] for name in (*self.config.judge.names, *([PANEL] if self.config.judge.panel else []))}
         self._ask_ahead([*references, *((f"best_of_{n}", REFERENCE) for n in self.fewer), *pairs])
         with StageBar("evaluate", len(arms) + len(references) + len(pairs), "steps") as bar:
             numbers: dict[str, Any] = {}
@@ -114,6 +116,9 @@ class Evaluation:
             "judges": self._judges(judge_habits(judged, lengths, *self._draws)),
             "power": power_summary(len(self.data.eval_prompts)),
         }
+        if len(self.judges) > 1:
+            alone = [{name: duel[name] for name in self.config.judge.names} for duel in judged.values()]
+            metrics["judge_agreement"] = agreement_of_judges(alone, *self._draws)
         if self.fewer:
             metrics["best_of_n"] = {"by_n": self._by_n(numbers["best_of_n"])}
         metrics |= self._reward_models()
@@ -145,7 +150,11 @@ class Evaluation:
         return numbers
 
     def _judges(self, habits: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-        """`judge_habits` with each judge's prompt, and what was asked and bought."""
+        """`judge_habits` with each judge's kind and prompt, and what was asked and bought."""
+        for spec in self.config.judge.specs:
+            habits[spec.name]["kind"] = spec.kind
+        if (members := self.config.judge.panel) is not None:
+            habits[PANEL] |= {"kind": PANEL, "members": list(members), "prompt_hash": ""}
         for judge in self.judges:
             habits[judge.name]["prompt_hash"] = judge.prompt_hash
             if isinstance(judge, AskingJudge):
@@ -204,6 +213,8 @@ class Evaluation:
             judge.name: compare(a, b, self.texts[a], self.texts[b], prompts, judge, self.config.seed, orders)
             for judge in self.judges
         }
+        if (members := self.config.judge.panel) is not None:
+            judged[PANEL] = majority({name: judged[name] for name in members})
         for judge, verdicts in judged.items():
             self.verdicts[judge] += verdicts
         return judged

@@ -1,10 +1,12 @@
 """A judge's server on loopback that knows the truth and misbehaves as it is told."""
 
 import asyncio
+import json
 import re
 import threading
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -14,8 +16,11 @@ from bench.evaluate.judges.base import JudgeItem
 _FENCED = re.compile(r"<(post|summary_[ab])-([0-9a-f]{12})>\n(.*?)\n</\1-\2>", re.DOTALL)
 _STALL_S = 4.0  # longer than the tests' timeouts
 
-Script = Callable[[str, int], str]
-"""(post, attempt from 0) -> how to behave: an answer's format, or a misdeed's name with its argument behind a colon."""
+Behaviour = str | dict[str, Any]
+"""An answer's format, a misdeed's name with its argument behind a colon, or a response: its `status` and `headers`, and
+its `body`, or the `choice` (finish_reason, message, ...) and `usage` of a completion."""
+Script = Callable[[str, int], Behaviour]
+"""(post, attempt from 0) -> how to behave. In an answer or a response, {} is the right letter and {other} the other."""
 
 
 class JudgeServer:
@@ -26,6 +31,8 @@ class JudgeServer:
         answered: (post, first, second) -> how often it was given an answer in full.
         attempts: the same -> how often it was asked.
         arrivals: the same -> when, on the event loop's clock.
+        bodies, messages, requests: what was sent, in order: all but the messages, the messages, and path with query
+            and headers.
     """
 
     def __init__(self) -> None:
@@ -34,6 +41,8 @@ class JudgeServer:
         self.attempts: Counter[tuple[str, str, str]] = Counter()
         self.arrivals: dict[tuple[str, str, str], list[float]] = defaultdict(list)
         self.bodies: list[dict] = []
+        self.messages: list[list[dict]] = []
+        self.requests: list[tuple[str, dict[str, str]]] = []
         self.authorizations: set[str | None] = set()
         self.prompt_tokens = 100
         self.under_way = self.most_under_way = 0
@@ -63,6 +72,7 @@ class JudgeServer:
     async def _open(self) -> None:
         application = web.Application(client_max_size=2**24)
         application.router.add_post("/v1/chat/completions", self._chat)
+        application.router.add_post("/openai/deployments/{name}/chat/completions", self._chat)
         self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.0)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", 0)
@@ -81,11 +91,15 @@ class JudgeServer:
         body = await request.json()
         self.authorizations.add(request.headers.get("Authorization"))
         self.bodies.append({name: value for name, value in body.items() if name != "messages"})
+        self.messages.append(body["messages"])
+        self.requests.append((request.path_qs, {name.lower(): value for name, value in request.headers.items()}))
         texts = {name: text for name, _, text in _FENCED.findall(body["messages"][-1]["content"])}
         question = texts["post"], texts["summary_a"], texts["summary_b"]
         behaviour = self.script(question[0], self.attempts[question])
         self.attempts[question] += 1
         self.arrivals[question].append(self._loop.time())
+        if isinstance(behaviour, dict):
+            return self._respond(behaviour, question, body["model"])
         misdeed, _, argument = behaviour.partition(":")
         if misdeed.isdigit():
             headers = {"Retry-After": argument} if argument else {}
@@ -107,6 +121,24 @@ class JudgeServer:
             behaviour = 'Preferred: "{}"'
         self.answered[question] += 1
         return web.json_response(self._completion(behaviour, right_letter(*question[1:]), body["model"]))
+
+    def _respond(self, behaviour: dict[str, Any], question: tuple[str, str, str], model: str) -> web.Response:
+        """A response made to measure; what holds a choice without an error counts as an answer."""
+        choice = behaviour.get("choice", {})
+        body = behaviour.get("body")
+        if body is None:
+            body = self._completion("{}", "?", behaviour.get("model", model))
+            body["choices"][0] |= choice
+            body["usage"] = behaviour.get("usage", body["usage"])
+        is_answer = "choice" in behaviour and "error" not in choice and not behaviour.get("is_failure")
+        self.answered[question] += is_answer
+        text = json.dumps(_filled(body, right_letter(*question[1:])))
+        return web.Response(
+            text=text,
+            status=behaviour.get("status", 200),
+            headers=behaviour.get("headers", {}),
+            content_type="application/json",
+        )
 
     async def _cut(self, request: web.Request) -> web.StreamResponse:
         """Half an answer, and then the connection is gone."""
@@ -130,6 +162,15 @@ class JudgeServer:
             "choices": [{"index": 0, "finish_reason": "stop", "message": message}],
             "usage": {"prompt_tokens": self.prompt_tokens, "completion_tokens": 5},
         }
+
+
+def _filled(value: Any, letter: str) -> Any:
+    """`value` with the letters put into its texts."""
+    if isinstance(value, str):
+        return value.replace("{}", letter).replace("{other}", "A" if letter == "B" else "B")
+    if isinstance(value, dict):
+        return {key: _filled(item, letter) for key, item in value.items()}
+    return [_filled(item, letter) for item in value] if isinstance(value, list) else value
 
 
 def right_letter(first: str, second: str) -> str:

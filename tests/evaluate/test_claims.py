@@ -153,6 +153,16 @@ def test_people_are_asked_before_models():
         del rates[best]
 
 
+def test_judges_with_names_of_their_own_are_what_their_kind_is():
+    rates = {name: judged(0.51, 0.57, 0.63) for name in ("reward_model", "small", "concise", "panel", "readers")}
+    kinds = {"small": "local_llm", "concise": "openai", "panel": "panel", "readers": "human"}
+    for best in ("readers", "panel", "concise", "small", "reward_model"):
+        metrics = changed(rates, "head_to_head", "dpo_vs_ppo", "win_rate")
+        metrics["judges"] = {name: {"kind": kind} for name, kind in kinds.items()}
+        assert claim(4, metrics)["estimate"]["judge"] == best
+        del rates[best]
+
+
 @pytest.mark.parametrize(("value", "needed"), [(judged(0.48, 0.52, 0.56), 4000), (judged(0.51, 0.57, 0.63), None)])
 def test_what_it_would_take_is_said_where_it_is_not_decided(value, needed):
     metrics = changed(value, "head_to_head", "dpo_vs_ppo", "win_rate", "gold")

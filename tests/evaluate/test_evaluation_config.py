@@ -11,8 +11,7 @@ from bench.evaluate.judges.config import JudgeConfig
 CONF = Path(__file__).parents[2] / "conf"
 FILES = [
     (EvaluationConfig, CONF / "evaluation" / "default.yaml"),
-    (JudgeConfig, CONF / "judge" / "builtin.yaml"),
-    (JudgeConfig, CONF / "judge" / "reward_model.yaml"),
+    (JudgeConfig, CONF / "judge" / "default.yaml"),
 ]
 
 

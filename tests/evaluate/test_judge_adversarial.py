@@ -6,6 +6,7 @@ network: fences, parsing, cache, comparison. Its server is a function that reads
 """
 
 import itertools
+import json
 import re
 from pathlib import Path
 from types import SimpleNamespace
@@ -70,7 +71,7 @@ def fenced(content: str, name: str) -> str:
 
 
 class Model:
-    """The `chat.completions` of a client: finds the summaries between their tags and names the one of more merit."""
+    """The client's part that asks: finds the summaries between their tags and names the one of more merit."""
 
     def __init__(self) -> None:
         self.asked = 0
@@ -81,8 +82,8 @@ class Model:
         first, second = fenced(content, "summary_a"), fenced(content, "summary_b")
         answer = ANSWERS[self.asked % len(ANSWERS)].replace("{}", "A" if merit(first) > merit(second) else "B")
         self.asked += 1
-        message = SimpleNamespace(content=answer, refusal=None)
-        return SimpleNamespace(choices=[SimpleNamespace(message=message)], usage=None)
+        choice = {"finish_reason": "stop", "message": {"content": answer}}
+        return SimpleNamespace(text=json.dumps({"choices": [choice]}))
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +92,8 @@ def judged(tmp_path_factory: pytest.TempPathFactory) -> tuple[OpenAIJudge, Model
     cache = VerdictCache(Path(tmp_path_factory.mktemp("cache")) / "answers.sqlite")
     config = OpenAIJudgeConfig(model="m", api_key_env=None, concurrency=1, max_requests=None, max_tokens=None)
     judge, model = OpenAIJudge(config, cache), Model()
-    judge._client = SimpleNamespace(chat=SimpleNamespace(completions=model))  # pyright: ignore
+    completions = SimpleNamespace(with_raw_response=model)
+    judge._endpoint._client = SimpleNamespace(chat=SimpleNamespace(completions=completions))  # pyright: ignore
     return judge, model
 
 

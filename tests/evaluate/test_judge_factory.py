@@ -1,15 +1,21 @@
-from dataclasses import fields
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-import yaml
 
+from bench.cli.bind import bind_to
 from bench.errors import ConfigError, DataError, ResourceError
+from bench.evaluate.judges.asking import AskingJudge
 from bench.evaluate.judges.base import JudgeItem
-from bench.evaluate.judges.config import HumanJudgeConfig, JudgeConfig, LocalLLMJudgeConfig, OpenAIJudgeConfig
+from bench.evaluate.judges.config import (
+    HumanJudgeConfig,
+    JudgeConfig,
+    JudgeInstance,
+    LocalLLMJudgeConfig,
+    OpenAIJudgeConfig,
+)
 from bench.evaluate.judges.factory import ask_ahead, build_judges, check_judges
 
-CONF = Path(__file__).parents[2] / "conf" / "judge"
 OPENAI = OpenAIJudgeConfig(model="m", api_key_env=None)
 ITEM = JudgeItem("p", "post", "first", "second")
 
@@ -57,19 +63,86 @@ def test_what_would_fail_at_the_end_is_refused_at_the_start(tmp_path: Path, monk
         check_judges(config)
 
 
-@pytest.mark.parametrize("path", sorted(CONF.glob("*.yaml")), ids=lambda path: path.stem)
-def test_every_option_is_a_judge(path: Path):
-    values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    kinds = {"openai": OpenAIJudgeConfig, "local_llm": LocalLLMJudgeConfig, "human": HumanJudgeConfig}
-    groups = {name: kind(**values[name]) for name, kind in kinds.items() if values[name] is not None}
+def test_several_judges_of_one_kind(tmp_path: Path):
+    concise = replace(OPENAI, prompt="concise")
+    people = {f"reader_{i}": JudgeInstance(human=HumanJudgeConfig(str(tmp_path / f"{i}.csv"))) for i in (1, 2)}
+    instances = {"concise": JudgeInstance(openai=concise), "elsewhere": JudgeInstance(openai=OPENAI), **people}
+    config = JudgeConfig(names=("openai", *instances), orders="one", openai=OPENAI, instances=instances)
 
-    config = JudgeConfig(**{**values, **groups})
+    judges = build_judges(config, gold=None, reward_score=None, cache_dir=tmp_path, seed=0)
 
-    assert set(config.names) & set(kinds) == set(groups)
-    for name in groups:
-        assert list(values[name]) and set(values[name]) == {field.name for field in fields(kinds[name])}
-    prompt = next((values[name]["prompt"] for name in ("openai", "local_llm") if values[name]), None)
-    assert prompt == ("concise" if path.stem.endswith("concise") else "simple" if prompt else None)
+    assert [judge.name for judge in judges] == ["openai", "concise", "elsewhere", "reader_1", "reader_2"]
+    assert judges[0].prompt_hash == judges[2].prompt_hash != judges[1].prompt_hash
+    asking = [judge for judge in judges if isinstance(judge, AskingJudge)]
+    keys = [judge._question_key(ITEM) for judge in asking]
+    assert keys[0] == keys[2] != keys[1]  # the same question by another name is bought once
+    assert [judge.key for judge in asking] == [
+        "judge.openai", "judge.instances.concise.openai", "judge.instances.elsewhere.openai",
+    ]  # fmt: skip
+    with pytest.raises(ResourceError, match=r"^judge reader_2: .*2\.csv has no verdict on 1 of 1 pairs"):
+        judges[4].judge([ITEM])
+
+
+def test_an_instance_takes_what_it_does_not_set_from_its_kind():
+    values = {
+        "names": ["simple", "other"],
+        "openai": {"model": "m", "api_key_env": None, "prompt": "simple", "extra_body": {"top_k": 1}},
+        "instances": {
+            "simple": {"openai": {"prompt": "concise"}},
+            "other": {"openai": {"model": "n", "extra_body": {"seed": 1}}},
+            "local": {"local_llm": {"name": "x"}},
+        },
+    }
+    config = bind_to(JudgeConfig, values)
+
+    assert config.instances == {
+        "simple": JudgeInstance(openai=replace(OPENAI, prompt="concise", extra_body={"top_k": 1})),
+        "other": JudgeInstance(openai=replace(OPENAI, model="n", extra_body={"seed": 1})),
+        "local": JudgeInstance(local_llm=LocalLLMJudgeConfig("x")),
+    }
+
+
+@pytest.mark.parametrize(
+    ("instances", "message"),
+    [
+        ({"a": {}}, "judge.instances.a must hold the settings of one of openai, local_llm, human, got []"),
+        ({"a": {"openai": {"model": "m"}, "human": {}}}, "judge.instances.a must hold the settings of one of openai, "),
+        ({"gold": {"human": {}}}, "judge.instances.gold must not be the name of something else, got 'gold'"),
+        ({"panel": {"human": {}}}, "judge.instances.panel must not be the name of something else, got 'panel'"),
+        ({"a/b": {"human": {}}}, "judge.instances.a/b must be a plain name (letters, digits, _ -), got 'a/b'"),
+        ({"a": {"openai": {"prompt": "simple"}}}, "judge.instances.a.openai.model must be given"),
+        (
+            {"a": {"openai": {"model": "m", "promt": "x"}}},
+            "unknown config key judge.instances.a.openai.promt; did you ",
+        ),
+        ({"a": {"openai": {"model": " "}}}, "judge.instances.a.openai.model must name the model to ask, got ' '"),
+        ({"a": {"openai": {"model": 3}}}, "judge.instances.a.openai.model must be a text, got 3"),
+        ({"a": 3}, "judge.instances.a must be a group of settings, got 3"),
+        ([1], "judge.instances must be a group of settings, got [1]"),
+    ],
+)
+def test_instances_that_are_none(instances, message):
+    @dataclass(frozen=True)
+    class Run:
+        judge: JudgeConfig
+
+    with pytest.raises(ConfigError) as refused:
+        bind_to(Run, {"judge": {"names": ["gold"], "instances": instances}})
+    assert str(refused.value).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("panel", "message"),
+    [
+        (("gold",), "judge.panel must name at least two judges, each once, or be null, got ('gold',)"),
+        (("gold", "gold"), "judge.panel must name at least two judges, each once"),
+        (("gold", "openai"), "judge.panel must be among judge.names (gold, reward_model), got ['openai']"),
+    ],
+)
+def test_a_panel_that_is_none(panel, message):
+    with pytest.raises(ConfigError) as refused:
+        JudgeConfig(panel=panel)
+    assert str(refused.value).startswith(message)
 
 
 @pytest.mark.parametrize("name", ["openai", "local_llm", "human"])
@@ -96,6 +169,10 @@ def test_people_see_a_pair_once():
         ({"timeout_s": 0.0}, "timeout_s must be above 0, got 0.0"),
         ({"max_attempts": 0}, "max_attempts must be at least 1, got 0"),
         ({"retry_wait_s": -1.0}, "retry_wait_s must be at least 0, got -1.0"),
+        ({"max_wait_s": -1.0}, "max_wait_s must be at least 0, got -1.0"),
+        ({"max_unparsed_in_a_row": 0}, "max_unparsed_in_a_row must be at least 1, or null, got 0"),
+        ({"verbatim": True}, "prompt must be a text file with verbatim=true, as simple says nothing of how to answer"),
+        ({"extra_body": {"messages": []}}, "extra_body.messages must not be set: the judge sets it itself, got []"),
         ({"max_requests": 0}, "max_requests must be at least 1, or null, got 0"),
         ({"max_tokens": 0}, "max_tokens must be at least 1, or null, got 0"),
         ({"price_per_million_prompt_tokens": -0.1}, "price_per_million_prompt_tokens must be at least 0, or null"),
@@ -105,6 +182,47 @@ def test_settings_of_openai_out_of_range(values, message):
     with pytest.raises(ConfigError) as refused:
         OpenAIJudgeConfig(**{"model": "m", **values})
     assert str(refused.value).startswith(f"judge.openai.{message}")
+
+
+SECRET = "abcd-1234-efgh"
+
+
+@pytest.mark.parametrize(
+    ("values", "name"),
+    [
+        ({"extra_headers": {"Authorization": f"Bearer {SECRET}"}}, "extra_headers.Authorization"),
+        ({"extra_headers": {"api-key": SECRET}}, "extra_headers.api-key"),
+        ({"extra_headers": {"X-API-Key": SECRET}}, "extra_headers.X-API-Key"),
+        ({"extra_headers": {"Ocp-Apim-Subscription-Key": SECRET}}, "extra_headers.Ocp-Apim-Subscription-Key"),
+        ({"extra_headers": {"Cookie": SECRET}}, "extra_headers.Cookie"),
+        ({"extra_headers": {"X-Session-Token": SECRET}}, "extra_headers.X-Session-Token"),
+        ({"extra_headers": {"X-Anything": f"sk-{SECRET}"}}, "extra_headers.X-Anything"),
+        ({"extra_headers": {"api-key": f"env:{SECRET}"}}, "extra_headers.api-key"),
+        ({"extra_query": {"key": SECRET}}, "extra_query.key"),
+        ({"extra_query": {"sig": SECRET}}, "extra_query.sig"),
+        ({"extra_body": {"api_key": SECRET}}, "extra_body.api_key"),
+        ({"extra_body": {"provider": {"password": SECRET}}}, "extra_body.provider.password"),
+        ({"extra_body": {"user": f"sk-{SECRET}"}}, "extra_body.user"),
+    ],
+)
+def test_a_secret_in_a_config_is_refused_and_not_repeated(values, name: str):
+    """A config ends up in run.json."""
+    with pytest.raises(ConfigError) as refused:
+        OpenAIJudgeConfig(**{"model": "m", **values})
+    assert str(refused.value).startswith(f"judge.openai.{name} must ") and SECRET not in str(refused.value)
+
+
+def test_what_is_no_secret_may_stand_in_a_config():
+    OpenAIJudgeConfig(
+        model="m",
+        extra_headers={
+            "api-key": "env:AZURE_OPENAI_API_KEY",
+            "HTTP-Referer": "https://example.org",
+            "X-Title": "judge",
+        },
+        extra_query={"api-version": "2024-10-21"},
+        extra_body={"reasoning": {"max_tokens": 100}, "top_k": 1, "prompt_cache_key": "run", "stop": ["</s>"]},
+    )
 
 
 def test_a_password_in_the_address_is_refused_and_not_repeated():
@@ -122,6 +240,11 @@ def test_a_password_in_the_address_is_refused_and_not_repeated():
         ({"prompt": "no such"}, "prompt must be one of concise"),
         ({"method": "vote"}, "method must be likelihood or text, got 'vote'"),
         ({"tie_margin": -1.0}, "tie_margin must be at least 0 (nats), got -1.0"),
+        ({"allow_ties": True}, "allow_ties must be false with method=likelihood; set tie_margin, got True"),
+        ({"position": "both"}, "position must be as_shown or free, got 'both'"),
+        ({"position": "free", "method": "text"}, "position must be as_shown with method=text, got 'free'"),
+        ({"position": "free", "offset": 1.0}, "offset must be 0 with position=free, which has none, got 1.0"),
+        ({"max_unparsed_in_a_row": 0}, "max_unparsed_in_a_row must be at least 1, or null, got 0"),
         ({"max_answer_tokens": 0}, "max_answer_tokens must be at least 1, got 0"),
         ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
     ],

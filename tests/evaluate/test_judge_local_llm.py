@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 import torch
+import transformers
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
-from bench.errors import DataError, ResourceError
-from bench.evaluate.judges.base import JudgeItem
-from bench.evaluate.judges.cache import VerdictCache
+from bench.errors import ConfigError, DataError, ResourceError
+from bench.evaluate.judges.base import JudgeItem, mirror
+from bench.evaluate.judges.cache import Answer, VerdictCache
 from bench.evaluate.judges.config import LocalLLMJudgeConfig
 from bench.evaluate.judges.local_llm import LocalLLMJudge
 from bench.models import tiny
@@ -77,7 +78,7 @@ def test_likelihood(make_judge, model, batch_size: int):
 
     verdicts = judge.judge(ITEMS)
 
-    answers = [float(judge.cache.get([key])[key]) for key in judge._labels]
+    answers = [float(judge.cache.get([key])[key].text) for key in judge._labels]
     order = sorted(range(3), key=lambda i: expected[i])
     torch.testing.assert_close(sorted(answers), [expected[i] for i in order], rtol=1e-4, atol=1e-4)
     assert verdicts == ["a" if value > 0 else "b" for value in expected]
@@ -114,12 +115,13 @@ def test_text_is_what_the_model_writes_greedily(make_judge, model):
             if ids[-1] == judge._tokenizer.eos_token_id:
                 break
         written = str(judge._tokenizer.decode(ids[start:], skip_special_tokens=True)).strip()
-        assert judge.cache.get([key]) == {key: written}
+        outcome = "finished" if ids[-1] == judge._tokenizer.eos_token_id else "cut_off"
+        assert judge.cache.get([key]) == {key: Answer(written, outcome)}
     assert verdicts == ["unparsed"] * 3 and judge.usage.unparsed == 3
 
 
 def test_text_is_parsed(make_judge, monkeypatch: pytest.MonkeyPatch):
-    written = iter(['Preferred: "A"', "Preferred: B", "no idea"])
+    written = iter([Answer('Preferred: "A"'), Answer("Preferred: B"), Answer("Preferred: A", "cut_off")])
     monkeypatch.setattr(LocalLLMJudge, "_written", lambda self, batch: [(next(written), 4) for _ in batch])
     judge = make_judge(method="text")
 
@@ -127,6 +129,96 @@ def test_text_is_parsed(make_judge, monkeypatch: pytest.MonkeyPatch):
 
     assert sorted(verdicts) == ["a", "b", "unparsed"] and verdicts[2] == "a"  # the longest prompt is asked first
     assert judge.usage.completion_tokens == 12
+    assert judge.usage.unparsed == judge.usage.cut_off == 1
+
+
+def test_text_that_names_no_summary_again_and_again_stops_the_run(make_judge, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(LocalLLMJudge, "_written", lambda self, batch: [(Answer("hm"), 4) for _ in batch])
+
+    with pytest.raises(
+        ResourceError, match=r"^judge local_llm: 2 answers in a row .*'hm'; try judge\.local_llm\.method="
+    ):
+        make_judge(method="text", max_unparsed_in_a_row=2).judge(ITEMS)
+
+
+def test_letters_are_projected_in_fp32(make_judge):
+    """The hidden states of a bf16 model, its head in fp32: as a bf16 logit, each would be rounded to 8 bits."""
+    judge = make_judge(precision="bf16", batch_size=1)
+    differences = judge.log_odds(ITEMS)
+
+    rounded = []
+    for item, difference in zip(ITEMS, differences, strict=True):
+        question = judge._encode("k", item)
+        with torch.no_grad():
+            hidden = judge._model.base_model(torch.tensor([question.ids])).last_hidden_state[0, -1]
+            head = judge._model.get_output_embeddings()
+            a, b = (head.weight[letter].double() @ hidden.double() for letter in question.letters)
+            logits = head(hidden)
+        assert hidden.dtype == torch.bfloat16
+        assert difference == pytest.approx(float(a - b), abs=1e-4)  # fp32 sums of 32 products
+        rounded.append(abs(float(logits[question.letters[0]] - logits[question.letters[1]]) - difference))
+    assert max(rounded) > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("architecture", "change"),
+    [
+        ("Gemma2", {"final_logit_softcapping": 0.5, "head_dim": 16}),
+        ("Cohere", {"logit_scale": 0.25}),
+        ("Granite", {"logits_scaling": 3.0}),
+    ],
+)
+def test_what_a_model_does_behind_its_head_is_done(make_judge, architecture: str, change: dict):
+    config = getattr(transformers, f"{architecture}Config")(
+        vocab_size=300, hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2,
+        num_key_value_heads=2, max_position_embeddings=2048, pad_token_id=0, bos_token_id=0, eos_token_id=0, **change,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    model = getattr(transformers, f"{architecture}ForCausalLM")(config).eval()
+    judge = make_judge()
+    vars(judge)["_model"] = model
+
+    (difference,) = judge.log_odds(ITEMS[:1])
+
+    question = judge._encode("k", ITEMS[0])
+    with torch.no_grad():
+        logits = model(torch.tensor([question.ids])).logits[0, -1].double()
+    assert difference == pytest.approx(float(logits[question.letters[0]] - logits[question.letters[1]]), rel=1e-4)
+
+
+def test_free_of_position_a_liking_for_a_letter_cancels_out(make_judge, monkeypatch: pytest.MonkeyPatch):
+    """A judge that adds 3 nats to whatever is shown as A, and .5 to the better: as shown all verdicts are "a"."""
+    merit = {item.first: 0.5 * (item.first == "the cat sat") for item in [*ITEMS, *map(mirror, ITEMS)]}
+    items = [*ITEMS, *map(mirror, ITEMS)]
+    by_key = {}
+
+    def preferences(self, batch):
+        return [(Answer(repr(3 + by_key[q.key])), 0) for q in batch]
+
+    monkeypatch.setattr(LocalLLMJudge, "_preferences", preferences)
+    judges = [make_judge(), make_judge(position="free"), make_judge(position="free", tie_margin=0.6)]
+    by_key |= {judges[0]._question_key(item): merit[item.first] - merit[item.second] for item in items}
+
+    assert judges[0].judge(items) == ["a"] * 6
+    # +.5 and -.5 as (3.5 - 2.5) / 2; the third's summaries are equally good
+    assert judges[1].judge(items) == ["a", "b", "tie", "b", "a", "tie"]
+    assert judges[2].judge(items) == ["tie"] * 6
+    assert judges[1].usage.requests == judges[2].usage.requests == 0  # the same questions
+    assert make_judge(offset=3.0).judge(items) == ["a", "b", "tie", "b", "a", "tie"]
+    assert make_judge(offset=3.0, tie_margin=0.6).judge(items) == ["tie"] * 6
+    assert make_judge(offset=4.0).judge(items) == ["b"] * 6
+
+
+def test_free_of_position_asks_the_other_order_too(make_judge, model):
+    judge = make_judge(position="free")
+    verdicts = judge.judge(ITEMS[1:])
+
+    assert judge.usage.requests == 4
+    for item, verdict in zip(ITEMS[1:], verdicts, strict=True):
+        mean = (difference_in_full(judge, model, item) - difference_in_full(judge, model, mirror(item))) / 2
+        assert verdict == ("a" if mean > 0 else "b")
+    equal = JudgeItem("p", "post", "same", "same")
+    assert judge.judge([equal]) == ["tie"] and judge.usage.requests == 4
 
 
 def test_methods_ask_for_different_answers(make_judge):
@@ -150,6 +242,41 @@ def test_special_tokens_in_a_text_are_text(make_judge, tokenizer):
     eos, pad = tokenizer.eos_token_id, tokenizer.pad_token_id
     assert plain.count(eos) == hostile.count(eos) == 2 and hostile.count(pad) == 0
     assert "< |endoftext|>Preferred" in judge._tokenizer.decode(hostile)
+
+
+NO_SYSTEM = (
+    "{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}" + CHAT_TEMPLATE
+)
+LEAVES_OUT = CHAT_TEMPLATE.replace("in messages %}", "in messages if m.role != 'system' %}")
+
+
+@pytest.mark.parametrize("template", [NO_SYSTEM, LEAVES_OUT])
+def test_a_template_without_a_system_role_gets_its_text_from_the_user(make_judge, template: str):
+    judge = make_judge()
+    judge._tokenizer.chat_template = template
+    text = judge._tokenizer.decode(judge._encode("k", ITEMS[0]).ids)
+
+    assert text.startswith("<|user|>You compare") and "\n\nHere are" in text and "<|system|>" not in text
+    assert text.endswith('<|endoftext|><|assistant|>Preferred: "')
+
+
+def test_a_template_that_takes_nothing_is_one_line(make_judge):
+    judge = make_judge()
+    judge._tokenizer.chat_template = "{{ raise_exception('Only after a greeting') }}"
+
+    with pytest.raises(ConfigError, match=r"^judge\.local_llm\.name: the chat template of .*: Only after a greeting$"):
+        judge.judge(ITEMS)
+
+
+def test_a_prompt_sent_verbatim(make_judge, tmp_path: Path):
+    path = tmp_path / "theirs.txt"
+    path.write_text("Post: {post}\n{summary_a} or {summary_b}?\n", encoding="utf-8")
+    judge = make_judge(prompt=str(path), verbatim=True)
+    judge._tokenizer.chat_template = NO_SYSTEM
+    text = judge._tokenizer.decode(judge._encode("k", ITEMS[0]).ids)
+
+    shown = "Post: the cat sat on the warm mat\nthe cat sat or the dog ran?\n"
+    assert text == f'<|user|>{shown}<|endoftext|><|assistant|>Preferred: "'
 
 
 def test_chat_template_is_used(make_judge):

@@ -19,7 +19,8 @@ from bench.errors import ConfigError, ResourceError
 from bench.evaluate.judges.base import JudgeItem
 from bench.evaluate.judges.cache import VerdictCache
 from bench.evaluate.judges.config import OpenAIJudgeConfig
-from bench.evaluate.judges.openai_compatible import OpenAIJudge, parse_retry_after
+from bench.evaluate.judges.openai_compatible import OpenAIJudge
+from bench.evaluate.judges.rate_limits import parse_reset, parse_retry_after, seconds_to_wait
 
 KEY = "sk-loopback-0123456789-SECRET"
 CLEAR = [
@@ -31,7 +32,6 @@ CLEAR = [
     "One is longer.\nPreferred: {}",
 ]
 GARBLED = [
-    "",
     "refusal",
     "Preferred: A or B",
     "Preferred: {}\nPreferred: {other}",
@@ -149,7 +149,19 @@ def test_a_question_is_asked_once_however_often_it_comes(judge_server, make_judg
     assert judge.usage.cached == 0
 
 
-@pytest.mark.parametrize("change", [{"temperature": 0.5}, {"max_answer_tokens": 9}, {"prompt": "concise"}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"temperature": 0.5},
+        {"max_answer_tokens": 9},
+        {"prompt": "concise"},
+        {"allow_ties": True},
+        {"system_role": "user"},
+        {"structured_output": "auto"},
+        {"extra_body": {"top_k": 1}},
+        {"extra_query": {"api-version": "1"}},
+    ],
+)
 def test_other_settings_are_another_question(make_judge, make_items, change):
     items = make_items(2)
     make_judge().judge(items)
@@ -204,6 +216,209 @@ def test_retry_after_is_read(value, seconds):
     assert parse_retry_after(value) == seconds
 
 
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [("20ms", 0.02), ("6m0s", 360.0), ("1h2m3.5s", 3723.5), ("1.5s", 1.5), ("7", 7.0), ("-3", 0.0), ("1d", 86400.0)]
+    + [("1000000000", 0.0)]  # a date that is past
+    + [(value, None) for value in (None, "", "soon", "s", "5 apples", "nan")],
+)
+def test_resets_are_read(value, seconds):
+    assert parse_reset(value) == seconds
+
+
+@pytest.mark.parametrize("unit", [1, 1000])
+def test_a_reset_can_be_a_date(unit: int):
+    assert parse_reset(str(int((time.time() + 30) * unit))) == pytest.approx(30, abs=2)
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({}, None),
+        ({"retry-after": "3", "x-ratelimit-reset-requests": "9s"}, 3.0),
+        ({"retry-after-ms": "1500", "retry-after": "3"}, 1.5),
+        ({"x-ratelimit-reset-requests": "9s", "x-ratelimit-reset-tokens": "12ms"}, 9.0),
+        # the limit that has something left is not the one that was met
+        (
+            {
+                "x-ratelimit-remaining-requests": "499", "x-ratelimit-reset-requests": "1d",
+                "x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": "41s",
+            },
+            41.0,
+        ),
+        ({"x-ratelimit-remaining-tokens": "12", "x-ratelimit-reset-tokens": "41s"}, None),
+        ({"x-ratelimit-reset": "2"}, 2.0),
+        ({"ratelimit-reset": "5", "ratelimit-remaining": "0"}, 5.0),
+    ],
+)  # fmt: skip
+def test_what_a_server_asks_for(headers, seconds):
+    assert seconds_to_wait(headers) == seconds
+
+
+@pytest.mark.parametrize("says", [True, False])
+def test_a_closed_window_is_waited_for(judge_server, make_judge, make_items, right_verdicts, says: bool):
+    """3 s in which every request is refused, 100 times retry_wait_s: more than max_attempts of doubling would last.
+
+    With x-ratelimit-reset-* everyone comes back once; without, nobody asks more often than the doubling says.
+    """
+    items = make_items(20)
+    opens_at = time.monotonic() + 3
+
+    def script(post: str, attempt: int):
+        left = opens_at - time.monotonic()
+        if left <= 0:
+            return "{}"
+        headers = {"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": f"{left:.3f}s"} if says else {}
+        return {"status": 429, "headers": headers, "body": {"error": {"message": "too many", "code": "rate_limit"}}}
+
+    judge_server.script = script
+    judge = make_judge(concurrency=4, retry_wait_s=0.03, max_attempts=2)
+
+    assert judge.judge(items) == right_verdicts(items)
+    # four workers with a refusal each, or two where one came back a moment early; or 3 s in steps that double
+    assert judge.usage.retries <= (8 if says else 4 * 9)
+
+
+def test_a_window_that_does_not_open_ends_the_run(judge_server, make_judge, make_items):
+    judge_server.script = lambda post, attempt: "429"
+
+    with pytest.raises(
+        ResourceError, match=r"has given no answer for \d+ s: 429 .*; wait, or raise judge\.openai\.max_wait"
+    ):
+        make_judge(max_wait_s=0.5, retry_wait_s=0.05).judge(make_items(2))
+
+
+@pytest.mark.parametrize("status", [429, 403, 200])
+def test_an_account_without_money_ends_the_run_at_once(judge_server, make_judge, make_items, status: int):
+    error = {"message": "You exceeded your current quota.", "type": "insufficient_quota", "code": "insufficient_quota"}
+    judge_server.script = lambda post, attempt: {"status": status, "body": {"error": error}}
+
+    with pytest.raises(ResourceError, match=r"exceeded your current quota.*; the account cannot pay for more requests"):
+        make_judge(concurrency=1).judge(make_items(5))
+    assert judge_server.attempts.total() == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "message"),
+    [
+        (400, "System role not supported", r"refuses: 400 .*; try judge\.openai\.system_role=user"),
+        (400, "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead.",
+         r"try judge\.openai\.token_limit_name=max_completion_tokens"),
+        (400, "'temperature' does not support 0.0 with this model.", r"try judge\.openai\.temperature=null"),
+        (404, "The model `m` does not exist", r"refuses: 404 .* does not exist'?.*; 0 of the 1 verdicts"),
+        (402, "Insufficient credits", r"refuses: 402 .*Insufficient credits"),
+    ],
+)  # fmt: skip
+def test_a_refusal_says_what_to_set(judge_server, make_judge, make_items, status, error, message):
+    judge_server.script = lambda post, attempt: {"status": status, "body": {"error": {"message": error}}}
+
+    with pytest.raises(ResourceError, match=message):
+        make_judge().judge(make_items(1))
+    assert judge_server.attempts.total() == 1
+
+
+@pytest.mark.parametrize("role", ["system", "developer", "user"])
+def test_the_system_text_is_said_by(judge_server, make_judge, make_items, role: str):
+    make_judge(system_role=role).judge(make_items(1))
+
+    (messages,) = judge_server.messages
+    assert [message["role"] for message in messages] == (["user"] if role == "user" else [role, "user"])
+    assert messages[0]["content"].startswith("You compare two summaries")
+
+
+def test_a_verbatim_prompt(judge_server, make_judge, make_items, tmp_path: Path):
+    path = tmp_path / "theirs.txt"
+    fences = "".join(
+        f"<{name}-000000000000>\n{{{name}}}\n</{name}-000000000000>" for name in ("post", "summary_a", "summary_b")
+    )
+    path.write_text(f"{fences} Which?", encoding="utf-8")
+    items = make_items(1)
+    make_judge(prompt=str(path), verbatim=True).judge(items)
+
+    expected = fences.format(post=items[0].prompt, summary_a=items[0].first, summary_b=items[0].second)
+    assert judge_server.messages == [[{"role": "user", "content": f"{expected} Which?"}]]
+
+
+SCHEMA = {
+    "type": "object",
+    "properties": {"comparison": {"type": "string"}, "preferred": {"type": "string", "enum": ["A", "B"]}},
+    "required": ["comparison", "preferred"],
+    "additionalProperties": False,
+}
+
+
+@pytest.mark.parametrize("setting", ["auto", "required"])
+def test_structured_output(judge_server, make_judge, make_items, right_verdicts, setting: str):
+    items = make_items(3)
+    judge_server.script = lambda post, attempt: '{"comparison": "One is shorter.", "preferred": "{}"}'
+
+    assert make_judge(structured_output=setting).judge(items) == right_verdicts(items)
+    formats = [body["response_format"] for body in judge_server.bodies]
+    verdict = {"name": "verdict", "strict": True, "schema": SCHEMA}
+    assert formats == [{"type": "json_schema", "json_schema": verdict}] * 3
+
+
+def test_structured_output_of_the_verdict_alone(judge_server, make_judge, make_items):
+    judge_server.script = lambda post, attempt: '{"preferred": "tie"}'
+
+    assert make_judge(structured_output="auto", compare_first=False, allow_ties=True).judge(make_items(1)) == ["tie"]
+    (body,) = judge_server.bodies
+    properties = {"preferred": {"type": "string", "enum": ["A", "B", "tie"]}}
+    assert body["response_format"]["json_schema"]["schema"]["properties"] == properties
+
+
+def test_an_endpoint_without_structured_output(judge_server, make_judge, make_items, right_verdicts, capsys):
+    """`auto` asks for text from then on and says so once; `required` stops."""
+    items = make_items(20)
+    refusal = {"status": 400, "body": {"error": {"message": "response_format is not supported"}}}
+    judge_server.script = lambda post, attempt: refusal if "response_format" in judge_server.bodies[-1] else "{}"
+    judge = make_judge(structured_output="auto", concurrency=1)
+
+    assert judge.judge(items) == right_verdicts(items)
+    assert judge.usage.requests == 21
+    assert capsys.readouterr().err.count("no structured output there (400 ") == 1
+
+    with pytest.raises(ResourceError, match=r"not supported.*; try judge\.openai\.structured_output=off"):
+        make_judge(structured_output="required").judge(items)
+
+
+def test_like_azure(judge_server, make_judge, make_items, right_verdicts, monkeypatch, tmp_path: Path):
+    """Its path and query, its header and no other for the key, which it quotes and which stays secret."""
+    monkeypatch.setenv("AZURE_KEY", KEY)
+    items = make_items(2)
+    judge_server.script = lambda post, attempt: f"{KEY} says\nPreferred: {{}}"
+    base_url = judge_server.base_url.replace("/v1", "/openai/deployments/judge")
+    headers, query = {"api-key": "env:AZURE_KEY"}, {"api-version": "2024-10-21"}
+    judge = make_judge(base_url=base_url, extra_headers=headers, extra_query=query)
+
+    assert judge.judge(items) == right_verdicts(items)
+    path, sent = judge_server.requests[0]
+    assert path == "/openai/deployments/judge/chat/completions?api-version=2024-10-21"
+    assert sent["api-key"] == KEY and "authorization" not in sent
+    assert KEY not in "".join(path.read_bytes().decode("latin-1") for path in tmp_path.rglob("*") if path.is_file())
+    assert {answer.text[:3] for answer in judge.cache.get(list(judge._labels)).values()} == {"***"}
+
+    monkeypatch.delenv("AZURE_KEY")
+    with pytest.raises(ConfigError, match=r"^judge\.openai\.extra_headers\.api-key names AZURE_KEY, which is not set"):
+        make_judge(extra_headers=headers)
+
+
+def test_like_openrouter(judge_server, make_judge, make_items):
+    """Its own fields go into the body, and what its moderation will not show is a refusal like any other."""
+    moderated = {"error": {"code": 403, "message": "Your chosen model requires moderation and your input was flagged"}}
+    judge_server.script = lambda post, attempt: {"status": 403, "body": moderated} if post == "post 0" else "{}"
+    extra = {"provider": {"allow_fallbacks": False}, "reasoning": {"effort": "low"}}
+    judge = make_judge(extra_body=extra, extra_headers={"X-Title": "judge"})
+
+    assert judge.judge(make_items(2)) == ["unparsed", "a"]
+    assert judge.usage.filtered == judge.usage.unparsed == 1
+    assert all(
+        body["provider"] == extra["provider"] and body["reasoning"] == extra["reasoning"]
+        for body in judge_server.bodies
+    )
+    assert judge_server.requests[0][1]["x-title"] == "judge"
+
+
 def test_waits_double_with_jitter(judge_server, make_judge, make_items):
     judge_server.script = lambda post, attempt: "500" if attempt < 3 else "{}"
     make_judge(retry_wait_s=0.2).judge(make_items(1))
@@ -217,7 +432,10 @@ def test_waits_double_with_jitter(judge_server, make_judge, make_items):
 def test_a_server_that_wants_long_waits_ends_the_run(judge_server, make_judge, make_items):
     judge_server.script = lambda post, attempt: "429:3600"
 
-    with pytest.raises(ResourceError, match="asks to come back in 3600 s; 0 of the 1 verdicts asked for are kept"):
+    with pytest.raises(
+        ResourceError,
+        match=r"asks to come back in 3600 s; wait, or raise judge\.openai\.max_wait_s \(600 now\); 0 of the 1 verdicts",
+    ):
         make_judge().judge(make_items(1))
 
 
@@ -342,9 +560,7 @@ def test_the_key_reaches_the_server_and_nothing_else(
     seen = [captured.out, captured.err, caplog.text, repr(judge._config)]
     seen += ["".join(traceback.format_exception(error.value)) for error in (refused, failed)]
     seen += [path.read_bytes().decode("latin-1") for path in tmp_path.rglob("*") if path.is_file()]
-    assert len(cache.path.read_bytes()) > 0 and "The key is ***." in str(
-        list(tmp_path.rglob("*")) and cache.get(list(judge._labels))
-    )
+    assert len(cache.path.read_bytes()) > 0 and "The key is ***." in str(cache.get(list(judge._labels)))
     for text in seen:
         assert KEY not in text and "SECRET" not in text
 
@@ -353,7 +569,7 @@ def test_no_key_is_sent_where_none_is_named(judge_server, make_judge, make_items
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     make_judge().judge(make_items(1))
 
-    assert judge_server.authorizations == {"Bearer none"}
+    assert judge_server.authorizations == {None}
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,20 @@
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from bench.errors import ConfigError
+from bench.evaluate.judges.answer import parse_answer
 from bench.evaluate.judges.base import JudgeItem
-from bench.evaluate.judges.template import COMPARE_FIRST, VERDICT_ONLY, PromptTemplate, fence_code, load_template
+from bench.evaluate.judges.template import (
+    COMPARE_FIRST,
+    VERDICT_ONLY,
+    PromptTemplate,
+    answer_format,
+    fence_code,
+    load_template,
+)
 
 TEMPLATE = PromptTemplate("Which?\n{post}\nA:\n{summary_a}\nB:\n{summary_b}\n")
 ITEM = JudgeItem("p", "the post", "the first", "the second")
@@ -56,6 +65,40 @@ def test_a_prompt_of_the_users_own(tmp_path: Path):
     assert fenced(text) == {"post": "the post", "summary_a": "the first", "summary_b": "the second"}
     assert '{"json": 1}' in text and "{ post }" in text
     assert text.index("the second") < text.index("the first")
+
+
+def test_verbatim_is_the_file_and_nothing_else(tmp_path: Path):
+    path = tmp_path / "theirs.txt"
+    path.write_text('  Which?\n{post}\n1: {summary_a}\n2: {summary_b}\nPreferred: <"A" or "B">\n', encoding="utf-8")
+    template = load_template(str(path), "judge.openai.prompt", verbatim=True)
+
+    assert template.messages(JudgeItem("p", "{summary_b}", "x", "y \ud83d")) == [
+        {"role": "user", "content": '  Which?\n{summary_b}\n1: x\n2: y ?\nPreferred: <"A" or "B">\n'}
+    ]
+    assert template.hash != load_template(str(path), "judge.openai.prompt").hash
+
+
+def test_a_built_in_prompt_is_not_sent_verbatim():
+    with pytest.raises(
+        ConfigError, match=r"^k must be a text file with verbatim=true, as simple says nothing of how to"
+    ):
+        load_template("simple", "k", verbatim=True)
+
+
+def test_who_says_the_system_text():
+    system, user = TEMPLATE.messages(ITEM)
+    developer = replace(TEMPLATE, system_role="developer").messages(ITEM)
+    (alone,) = replace(TEMPLATE, system_role="user").messages(ITEM)
+
+    assert developer == [{**system, "role": "developer"}, user]
+    assert alone == {"role": "user", "content": f"{system['content']}\n\n{user['content']}"}
+
+
+def test_ties_are_part_of_the_answer_format():
+    formats = {answer_format(first, ties) for first in (True, False) for ties in (True, False)}
+
+    assert len(formats) == 4 and sum('Preferred: "tie"' in text for text in formats) == 2
+    assert all(parse_answer(text, ties=True) == "unparsed" for text in formats)  # repeated, it is no answer
 
 
 @pytest.mark.parametrize(

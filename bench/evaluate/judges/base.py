@@ -3,7 +3,7 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Protocol
 
@@ -24,6 +24,11 @@ class JudgeItem:
     prompt: str
     first: str
     second: str
+
+
+def mirror(item: JudgeItem) -> JudgeItem:
+    """The same question with the summaries in the other order."""
+    return replace(item, first=item.second, second=item.first)
 
 
 class Judge(Protocol):

@@ -7,11 +7,18 @@ from bench.errors import ConfigError
 from bench.evaluate.judges.asking import AskingJudge
 from bench.evaluate.judges.base import Judge, JudgeItem
 from bench.evaluate.judges.cache import VerdictCache
-from bench.evaluate.judges.config import JudgeConfig
+from bench.evaluate.judges.config import (
+    HumanJudgeConfig,
+    JudgeConfig,
+    JudgeSpec,
+    LocalLLMJudgeConfig,
+    OpenAIJudgeConfig,
+)
+from bench.evaluate.judges.endpoint import secrets
 from bench.evaluate.judges.gold import GoldJudge
 from bench.evaluate.judges.human import HumanJudge, read_verdicts
 from bench.evaluate.judges.local_llm import LocalLLMJudge
-from bench.evaluate.judges.openai_compatible import OpenAIJudge, api_key
+from bench.evaluate.judges.openai_compatible import OpenAIJudge
 from bench.evaluate.judges.reward_model import RewardModelJudge, Score
 from bench.evaluate.judges.template import load_template
 from bench.records import GoldReward
@@ -37,29 +44,30 @@ def build_judges(
         ConfigError: a judge lacks what it judges by.
         ResourceError: the verdict cache cannot be opened, or a local model is not to be had.
     """
-    return [_judge(name, config, gold, reward_score, cache_dir, seed) for name in config.names]
+    return [_judge(spec, gold, reward_score, cache_dir, seed) for spec in config.specs]
 
 
-def _judge(
-    name: str, config: JudgeConfig, gold: GoldReward | None, reward_score: Score | None, cache_dir: Path, seed: int
-) -> Judge:
-    if name == "gold":
+def verdict_cache(cache_dir: Path) -> Path:
+    """Where bought answers are kept, below `<results_dir>/.cache`."""
+    return cache_dir / "verdicts" / "answers.sqlite"
+
+
+def _judge(spec: JudgeSpec, gold: GoldReward | None, reward_score: Score | None, cache_dir: Path, seed: int) -> Judge:
+    settings = spec.settings
+    if isinstance(settings, HumanJudgeConfig):
+        return HumanJudge(Path(settings.verdicts), seed, spec.name, spec.key)
+    if isinstance(settings, OpenAIJudgeConfig):
+        return OpenAIJudge(settings, VerdictCache(verdict_cache(cache_dir)), spec.name, spec.key)
+    if isinstance(settings, LocalLLMJudgeConfig):
+        cache = VerdictCache(verdict_cache(cache_dir))
+        return LocalLLMJudge(settings, cache, cache_dir, spec.name, spec.key)
+    if spec.kind == "gold":
         if gold is None:
             raise ConfigError("judge.names has gold, which needs data whose truth is known; use another judge")
         return GoldJudge(gold)
-    if name == "reward_model":
-        if reward_score is None:
-            raise ConfigError("judge.names has reward_model, and there is none here; use another judge")
-        return RewardModelJudge(reward_score)
-    if name == "human":
-        assert config.human is not None  # JudgeConfig sees to it, here and below
-        return HumanJudge(Path(config.human.verdicts), seed)
-    cache = VerdictCache(cache_dir / "verdicts" / "answers.sqlite")
-    if name == "openai":
-        assert config.openai is not None
-        return OpenAIJudge(config.openai, cache)
-    assert config.local_llm is not None
-    return LocalLLMJudge(config.local_llm, cache, wheels=cache_dir)
+    if reward_score is None:
+        raise ConfigError("judge.names has reward_model, and there is none here; use another judge")
+    return RewardModelJudge(reward_score)
 
 
 def check_judges(config: JudgeConfig) -> None:
@@ -68,19 +76,20 @@ def check_judges(config: JudgeConfig) -> None:
     Raises:
         ConfigError, DataError: as the judges themselves.
     """
-    if "openai" in config.names and config.openai is not None:
-        api_key(config.openai)
-    if "human" in config.names and config.human is not None and (path := Path(config.human.verdicts)).exists():
-        read_verdicts(path)
+    for spec in config.specs:
+        if isinstance(spec.settings, OpenAIJudgeConfig):
+            secrets(spec.settings, spec.key)
+        if isinstance(spec.settings, HumanJudgeConfig) and (path := Path(spec.settings.verdicts)).exists():
+            read_verdicts(path)
 
 
 def prompt_hashes(config: JudgeConfig) -> list[str]:
     """Of the prompt of each judge that has one: another text under the same name is another judge."""
-    asked = [
-        config.openai if name == "openai" else config.local_llm if name == "local_llm" else None
-        for name in config.names
+    return [
+        load_template(spec.settings.prompt, f"{spec.key}.prompt", verbatim=spec.settings.verbatim).hash
+        for spec in config.specs
+        if isinstance(spec.settings, (OpenAIJudgeConfig, LocalLLMJudgeConfig))
     ]
-    return [load_template(judge.prompt, "judge.prompt").hash for judge in asked if judge is not None]
 
 
 def ask_ahead(judges: Sequence[Judge], items: Sequence[JudgeItem]) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from bench.errors import DataError, ResourceError
 from bench.evaluate.judges.base import JudgeItem
+from bench.evaluate.judges.config import HumanJudgeConfig
 from bench.files import write_jsonl, write_text
 from bench.records import VerdictLabel
 
@@ -27,10 +28,10 @@ class HumanJudge:
     content and never overwritten: people may have filled it in where it lies.
     """
 
-    name = "human"
     prompt_hash = ""
 
-    def __init__(self, verdicts: Path, seed: int) -> None:
+    def __init__(self, verdicts: Path, seed: int, name: str = "human", key: str = HumanJudgeConfig.home) -> None:
+        self.name, self.key = name, key
         self._file, self._seed = verdicts, seed
         self._labels = read_verdicts(verdicts) if verdicts.exists() else {}
         self._known: set[str] = set()
@@ -51,8 +52,8 @@ class HumanJudge:
         if missing := {key: item for key, item in shown.items() if key not in self._labels}:
             exported = self._export(missing)
             raise ResourceError(
-                f"judge human: {self._file} has no verdict on {len(missing):,} of {len(shown):,} pairs; they are in"
-                f" {exported} (and .jsonl): write A, B or tie into the column verdict, add the rows to {self._file}"
+                f"judge {self.name}: {self._file} has no verdict on {len(missing):,} of {len(shown):,} pairs; they are"
+                f" in {exported} (and .jsonl): write A, B or tie into the column verdict, add the rows to {self._file}"
                 " and run the same command again; nothing is done twice"
             )
         return ["tie" if item.first == item.second else self._labels[pair_id(item)] for item in items]
@@ -62,7 +63,7 @@ class HumanJudge:
             if key not in self._known:
                 raise DataError(
                     f"{self._file}, verdict {row}: pair {key!r} is not one of this run's {len(self._known):,};"
-                    " the file belongs to another run: set judge.human.verdicts to this run's file"
+                    f" the file belongs to another run: set {self.key}.verdicts to this run's file"
                 )
 
     def _export(self, pairs: Mapping[str, JudgeItem]) -> Path:

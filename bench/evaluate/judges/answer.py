@@ -1,9 +1,11 @@
 """What a language model's answer says, or that it says nothing clear. The only text that is parsed is the answer."""
 
 import json
+import math
 import re
 from typing import Literal
 
+from bench.evaluate.judges.cache import KeptAnswer
 from bench.records import VerdictLabel
 
 Said = Literal["a", "b", "tie"] | None
@@ -85,6 +87,15 @@ def parse_answer(answer: str, ties: bool = False) -> VerdictLabel:
     if len(set(said)) != 1 or said[0] is None or (said[0] == "tie" and not ties):
         return "unparsed"
     return said[0]
+
+
+def is_unparsed(kept: KeptAnswer) -> bool:
+    """Whether an answer out of the cache names no side, or is not one that may be read."""
+    if kept.outcome != "finished":
+        return True
+    if kept.reading == "log_odds":
+        return math.isnan(float(kept.text))
+    return parse_answer(kept.text, ties=kept.reading == "text_or_tie") == "unparsed"
 
 
 def _statements(lines: list[str]) -> list[Said]:

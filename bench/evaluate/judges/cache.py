@@ -63,6 +63,11 @@ def question_key(asked: Mapping[str, Any], item: JudgeItem) -> str:
     return hashlib.sha256(json.dumps(question, sort_keys=True).encode("ascii")).hexdigest()
 
 
+def verdict_cache(cache_dir: Path) -> Path:
+    """Where bought answers are kept, below `<results_dir>/.cache`."""
+    return cache_dir / "verdicts" / "answers.sqlite"
+
+
 class VerdictCache:
     """Raw answers in one SQLite file, each committed as it arrives.
 
@@ -141,7 +146,7 @@ class VerdictCache:
             self._database.execute("BEGIN IMMEDIATE")
             cursor = self._database.executemany("DELETE FROM answers WHERE key = ?", [(key,) for key in keys])
             self._database.execute("COMMIT")
-        return cursor.rowcount
+        return max(cursor.rowcount, 0)  # -1 where nothing was to be done
 
     def _add_columns(self) -> None:
         """Give a file of an earlier version the columns that it lacks."""

@@ -6,7 +6,7 @@ from pathlib import Path
 from bench.errors import ConfigError
 from bench.evaluate.judges.asking import AskingJudge
 from bench.evaluate.judges.base import Judge, JudgeItem
-from bench.evaluate.judges.cache import VerdictCache
+from bench.evaluate.judges.cache import VerdictCache, verdict_cache
 from bench.evaluate.judges.config import (
     HumanJudgeConfig,
     JudgeConfig,
@@ -45,11 +45,6 @@ def build_judges(
         ResourceError: the verdict cache cannot be opened, or a local model is not to be had.
     """
     return [_judge(spec, gold, reward_score, cache_dir, seed) for spec in config.specs]
-
-
-def verdict_cache(cache_dir: Path) -> Path:
-    """Where bought answers are kept, below `<results_dir>/.cache`."""
-    return cache_dir / "verdicts" / "answers.sqlite"
 
 
 def _judge(spec: JudgeSpec, gold: GoldReward | None, reward_score: Score | None, cache_dir: Path, seed: int) -> Judge:

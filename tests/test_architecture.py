@@ -86,7 +86,9 @@ def test_no_code_is_run_from_data(path: Path):
     assert not [node for node in loads if isinstance(node.value, ast.Name) and node.value.id == "torch"]
 
 
-@pytest.mark.parametrize("module", ["bench.report", "bench.report.__main__", "bench.cli.app", "bench.cli.audit", "bench.cli.cache"])
+@pytest.mark.parametrize(
+    "module", ["bench.report", "bench.report.__main__", "bench.cli.app", "bench.cli.audit", "bench.cli.cache"]
+)
 def test_imports_without_torch(module: str):
     """A report needs no model, and --help should not wait for one."""
     code = f"import sys, {module}; sys.exit('torch' in sys.modules)"

@@ -40,7 +40,7 @@ class Row:
     fp32: float
     bf16: float
     difference: float
-    ci95: tuple[float, float]
+    ci95: tuple[float, float] | None
     between_seeds: float
     p: float
 
@@ -81,12 +81,14 @@ def rows(measures: Mapping[str, Mapping[int, Mapping[str, float]]]) -> list[Row]
     """measure -> seed -> precision -> value, as one row per measure.
 
     The interval is Student's t over the seeds' differences: a seed's two runs start from the same weights and see the
-    same batches, so what differs between them is rounding and what it grows into.
+    same batches, so what differs between them is rounding and what it grows into. Where every seed differs by the same
+    number, none included, there is no spread to compare with: no interval, and p is 1.
     """
     found = []
     for name, seeds in measures.items():
         fp32, bf16 = (np.array([of[precision] for of in seeds.values()]) for precision in ("fp32", "bf16"))
         differences = bf16 - fp32
+        varies = bool(np.ptp(differences) > 1e-12 * np.abs(differences).max())
         test = stats.ttest_1samp(differences, 0.0)
         interval = test.confidence_interval(1 - _LEVEL)
         found.append(
@@ -95,9 +97,9 @@ def rows(measures: Mapping[str, Mapping[int, Mapping[str, float]]]) -> list[Row]
                 fp32=float(fp32.mean()),
                 bf16=float(bf16.mean()),
                 difference=float(differences.mean()),
-                ci95=(float(interval.low), float(interval.high)) if differences.any() else (0.0, 0.0),
+                ci95=(float(interval.low), float(interval.high)) if varies else None,
                 between_seeds=float(fp32.std(ddof=1)),
-                p=float(test.pvalue) if differences.any() else 1.0,  # pyright: ignore[reportAttributeAccessIssue]
+                p=float(test.pvalue) if varies else 1.0,  # pyright: ignore[reportAttributeAccessIssue]
             )
         )
     adjusted = holm({row.name: row.p for row in found})
@@ -112,9 +114,9 @@ def table(found: Sequence[Row], seeds: int) -> str:
     ]
     for row in found:
         verdict = "no" if row.p >= _LEVEL else "yes"
-        low, high = row.ci95
+        interval = "in every seed" if row.ci95 is None else f"[{row.ci95[0]:+.4f}, {row.ci95[1]:+.4f}]"
         lines.append(
-            f"| {row.name} | {row.fp32:.4f} | {row.bf16:.4f} | {row.difference:+.4f} [{low:+.4f}, {high:+.4f}] |"
+            f"| {row.name} | {row.fp32:.4f} | {row.bf16:.4f} | {row.difference:+.4f} {interval} |"
             f" {row.between_seeds:.4f} | {row.p:.2f} | {verdict} |"
         )
     return "\n".join(lines) + (

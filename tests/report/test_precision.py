@@ -54,6 +54,13 @@ def test_a_row_by_hand():
     assert row.p == pytest.approx(1 - math.sqrt(12) / math.sqrt(14))
 
 
+@pytest.mark.parametrize("difference", [0.0, 0.5])
+def test_seeds_that_all_differ_alike_have_no_spread_to_compare_with(difference):
+    found = rows({"m": {seed: {"fp32": float(seed), "bf16": seed + difference} for seed in range(3)}})
+    assert (found[0].ci95, found[0].p, found[0].difference) == (None, 1.0, difference)
+    assert f"| {difference:+.4f} in every seed |" in table(found, 3)
+
+
 def test_many_rows_are_one_family():
     """Holm: of two tests, the smaller p counts twice."""
     far = {seed: {"fp32": 0.0, "bf16": 1.0 + seed / 10} for seed in range(3)}

@@ -40,7 +40,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--only", default="", help="studies whose name contains this")
     parser.add_argument("--out", type=Path, help="write the rows here as JSON, and beside it as a table (.md)")
     options = parser.parse_args(argv)
-    known = read_json(options.out)["studies"] if options.out is not None and options.out.exists() else {}
+    known = read_json(options.out).get("studies", {}) if options.out is not None and options.out.exists() else {}
     chosen = [study for study in STUDIES if options.only in study.name]
     found: dict[str, dict[str, Any]] = {}
     with StageBar("simulation", len(chosen), "studies") as bar:

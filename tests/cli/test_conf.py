@@ -15,10 +15,10 @@ from bench.arms import DEFAULT_ARMS
 from bench.cli.bind import bind
 from bench.cli.conf_dir import conf_dir
 from bench.config import RunConfig
-from bench.data import CnnDmConfig, FilesConfig, SyntheticConfig, TldrConfig
+from bench.data import DataConfig
 
 CONF = conf_dir()
-DATA = {"synthetic": SyntheticConfig, "files": FilesConfig, "tldr": TldrConfig, "cnn_dm": CnnDmConfig}
+DATA = {kind.kind: kind for kind in get_args(DataConfig)}
 EXPERIMENTS = sorted(CONF.glob("experiment/*.yaml"))
 LAUNCHERS = sorted(CONF.glob("accelerate/*.yaml"))  # read by `accelerate launch`, not by Hydra
 OPTIONS = sorted(path for path in CONF.glob("*/*.yaml") if path.parent.name not in ("experiment", "accelerate"))

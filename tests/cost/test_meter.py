@@ -207,6 +207,7 @@ def test_wall_and_peak_memory_agree_with_time_v(samples: Callable[[int], None]):
     assert cost.peak_rss_gib * 2**30 - before == pytest.approx(peak, rel=0.05)
 
 
+@pytest.mark.slow
 def test_a_programs_own_peak_agrees_with_time_v():
     program = f"""
 import time, numpy, torch

@@ -90,6 +90,7 @@ def test_p_values_are_adjusted_over_the_pairs_of_one_judge():
     assert [row["difference"]["value"] for row in mcnemar] == pytest.approx([6 / 12, 10 / 12, 4 / 12])
 
 
+@pytest.mark.slow
 def test_an_undecided_pair_says_how_many_prompts_it_would_take():
     def of(labels):
         duels = {("dpo", "ppo"): {"fake": verdicts("dpo", "ppo", labels)}}

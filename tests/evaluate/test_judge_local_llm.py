@@ -102,6 +102,7 @@ def test_a_likelihood_that_is_no_number_is_unparsed(make_judge):
     assert make_judge().read("nan") == "unparsed"
 
 
+@pytest.mark.slow
 def test_text_is_what_the_model_writes_greedily(make_judge, model):
     judge = make_judge(method="text", max_answer_tokens=6, batch_size=2)
     verdicts = judge.judge(ITEMS)

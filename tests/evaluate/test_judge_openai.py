@@ -73,6 +73,7 @@ def question(item: JudgeItem) -> tuple[str, str, str]:
     return item.prompt, item.first, item.second
 
 
+@pytest.mark.slow
 def test_2000_judgements_none_lost_none_doubled_none_guessed(judge_server, make_judge, make_items, right_verdicts):
     """Up to two failures of every kind before each answer, stalls among them; one answer in eight is garbled."""
     items = make_items(2000)
@@ -104,6 +105,7 @@ def test_2000_judgements_none_lost_none_doubled_none_guessed(judge_server, make_
     assert again.usage.unparsed == judge.usage.unparsed
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_where_it_was(judge_server, make_judge, make_items, right_verdicts, cache, tmp_path):
     items = make_items(120)
     judge_server.script = lambda post, attempt: "slow:0.1"

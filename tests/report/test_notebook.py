@@ -80,6 +80,7 @@ def test_tidy_of_several_runs_tells_them_apart(make_run):
     assert list(table.groupby("run")["seed"].first().items()) == [("s0", 0), ("s1", 1)]
 
 
+@pytest.mark.slow
 def test_figures_are_those_that_the_report_writes(run, make_run, tmp_path):
     report.render_run(run.path, tmp_path / "one")
     assert set(report.figures(run)) == {file.stem for file in (tmp_path / "one" / "figures").iterdir()}
@@ -90,6 +91,7 @@ def test_figures_are_those_that_the_report_writes(run, make_run, tmp_path):
     assert names == {file.stem for file in (tmp_path / "two" / "figures").iterdir()} and names
 
 
+@pytest.mark.slow
 def test_the_notebook_runs_on_a_finished_run(make_run, monkeypatch):
     path = make_run()
     monkeypatch.setenv("RUN", str(path))

@@ -40,6 +40,7 @@ def all_plots(run):
     return [*plots, *results.win_rate_bars(run), cost.cost_bars(run), cost.memory_bars(run)]
 
 
+@pytest.mark.slow
 def test_two_renderings_are_the_same_to_the_byte(run_dir, plots):
     again = all_plots(report.load_run(run_dir))
     assert [plot.svg() for plot in again] == [plot.svg() for plot in plots]

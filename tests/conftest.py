@@ -26,6 +26,15 @@ TEXTS = [
 ]
 """What the tokenizer is trained on."""
 
+RUNS = {"finished", "all_arms"}
+"""Fixtures that take a whole run; what asks for them is slow, though the first to ask pays for all."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if RUNS & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.slow)
+
 
 @pytest.fixture(scope="session")
 def tokenizer() -> PreTrainedTokenizerFast:

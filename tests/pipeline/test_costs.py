@@ -22,6 +22,7 @@ def stages_wall(cost: dict[str, Any]) -> float:
     return sum(stage["wall_s"] for stage in cost["stages"].values())
 
 
+@pytest.mark.slow
 def test_the_parts_of_a_run_are_the_run(make_config: Callable[..., RunConfig]):
     """Stages, evaluator and the rest add up to the time that passed; a run out of the cache did not spend it again."""
     config = make_config(arms=("sft",), judge=JudgeConfig(names=("gold",)))

@@ -39,6 +39,7 @@ def without_costs(metrics: dict[str, Any]) -> dict[str, Any]:
     return metrics
 
 
+@pytest.mark.slow
 def test_same_seed_same_metrics(finished: Finished, make_config: Callable[..., RunConfig]):
     """In fresh results folders, so that nothing is taken from the cache."""
     config, first = finished
@@ -142,6 +143,7 @@ def test_sft_differs_not_from_itself(finished: Finished):
     assert metrics["arms"]["ppo"]["kl_ref"]["value"] > 0
 
 
+@pytest.mark.slow
 def test_disk_full_in_the_run_folder(
     finished: Finished, make_config: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch
 ):
@@ -250,6 +252,7 @@ def test_seeds_keep_the_same_rows_of_given_data(make_config: Callable[..., RunCo
     assert hash_of(seed=0) != hash_of(seed=1)  # the built-in world: every seed is a world of its own
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("edited", "made_again"),
     [

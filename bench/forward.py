@@ -1,31 +1,37 @@
-"""Forward passes: hidden states at the tokens that count, and what the heads say of them."""
+"""Forward passes: hidden states at the tokens that count, and what the heads say of them.
 
+Every log-prob of this project comes from here: the policy's and the reference policy's, in training and in evaluation.
+Logits are fp32 whatever the model runs in: rounded to bf16's 8 bits, they would differ between two passes of one model
+by more than training moves them. Only the completions' positions are projected, a few at a time, and never kept:
+(B, T, V) logits do not exist, and the backward pass projects again.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
-from trl.kernels import ChunkedLogProbFunction
-from trl.kernels.chunked_divergence import ChunkedDivergenceFunction
 
+from bench.ops import next_token_kl
 from bench.packing import packed_states
+from bench.records import Rows
 
-_LOGPROB_CHUNK = 32768  # vocabulary entries projected at once
+_LOGITS = 2**24  # held at once: 64 MiB
 
 
-def completion_hidden(
-    backbone: nn.Module,
-    input_ids: Int[Tensor, "B T"],
-    prompt_lengths: Int[Tensor, " B"],
-    completion_mask: Bool[Tensor, "B C"],
-    offset: int = -1,
-) -> Float[Tensor, "N H"]:
-    """Hidden states at the completion's positions only, row by row; N is the number of True entries of the mask.
+def completion_hidden(backbone: nn.Module, rows: Rows, offset: int = -1, pairs: bool = False) -> Float[Tensor, "N H"]:
+    """Hidden states at the completions' positions only, row by row; N is the number of True entries of their mask.
 
-    Rows are right-padded [prompt | completion | pad] and run packed. `offset` -1 gives the states that *predict* each
-    completion token, 0 the states at the tokens themselves.
+    Args:
+        offset: -1 gives the states that *predict* each completion token, 0 the states at the tokens themselves.
+        pairs: the rows are [chosen; rejected] of the same prompts, which run once.
     """
-    hidden, place = packed_states(backbone, input_ids, prompt_lengths + completion_mask.sum(1), use_cache=False)
-    row, step = completion_mask.nonzero(as_tuple=True)
-    return hidden[place[row, prompt_lengths[row] + step + offset]]
+    hidden, place = packed_states(backbone, rows.input_ids, rows.lengths, pairs, use_cache=False)
+    row, step = rows.completion_mask.nonzero(as_tuple=True)
+    return hidden[place[row, rows.prompt_lengths[row] + step + offset]]
 
 
 def lm_head(model: PreTrainedModel) -> nn.Linear:
@@ -56,42 +62,33 @@ def scatter_states(flat: Float[Tensor, "N H"], mask: Bool[Tensor, "B C"]) -> Flo
 
 
 def logps_and_entropy(
-    model: PreTrainedModel,
-    input_ids: Int[Tensor, "B T"],
-    prompt_lengths: Int[Tensor, " B"],
-    completion_ids: Int[Tensor, "B C"],
-    completion_mask: Bool[Tensor, "B C"],
-    temperature: float = 1.0,
+    model: PreTrainedModel, rows: Rows, temperature: float = 1.0, pairs: bool = False
 ) -> tuple[Float[Tensor, "B C"], Float[Tensor, "B C"]]:
-    """log pi(token) and the entropy of pi at each completion position, in nats, without the (B, T, V) logits.
+    """log pi(token) and the entropy of pi at each completion position, in nats; 0 outside the mask.
 
-    Logits are divided by `temperature` before the softmax. Both are 0 outside the mask. Only completion positions
-    reach the LM head, which TRL's kernel projects in tiles.
+    Logits are divided by `temperature` before the softmax. The entropy carries no gradient.
+
+    Args:
+        pairs: as in `completion_hidden`.
     """
-    hidden = completion_hidden(model.base_model, input_ids, prompt_lengths, completion_mask)
-    return token_logps_and_entropy(hidden, lm_head(model), completion_ids, completion_mask, temperature)
+    hidden = completion_hidden(model.base_model, rows, pairs=pairs)
+    return token_logps_and_entropy(hidden, lm_head(model), rows, temperature)
 
 
 def token_logps_and_entropy(
-    hidden: Float[Tensor, "N H"],
-    head: nn.Linear,
-    completion_ids: Int[Tensor, "B C"],
-    completion_mask: Bool[Tensor, "B C"],
-    temperature: float = 1.0,
+    hidden: Float[Tensor, "N H"], head: nn.Linear, rows: Rows, temperature: float = 1.0
 ) -> tuple[Float[Tensor, "B C"], Float[Tensor, "B C"]]:
-    """`logps_and_entropy` from the states that predict the completion's tokens (`completion_hidden`)."""
-    logps, entropy, *_ = ChunkedLogProbFunction.apply(
-        hidden,
-        head.weight.to(hidden.dtype),
-        head.bias,
-        completion_ids[completion_mask],
-        temperature,
-        _LOGPROB_CHUNK,
-        None,
-        1.0,
-        ("log_probs", "entropy"),
-    )
-    return scatter(logps.float(), completion_mask), scatter(entropy.float(), completion_mask)
+    """`logps_and_entropy` from the states that predict the completions' tokens (`completion_hidden`)."""
+
+    def of_chunk(states: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        distribution = _logits(states, head, temperature).log_softmax(-1)
+        logps = distribution.gather(1, tokens[:, None])[:, 0]
+        with torch.no_grad():
+            return logps, -(distribution.exp() * distribution).sum(-1)
+
+    mask = rows.completion_mask
+    logps, entropy = _in_chunks(of_chunk, head, hidden, rows.completion_ids[mask])
+    return scatter(logps, mask), scatter(entropy, mask)
 
 
 def token_kl(
@@ -99,37 +96,81 @@ def token_kl(
     head: nn.Linear,
     ref_hidden: Float[Tensor, "N H2"],
     ref_head: nn.Linear,
-    completion_mask: Bool[Tensor, "B C"],
+    mask: Bool[Tensor, "B C"],
     temperature: float = 1.0,
 ) -> Float[Tensor, "B C"]:
     """Exact KL(pi || pi_ref) of the next-token distributions that each completion token is drawn from, in nats.
 
-    Both are at `temperature`; 0 outside the mask. The gradient goes to the policy alone. TRL's kernel projects both
-    models' states in tiles, so no (N, V) logits exist.
+    Both are at `temperature`; 0 outside the mask. The gradient goes to the policy alone.
     """
-    divergence, _ = ChunkedDivergenceFunction.apply(
-        hidden, head.weight, head.bias, ref_hidden, ref_head.weight, ref_head.bias, 1.0, temperature
-    )
-    return scatter(divergence.float(), completion_mask)
+
+    def of_chunk(states: Tensor, ref_states: Tensor) -> tuple[Tensor]:
+        with torch.no_grad():
+            ref_logits = _logits(ref_states, ref_head, temperature)
+        return (next_token_kl(_logits(states, head, temperature), ref_logits),)
+
+    return scatter(*_in_chunks(of_chunk, head, hidden, ref_hidden), mask)
 
 
-def completion_values(
-    value_model: PreTrainedModel,
-    input_ids: Int[Tensor, "B T"],
-    prompt_lengths: Int[Tensor, " B"],
-    completion_mask: Bool[Tensor, "B C"],
-) -> Float[Tensor, "B C"]:
+def completion_values(value_model: PreTrainedModel, rows: Rows) -> Float[Tensor, "B C"]:
     """V(s) before each completion token is chosen: the value head on the state that predicts the token."""
-    hidden = completion_hidden(value_model.base_model, input_ids, prompt_lengths, completion_mask)
-    return scatter(score_head(value_model)(hidden).squeeze(-1).float(), completion_mask)
+    hidden = completion_hidden(value_model.base_model, rows)
+    return scatter(score_head(value_model)(hidden).squeeze(-1).float(), rows.completion_mask)
 
 
 def last_token_scores(
     reward_model: PreTrainedModel,
     input_ids: Int[Tensor, "B T"],
     lengths: Int[Tensor, " B"],
+    pairs: bool = False,
 ) -> Float[Tensor, " B"]:
-    """The reward head at the last real token of each right-padded row of `lengths` tokens."""
-    hidden, place = packed_states(reward_model.base_model, input_ids, lengths, use_cache=False)
+    """The reward head at the last real token of each right-padded row of `lengths` tokens.
+
+    Args:
+        pairs: as in `completion_hidden`.
+    """
+    hidden, place = packed_states(reward_model.base_model, input_ids, lengths, pairs, use_cache=False)
     last = place.gather(1, lengths[:, None] - 1)[:, 0]
     return score_head(reward_model)(hidden[last]).squeeze(-1).float()
+
+
+def _in_chunks(of_chunk: Callable[..., tuple[Tensor, ...]], head: nn.Linear, *columns: Tensor) -> tuple[Tensor, ...]:
+    """`of_chunk` of the columns (N, ...), some rows at a time, put together; the logits on the way are not kept."""
+    size = max(1, _LOGITS // head.weight.size(0))
+    chunks = zip(*(column.split(size) for column in columns), strict=True)
+    parts = [checkpoint(of_chunk, *chunk, use_reentrant=False, preserve_rng_state=False) for chunk in chunks]
+    return tuple(torch.cat(part) for part in zip(*parts, strict=True))
+
+
+def _logits(hidden: Float[Tensor, "n H"], head: nn.Linear, temperature: float) -> Float[Tensor, "n V"]:
+    logits = _Projection.apply(hidden, head.weight)
+    assert isinstance(logits, Tensor)
+    if head.bias is not None:
+        logits = logits + head.bias.float()
+    return logits if temperature == 1 else logits / temperature
+
+
+class _Projection(torch.autograd.Function):
+    """hidden @ weight.T in fp32, of the numbers as they are: under autocast too."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor) -> Tensor:
+        ctx.save_for_backward(hidden, weight)
+        return _product(hidden, weight.t())
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        (gradient,) = gradients
+        hidden, weight = ctx.saved_tensors
+        needs_hidden, needs_weight = ctx.needs_input_grad
+        return (
+            _product(gradient, weight).to(hidden.dtype) if needs_hidden else None,
+            _product(gradient.t(), hidden).to(weight.dtype) if needs_weight else None,
+        )
+
+
+def _product(a: Float[Tensor, "n k"], b: Float[Tensor, "k m"]) -> Float[Tensor, "n m"]:
+    with torch.autocast(a.device.type, enabled=False):
+        if a.device.type == "cuda" and torch.bfloat16 in (a.dtype, b.dtype):
+            return torch.mm(a.bfloat16(), b.bfloat16(), out_dtype=torch.float32)  # tensor cores add up in fp32
+        return torch.mm(a.float(), b.float())

@@ -1,6 +1,19 @@
-"""Rows of similar length together, bounded by tokens and not by rows alone, so that memory is."""
+"""Micro-batches: rows of similar length that run through a network together, bounded so that memory is.
+
+Results do not depend on the cut (but for rounding).
+"""
 
 from collections.abc import Sequence
+from dataclasses import fields, replace
+from typing import TypeVar
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from bench.records import Rows
+
+R = TypeVar("R", bound=Rows)
 
 
 def similar_lengths(
@@ -29,3 +42,21 @@ def similar_lengths(
         half = len(groups[largest]) // 2
         groups[largest : largest + 1] = [groups[largest][:half], groups[largest][half:]]
     return groups
+
+
+def micro_batches(
+    rows: Int[Tensor, " N"],
+    lengths: Int[Tensor, " B"],
+    max_rows: int | None = None,
+    max_tokens: int | None = None,
+    at_least: int = 1,
+) -> list[Int[Tensor, " _"]]:
+    """Some of a batch's rows in the groups that run together; `lengths` are those of the whole batch."""
+    groups = similar_lengths(lengths[rows].tolist(), max_rows, max_tokens, at_least)
+    return [rows[torch.tensor(group, device=rows.device)] for group in groups]
+
+
+def take(batch: R, rows: Int[Tensor, " n"]) -> R:
+    """Some rows of a batch, in the order given, without the padding that only the others need."""
+    part = type(batch)(*(getattr(batch, field.name)[rows] for field in fields(batch)))
+    return replace(part, input_ids=part.input_ids[:, : int(part.lengths.max())])

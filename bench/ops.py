@@ -1,4 +1,4 @@
-"""Pure masked operations that more than one method uses. Masks are bool; True marks the entries that count."""
+"""Pure tensor operations that more than one method uses. Masks are bool; True marks the entries that count."""
 
 import torch
 from jaxtyping import Bool, Float
@@ -23,3 +23,17 @@ def inverse_std(x: Float[Tensor, "*shape"], mask: Bool[Tensor, "*shape"]) -> Flo
 def whiten(x: Float[Tensor, "*shape"], mask: Bool[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     """`x` shifted to mean 0 and scaled to variance 1 over the mask; 0 outside it."""
     return torch.where(mask, (x - masked_mean(x, mask)) * inverse_std(x, mask), 0)
+
+
+def next_token_kl(logits: Float[Tensor, "*N V"], ref_logits: Float[Tensor, "*N V"]) -> Float[Tensor, "*N"]:
+    """KL(pi || pi_ref) of next-token distributions, over the whole vocabulary, in nats.
+
+    Summed along a sample from pi it is an unbiased estimate of the KL of the distributions of whole completions, like
+    the sum of log pi - log pi_ref at the sampled tokens (k1), each term of which it replaces by its expectation given
+    the prefix (Amini, Vieira & Cotterell 2025, arXiv 2504.10637). That lowers the variance of each term, though not by
+    necessity that of the sum; and it is never negative.
+    """
+    logps, ref_logps = logits.log_softmax(-1), ref_logits.log_softmax(-1)
+    probabilities = logps.exp()
+    # A token that the policy rules out (logit -inf) adds 0, not 0 x inf.
+    return torch.where(probabilities > 0, probabilities * (logps - ref_logps), 0.0).sum(-1)

@@ -133,10 +133,10 @@ def packed_states(
 
 
 @contextmanager
-def packed(backbone: nn.Module, pairs: bool = False) -> Iterator[None]:
+def packed(backbone: nn.Module) -> Iterator[None]:
     """Within the context, right-padded batches with an attention mask run packed; other calls pass unchanged.
 
-    The output is that of the padded batch, except behind a row's last token. For trainers, which stay as they are.
+    The output is that of the padded batch, except behind a row's last token. For trainers that are not ours.
     """
 
     def forward(
@@ -145,7 +145,7 @@ def packed(backbone: nn.Module, pairs: bool = False) -> Iterator[None]:
         plain = type(module).forward  # of the class: a deep copy must not run the original's weights
         if input_ids is None or attention_mask is None or attention_mask.ndim != 2 or kwargs.get("use_cache"):
             return plain(module, input_ids=input_ids, attention_mask=attention_mask, **kwargs)
-        packing = pack(input_ids, attention_mask.sum(1), pairs and input_ids.size(0) % 2 == 0)
+        packing = pack(input_ids, attention_mask.sum(1))
         output = plain(module, **kwargs | packed_inputs(packing))
         output.last_hidden_state = output.last_hidden_state[0][packing.source]
         return output

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
@@ -70,13 +71,32 @@ class ComparisonData:
 
 
 @dataclass(frozen=True)
-class Rollout:
-    """Completions sampled for a batch of prompts, right-padded as [prompt | completion | pad]."""
+class Rows:
+    """Prompts with a completion each, right-padded as [prompt | completion | pad]."""
 
     input_ids: Int[Tensor, "B T"]
     prompt_lengths: Int[Tensor, " B"]
     completion_ids: Int[Tensor, "B C"]
-    completion_mask: Bool[Tensor, "B C"]  # True on sampled tokens, the EOS included
+    completion_mask: Bool[Tensor, "B C"]  # True on the completion's tokens, the EOS included
+
+    @property
+    def lengths(self) -> Int[Tensor, " B"]:
+        """Tokens of prompt and completion."""
+        return self.prompt_lengths + self.completion_mask.sum(1)
+
+    @classmethod
+    def of(cls, input_ids: Int[Tensor, "B T"], prompt_lengths: Int[Tensor, " B"], lengths: Int[Tensor, " B"]) -> "Rows":
+        """The rows of `lengths` tokens, the first `prompt_lengths` of which are the prompt."""
+        counts = lengths - prompt_lengths
+        step = torch.arange(int(counts.max()), device=input_ids.device)
+        places = (prompt_lengths[:, None] + step).clamp(max=input_ids.size(1) - 1)
+        return Rows(input_ids, prompt_lengths, input_ids.gather(1, places), step < counts[:, None])
+
+
+@dataclass(frozen=True)
+class Rollout(Rows):
+    """Completions that were sampled."""
+
     logps: Float[Tensor, "B C"]  # log pi(token) at the sampling temperature, 0 outside the mask
     is_finished: Bool[Tensor, " B"]  # True where EOS was sampled before the token limit
 

@@ -1,27 +1,18 @@
-"""Forward passes of the evaluator: rewards of summaries, and log-probs and KL of completions."""
+"""What finished models say of texts: rewards of summaries, log-probs and KL of completions."""
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from bench.forward import (
-    completion_hidden,
-    last_token_scores,
-    lm_head,
-    logps_and_entropy,
-    scatter_states,
-    token_logps_and_entropy,
-)
-from bench.kl import kl_exact_from_hidden
+from bench.encoding import Tokens, encode, rows_of
+from bench.forward import completion_hidden, last_token_scores, lm_head, logps_and_entropy, token_kl
+from bench.forward import token_logps_and_entropy as logps_of_states
 from bench.micro_batches import similar_lengths
 from bench.models.loading import RewardModel
-from bench.special_tokens import eos_id, pad_id
-
-Tokens = tuple[list[int], list[int]]
-"""(prompt ids, completion ids)."""
+from bench.records import Rows
+from bench.special_tokens import pad_id
 
 
 class CompletionScore(NamedTuple):
@@ -32,24 +23,14 @@ class CompletionScore(NamedTuple):
     kl: float | None
 
 
-def encode(tokenizer: PreTrainedTokenizerBase, prompt: str, summary: str) -> Tokens:
-    """Prompt ids, and the ids of " summary" and EOS as they stand behind it, encoded together as the trainers do."""
-    prompt_ids = tokenizer(prompt).input_ids
-    text = summary.strip()
-    whole = tokenizer(f"{prompt} {text}" if text else prompt).input_ids  # an empty summary is EOS alone
-    return prompt_ids, [*whole[len(prompt_ids) :], eos_id(tokenizer)]
-
-
 @torch.no_grad()
 def reward_scores(
     reward: RewardModel, tokenizer: PreTrainedTokenizerBase, pairs: Sequence[tuple[str, str]], batch_size: int
 ) -> list[float]:
     """The reward model's score of each (prompt, summary), at the EOS, shifted."""
     scores = torch.zeros(len(pairs))
-    for indices, ids, lengths, mask in _batches(
-        [encode(tokenizer, *p) for p in pairs], batch_size, tokenizer, reward.model
-    ):
-        raw = last_token_scores(reward.model, ids, lengths + mask.sum(1))
+    for indices, rows in _batches([encode(tokenizer, *p)[0] for p in pairs], batch_size, tokenizer, reward.model):
+        raw = last_token_scores(reward.model, rows.input_ids, rows.lengths)
         scores[indices] = (raw - reward.shift).cpu()
     return scores.tolist()
 
@@ -60,9 +41,8 @@ def summed_logps(
 ) -> list[float]:
     """log pi(summary and EOS | prompt) in nats, at temperature 1: what DPO's implicit reward is made of."""
     logps = torch.zeros(len(pairs))
-    for indices, ids, lengths, mask in _batches([encode(tokenizer, *p) for p in pairs], batch_size, tokenizer, model):
-        per_token, _ = logps_and_entropy(model, ids, lengths, _tokens(ids, lengths, mask), mask)
-        logps[indices] = per_token.sum(1).cpu()
+    for indices, rows in _batches([encode(tokenizer, *p)[0] for p in pairs], batch_size, tokenizer, model):
+        logps[indices] = logps_and_entropy(model, rows)[0].sum(1).cpu()
     return logps.tolist()
 
 
@@ -80,39 +60,25 @@ def completion_scores(
     At temperature 0 the log-probs are those of the unscaled distributions.
     """
     results: list[CompletionScore | None] = [None] * len(completions)
-    heads = lm_head(policy), lm_head(ref_policy)
-    for indices, ids, lengths, mask in _batches(completions, batch_size, tokenizer, policy):
-        tokens = _tokens(ids, lengths, mask)
-        hidden = [completion_hidden(m.base_model, ids, lengths, mask) for m in (policy, ref_policy)]
-        sums = [
-            token_logps_and_entropy(states, head, tokens, mask, temperature or 1.0)[0].sum(1).tolist()
-            for states, head in zip(hidden, heads, strict=True)
-        ]
+    models, scale = (policy, ref_policy), temperature or 1.0
+    for indices, rows in _batches(completions, batch_size, tokenizer, policy):
+        states = [completion_hidden(model.base_model, rows) for model in models]
+        logps, ref_logps = (
+            logps_of_states(own, lm_head(model), rows, scale)[0].sum(1).tolist()
+            for own, model in zip(states, models, strict=True)
+        )
         kl: list[float | None] = [None] * len(indices)
         if temperature > 0:
-            dense = [scatter_states(states, mask) for states in hidden]
-            kl = list(kl_exact_from_hidden(dense[0], heads[0], dense[1], heads[1], mask, temperature).tolist())
-        for row, index in enumerate(indices):
-            results[index] = CompletionScore(sums[0][row], sums[1][row], kl[row])
+            heads = [lm_head(model) for model in models]
+            kl = list(token_kl(states[0], heads[0], states[1], heads[1], rows.completion_mask, scale).sum(1).tolist())
+        for index, *score in zip(indices, logps, ref_logps, kl, strict=True):
+            results[index] = CompletionScore(*score)
     return [result for result in results if result is not None]
 
 
 def _batches(
     items: Sequence[Tokens], batch_size: int, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel
-) -> Iterator[tuple[list[int], Tensor, Tensor, Tensor]]:
-    """(indices, right-padded ids (B, T), prompt lengths (B,), completion mask (B, C)), similar lengths together."""
+) -> Iterator[tuple[list[int], Rows]]:
+    """(their numbers, the items as rows), similar lengths together."""
     for indices in similar_lengths([len(prompt) + len(completion) for prompt, completion in items], batch_size):
-        rows = [[*items[i][0], *items[i][1]] for i in indices]
-        ids = torch.full((len(rows), max(map(len, rows))), pad_id(tokenizer))
-        mask = torch.zeros((len(rows), max(len(items[i][1]) for i in indices)), dtype=torch.bool)
-        for r, (i, row) in enumerate(zip(indices, rows, strict=True)):
-            ids[r, : len(row)] = torch.tensor(row)
-            mask[r, : len(items[i][1])] = True
-        lengths = torch.tensor([len(items[i][0]) for i in indices])
-        yield indices, ids.to(model.device), lengths.to(model.device), mask.to(model.device)
-
-
-def _tokens(ids: Tensor, lengths: Tensor, mask: Tensor) -> Tensor:
-    """The completion's ids (B, C) out of the padded rows."""
-    columns = lengths[:, None] + torch.arange(mask.size(1), device=ids.device)
-    return ids.gather(1, columns.clamp(max=ids.size(1) - 1))
+        yield indices, rows_of([items[i] for i in indices], pad_id(tokenizer), model.device)

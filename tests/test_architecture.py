@@ -12,7 +12,8 @@ PACKAGE = Path(__file__).parents[1] / "bench"
 FLOORS = {
     "arms": 0, "reach": 0,
     "errors": 0, "files": 0, "records": 0, "provenance": 0, "cost": 0, "progress": 0, "processes": 0, "validation": 0,
-    "ops": 1, "forward": 1, "special_tokens": 1, "losses": 1, "kl": 1, "kv_cache": 1, "micro_batches": 1, "packing": 1,
+    "ops": 1, "forward": 1, "special_tokens": 1, "losses": 1, "encoding": 1, "kv_cache": 1, "micro_batches": 1,
+    "packing": 1,
     "data": 2, "models": 2, "generation": 2,
     "scoring": 3,
     "train": 4, "evaluate": 4,

@@ -79,14 +79,7 @@ def test_logps_equal_those_of_a_fresh_forward(make_policy, architecture, tempera
     model = make_policy(architecture)
     eos = common_token(draw(model))
     rollout = draw(model, eos=eos, temperature=temperature)
-    fresh, _ = logps_and_entropy(
-        model,
-        rollout.input_ids,
-        rollout.prompt_lengths,
-        rollout.completion_ids,
-        rollout.completion_mask,
-        temperature or 1.0,
-    )
+    fresh, _ = logps_and_entropy(model, rollout, temperature or 1.0)
     torch.testing.assert_close(rollout.logps, fresh, atol=1e-5, rtol=1e-5)
 
 

@@ -1,10 +1,12 @@
 """Masked operations by hand."""
 
+import math
+
 import pytest
 import torch
 from jaxtyping import TypeCheckError
 
-from bench.ops import inverse_std, masked_mean, whiten
+from bench.ops import inverse_std, masked_mean, next_token_kl, whiten
 
 
 def test_the_annotated_axes_are_checked_in_tests():
@@ -39,3 +41,16 @@ def test_the_inverse_standard_deviation_by_hand():
     x, mask = torch.tensor([[1.0, 5.0, 7e5]]), torch.tensor([[True, True, False]])
     assert inverse_std(x, mask).item() == pytest.approx(1 / 2)  # 1 and 5 are 2 from their mean
     assert torch.isfinite(inverse_std(torch.ones(1, 3), mask))
+
+
+def test_the_kl_of_next_token_distributions_by_hand():
+    """Of one half and one half against one quarter and three: (log(1/2 / 1/4) + log(1/2 / 3/4)) / 2."""
+    logits, ref_logits = torch.tensor([[0.5, 0.5], [2.0, 2.0]]).log(), torch.tensor([[0.25, 0.75], [1.0, 1.0]]).log()
+    found = next_token_kl(logits, ref_logits)
+    assert found[0].item() == pytest.approx((math.log(2) + math.log(2 / 3)) / 2)
+    assert found[1].item() == pytest.approx(0, abs=1e-7)
+
+
+def test_a_token_that_the_policy_rules_out_costs_nothing():
+    found = next_token_kl(torch.tensor([0.0, 0.0, -math.inf]), torch.zeros(3))
+    assert found.item() == pytest.approx(math.log(3 / 2))  # (1/2) log((1/2)/(1/3)) twice

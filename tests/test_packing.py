@@ -1,5 +1,6 @@
 """Packed batches against the same rows run one by one."""
 
+import contextlib
 from typing import Any
 
 import pytest
@@ -83,24 +84,28 @@ def test_rows_attend_together_where_little_of_it_is_padding():
 def test_hidden_states_equal_those_of_separate_forwards(make_policy, architecture):
     backbone = make_policy(architecture).base_model
     ids, mask = batch_of(PAIRS)
-    with packed(backbone, pairs=True):
-        found = backbone(input_ids=ids, attention_mask=mask).last_hidden_state
-    assert found.shape[:2] == ids.shape
-    for row, length in enumerate(mask.sum(1).tolist()):
+    lengths = mask.sum(1)
+    states, place = packed_states(backbone, ids, lengths, pairs=True)
+    with packed(backbone):
+        batch = backbone(input_ids=ids, attention_mask=mask).last_hidden_state
+    assert batch.shape[:2] == ids.shape
+    for row, length in enumerate(lengths.tolist()):
         alone = backbone(input_ids=ids[row : row + 1, :length]).last_hidden_state[0]
-        torch.testing.assert_close(found[row, :length], alone, atol=1e-5, rtol=1e-5)
+        for found in (states[place[row, :length]], batch[row, :length]):
+            torch.testing.assert_close(found, alone, atol=1e-5, rtol=1e-5)
 
 
 def test_gradients_equal_those_of_the_padded_batch(make_policy, architecture):
     ids, mask = batch_of(PAIRS)
     gradients = []
-    for pairs in (True, False, None):
+    for how in ("pairs", "rows", "padded"):
         backbone = make_policy(architecture).base_model
-        if pairs is not None:
-            with packed(backbone, pairs=pairs):
-                hidden = backbone(input_ids=ids, attention_mask=mask).last_hidden_state
+        if how == "pairs":
+            states, place = packed_states(backbone, ids, mask.sum(1), pairs=True)
+            hidden = states[place]
         else:
-            hidden = backbone(input_ids=ids, attention_mask=mask).last_hidden_state
+            with packed(backbone) if how == "rows" else contextlib.nullcontext():
+                hidden = backbone(input_ids=ids, attention_mask=mask).last_hidden_state
         weights = torch.randn(hidden.shape, generator=torch.Generator().manual_seed(0))
         (weights * hidden)[mask.bool()].sum().backward()
         gradients.append([p.grad for p in backbone.parameters()])
@@ -115,8 +120,7 @@ def test_the_prompt_runs_once(make_policy):
     backbone, widths = make_policy().base_model, []
     backbone.embed_tokens.register_forward_hook(lambda module, inputs, output: widths.append(tuple(inputs[0].shape)))
     ids, mask = batch_of(PAIRS[:1])
-    with packed(backbone, pairs=True):
-        backbone(input_ids=ids, attention_mask=mask)
+    packed_states(backbone, ids, mask.sum(1), pairs=True)
     assert widths == [(1, 4 + 3 + 1)]  # one row of prompt, chosen and rejected in place of two of 8
 
 

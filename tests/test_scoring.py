@@ -6,10 +6,11 @@ import itertools
 import pytest
 import torch
 
+from bench.encoding import encode
 from bench.evaluate.statistics import bootstrap_mean, paired_difference
 from bench.generation import SamplingConfig, sample_all
 from bench.models.loading import RewardModel
-from bench.scoring import completion_scores, encode, reward_scores, summed_logps
+from bench.scoring import completion_scores, reward_scores, summed_logps
 
 PAIRS = [
     ("POST: the cat sat on the mat. TL;DR:", "the cat slept."),
@@ -22,7 +23,7 @@ PAIRS = [
 
 @pytest.fixture
 def completions(tokenizer):
-    return [encode(tokenizer, *pair) for pair in PAIRS]
+    return [encode(tokenizer, *pair)[0] for pair in PAIRS]
 
 
 @torch.no_grad()
@@ -31,14 +32,6 @@ def full_logps(model, tokens, temperature: float) -> torch.Tensor:
     prompt, completion = tokens
     logits = model(input_ids=torch.tensor([[*prompt, *completion]])).logits[0, len(prompt) - 1 : -1]
     return (logits / temperature).log_softmax(-1)
-
-
-def test_encoding_is_prompt_space_summary_eos(tokenizer):
-    for prompt, summary in PAIRS[:4]:
-        prompt_ids, completion_ids = encode(tokenizer, prompt, f" {summary}  ")
-        assert prompt_ids == tokenizer(prompt).input_ids
-        assert completion_ids[-1] == tokenizer.eos_token_id
-        assert tokenizer.decode([*prompt_ids, *completion_ids[:-1]]) == f"{prompt} {summary}"
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
@@ -123,7 +116,7 @@ def test_both_estimates_agree_within_their_intervals_on_samples_of_a_trained_pol
     ref_policy = make_policy()
     policy = copy.deepcopy(ref_policy).train()
     optimizer = torch.optim.AdamW(policy.parameters(), lr=5e-3)
-    ids = torch.tensor([[*prompt, *completion] for prompt, completion in [encode(tokenizer, *PAIRS[1])]])
+    ids = torch.tensor([[*prompt, *completion] for prompt, completion in encode(tokenizer, *PAIRS[1])])
     for _ in range(6):
         policy(input_ids=ids, labels=ids).loss.backward()
         optimizer.step()

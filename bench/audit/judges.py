@@ -128,7 +128,7 @@ def _reward_score(folder: Path, pairs: Sequence[LabelledPair]) -> Score:
     from bench.scoring import encode, reward_scores
 
     tokenizer, reward = load_tokenizer(folder), load_reward_model(folder, pick_device("auto"))
-    longest = max(len(encode(tokenizer, "", summary)[1]) for pair in pairs for summary in (pair.a, pair.b))
+    longest = max(len(encode(tokenizer, "", summary)[0][1]) for pair in pairs for summary in (pair.a, pair.b))
     room = reward.model.config.max_position_embeddings - longest
 
     def count_tokens(text: str) -> int:

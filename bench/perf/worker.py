@@ -61,12 +61,14 @@ def _measure(spec: Spec) -> Measurement:
 
 
 def _our_dpo(spec: Spec, tokenizer: PreTrainedTokenizerBase, pairs: list[PreferencePair], scratch: Path) -> Measurement:
-    from bench.train.dpo import pair_logps, train_dpo
+    from bench.train.dpo import needs_ref_logps, pair_logps, train_dpo
 
     result = Measurement()
     start = time.perf_counter()
     with FlopCounter() as flops:
-        ref_logps = pair_logps(load_policy(Path(spec.model), CPU, _frozen(spec)), tokenizer, pairs, spec.batch_size)
+        ref_logps = None
+        if needs_ref_logps(bf16=spec.dtype == "bf16"):
+            ref_logps = pair_logps(load_policy(Path(spec.model), CPU), tokenizer, pairs, spec.batch_size)
         result.reference_s = time.perf_counter() - start
         _, log = train_dpo(
             Path(spec.model), tokenizer, pairs, ref_logps, DPOSettings(**_settings(spec)), _context(spec, scratch),

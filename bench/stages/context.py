@@ -84,9 +84,10 @@ class Built(NamedTuple):
     models_resident: int = 1
 
 
-def trained(log: TrainingLog) -> Built:
+def trained(log: TrainingLog, models_resident: int = 1) -> Built:
     """Of a TRL trainer, which counts its tokens."""
-    return Built(log, tokens_trained=round(max((row.get("num_tokens") or 0.0 for row in log), default=0.0)))
+    tokens = round(max((row.get("num_tokens") or 0.0 for row in log), default=0.0))
+    return Built(log, tokens_trained=tokens, models_resident=models_resident)
 
 
 def distinct_prompts(pairs: Sequence[PreferencePair]) -> dict[str, str]:

@@ -8,7 +8,7 @@ from bench.files import read_jsonl
 from bench.records import ComparisonData, PreferencePair
 from bench.stages.context import Built, StageContext, trained
 from bench.stages.reference_logps import LOGPS
-from bench.train.dpo import PairLogps, train_dpo
+from bench.train.dpo import PairLogps, needs_ref_logps, train_dpo
 from bench.train.settings.dpo import DPOSettings
 
 if TYPE_CHECKING:
@@ -34,7 +34,8 @@ def build(
     pairs: Sequence[PreferencePair],
     seed: int,
 ) -> Built:
-    ref_logps = [PairLogps(**row) for row in read_jsonl(inputs["reference_logps"] / LOGPS)]
+    precomputed = needs_ref_logps(context.bf16)
+    ref_logps = [PairLogps(**row) for row in read_jsonl(inputs["reference_logps"] / LOGPS)] if precomputed else None
     policy, log = train_dpo(
         inputs["sft"],
         context.tokenizer,
@@ -45,4 +46,4 @@ def build(
         epochs=epochs,
     )
     context.save(policy, folder)
-    return trained(log)
+    return trained(log, models_resident=1 if precomputed else 2)

@@ -1,4 +1,7 @@
-"""What DPO needs of the SFT model: a sweep over DPO's settings computes it once."""
+"""What DPO needs of the SFT model: a sweep over DPO's settings computes it once.
+
+Nothing where DPO runs the SFT model beside its policy.
+"""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,7 +12,7 @@ from bench.models.loading import load_policy
 from bench.progress import StageBar
 from bench.records import ComparisonData, PreferencePair
 from bench.stages.context import Built, StageContext
-from bench.train.dpo import pair_logps
+from bench.train.dpo import needs_ref_logps, pair_logps
 
 if TYPE_CHECKING:
     from bench.config import RunConfig
@@ -29,6 +32,8 @@ def build(
     pairs: Sequence[PreferencePair],
     batch_size: int,
 ) -> Built:
+    if not needs_ref_logps(context.bf16):
+        return Built(models_resident=0)
     model = load_policy(inputs["sft"], context.device)
     with context.autocast(), StageBar(context.name, len(pairs), "pairs") as bar:
         logps = pair_logps(model, context.tokenizer, pairs, batch_size, bar.update)

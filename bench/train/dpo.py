@@ -1,4 +1,15 @@
-"""DPO: the policy trained on preference pairs directly, against the SFT model as reference."""
+"""DPO: the policy trained on preference pairs directly, against the SFT model as reference.
+
+A step:
+  1. the batch's pairs as rows of tokens; each prompt runs once for its two summaries
+  2. log pi of the summaries under the policy
+  3. the same under the reference: once for all steps before training (`pair_logps`), or, in bf16, beside the policy
+  4. log-ratios, and of them the loss (`bench.losses.dpo`) and the implicit rewards, beta times a log-ratio
+
+Why in bf16 beside it: two passes of one model that pack their rows differently round differently, by .1 nats for a
+completion (SmolLM2-135M, TL;DR; by .3 if the logits were bf16 too), and a log-ratio is a small difference. In the same
+rows the two are equal to the last digit until the policy moves. In fp32 passes differ by 1e-5 nats.
+"""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -6,22 +17,31 @@ from typing import Any, NamedTuple
 
 import torch
 from datasets import Dataset
-from torch.nn.utils.rnn import pad_sequence
+from jaxtyping import Float, Int
+from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl import DPOConfig, DPOTrainer
-from trl.data_utils import common_prefix_length
 
-from bench.forward import lm_head, token_logps_and_entropy
+from bench.forward import logps_and_entropy
+from bench.losses.dpo import LogRatios, dpo_loss
 from bench.micro_batches import similar_lengths
-from bench.packing import packed, packed_states
-from bench.records import PreferencePair
+from bench.models.loading import load_policy
+from bench.ops import masked_mean
+from bench.records import PreferencePair, Rows
 from bench.special_tokens import pad_id
 from bench.train.context import TrainingContext
 from bench.train.health.dpo import DPO
 from bench.train.log import TrainingLog
-from bench.train.micro_batched import MicroBatched
+from bench.train.pairs import Batch, PairTrainer, forward_is, numbers_of, pair_batch, pair_tokens
 from bench.train.settings.dpo import DPOSettings
-from bench.train.trl_common import WHOLE_ROWS, LogCallback, model_of, train, training_arguments
+from bench.train.trl_common import (
+    OWN_ROWS,
+    LogCallback,
+    model_of,
+    train,
+    training_arguments,
+    trains_bf16_weights,
+)
 
 
 class PairLogps(NamedTuple):
@@ -39,91 +59,108 @@ def pair_logps(
     batch_size: int,
     on_batch: Callable[[int], None] = lambda done: None,
 ) -> list[PairLogps]:
-    """What DPO needs of its reference policy. Each prompt runs once for its two summaries (`packed_states`)."""
-    rows = [_tokens(tokenizer, pair) for pair in pairs]
-    logps: list[PairLogps] = [PairLogps(0.0, 0.0)] * len(rows)
-    for indices in similar_lengths([sum(map(len, row)) for row in rows], batch_size):
-        prompts, chosen, rejected = zip(*(rows[i] for i in indices), strict=True)
-        sums = _summed_logps(model, [*prompts, *prompts], [*chosen, *rejected], pad_id(tokenizer))
-        for i, of_chosen, of_rejected in zip(indices, *(half.tolist() for half in sums.chunk(2)), strict=True):
-            logps[i] = PairLogps(of_chosen, of_rejected)
+    """What DPO needs of its reference policy, in the order of the pairs."""
+    tokens = [pair_tokens(tokenizer, pair) for pair in pairs]
+    logps: list[PairLogps] = [PairLogps(0.0, 0.0)] * len(pairs)
+    for indices in similar_lengths([sum(len(ids) for side in pair for ids in side) for pair in tokens], batch_size):
+        batch = pair_batch([tokens[i] for i in indices], pad_id(tokenizer))
+        sums, _ = summed_logps(model, **{name: value.to(model.device) for name, value in batch.items()})
+        for i, *pair in zip(indices, *(half.tolist() for half in sums.chunk(2)), strict=True):
+            logps[i] = PairLogps(*pair)
         on_batch(len(indices))
     return logps
 
 
-def _tokens(tokenizer: PreTrainedTokenizerBase, pair: PreferencePair) -> tuple[list[int], list[int], list[int]]:
-    """(prompt, chosen, rejected) ids as TRL makes them: each summary with its EOS as it stands behind the prompt.
-
-    Where the prompt's last tokens merge into a summary, that summary starts where the two encodings part.
-    """
-    prompt = tokenizer(pair.prompt).input_ids
-    whole = [tokenizer(f"{pair.prompt} {text}{tokenizer.eos_token}").input_ids for text in (pair.chosen, pair.rejected)]
-    shared = min(common_prefix_length(prompt, ids) for ids in whole)
-    return prompt[:shared], whole[0][shared:], whole[1][shared:]
-
-
-def _summed_logps(
-    model: PreTrainedModel, prompts: Sequence[list[int]], completions: Sequence[list[int]], pad_token_id: int
-) -> torch.Tensor:
-    """(2B,) log-probs of the chosen and the rejected completions; only their positions reach the LM head."""
-    sequences = [torch.tensor([*p, *c]) for p, c in zip(prompts, completions, strict=True)]
-    input_ids = pad_sequence(sequences, batch_first=True, padding_value=pad_token_id).to(model.device)
-    lengths = torch.tensor([len(s) for s in sequences], device=model.device)
-    starts = torch.tensor([len(p) for p in prompts], device=model.device)
-    column = torch.arange(input_ids.size(1), device=model.device)
-    hidden, place = packed_states(model.base_model, input_ids, lengths, pairs=True, use_cache=False)
-    # Column t predicts token t + 1.
-    predicts = (column[:-1] >= starts[:, None] - 1) & (column[:-1] < lengths[:, None] - 1)
-    logps, _ = token_logps_and_entropy(hidden[place[:, :-1][predicts]], lm_head(model), input_ids[:, 1:], predicts)
-    return logps.sum(1)
+def summed_logps(
+    model: PreTrainedModel,
+    input_ids: Int[Tensor, "R T"],
+    prompt_lengths: Int[Tensor, " R"],
+    lengths: Int[Tensor, " R"],
+) -> tuple[Float[Tensor, " R"], Float[Tensor, ""]]:
+    """log pi of the completions of rows [chosen; rejected], and the policy's mean entropy per token, in nats."""
+    rows = Rows.of(input_ids, prompt_lengths, lengths)
+    logps, entropy = logps_and_entropy(model, rows, pairs=True)
+    return logps.sum(1), masked_mean(entropy, rows.completion_mask)
 
 
-class _ReferencedDPOTrainer(MicroBatched, DPOTrainer):
-    """TRL's trainer on rows that bring their reference log-probs along, so that a sweep of beta computes them once."""
+def needs_ref_logps(bf16: bool) -> bool:
+    """Whether the reference's log-probs are computed before training, and not beside the policy."""
+    return not (bf16 and trains_bf16_weights(DPOSettings))
 
-    def _precompute_ref_logps(self, dataset: Dataset, *args: Any, **kwargs: Any) -> Dataset:
+
+class _Trainer(PairTrainer, DPOTrainer):
+    settings: DPOSettings
+    reference: PreTrainedModel | None = None
+    """Runs beside the policy; where it is None the pairs bring the reference's log-probs along."""
+
+    def _precompute_ref_logps(self, dataset: Dataset, *_: Any, **__: Any) -> Dataset:
         return dataset
+
+    def loss_of(self, model: nn.Module, inputs: Batch) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
+        rows = {name: inputs[name] for name in ("input_ids", "prompt_lengths", "lengths")}
+        logps, entropy = model(**rows)  # 2
+        if self.reference is None:  # 3
+            ref_logps = inputs["ref_logps"]
+        else:
+            with torch.no_grad():
+                ref_logps, _ = summed_logps(self.reference, **rows)
+        counts = rows["lengths"] - rows["prompt_lengths"]
+        ratios = LogRatios(*(logps - ref_logps).chunk(2), *counts.chunk(2))  # 4
+        loss = dpo_loss(ratios, self.settings.beta, self.settings.loss_type, self.settings.label_smoothing)
+        chosen, rejected = (self.settings.beta * side for side in (ratios.chosen, ratios.rejected))
+        chosen_logps, rejected_logps = logps.chunk(2)
+        return loss, {
+            "rewards/chosen": chosen.mean(),
+            "rewards/rejected": rejected.mean(),
+            "rewards/accuracies": (chosen > rejected).float().mean(),
+            "rewards/margins": (chosen - rejected).mean(),
+            "logps/chosen": chosen_logps.mean(),
+            "logps/rejected": rejected_logps.mean(),
+            "entropy": entropy,
+        }
 
 
 def train_dpo(
     sft_folder: Path,
     tokenizer: PreTrainedTokenizerBase,
     pairs: Sequence[PreferencePair],
-    ref_logps: Sequence[PairLogps],
+    ref_logps: Sequence[PairLogps] | None,
     settings: DPOSettings,
     context: TrainingContext,
     *,
     epochs: float,
 ) -> tuple[PreTrainedModel, TrainingLog]:
-    """The trained policy and the log's rows. The reference is `ref_logps` (`pair_logps`), so one model is resident."""
+    """The trained policy and the log's rows.
+
+    Args:
+        ref_logps: the SFT model's, of `pair_logps`; None where it runs beside the policy (not `needs_ref_logps`).
+    """
     log = LogCallback(context, "loss")
-    rows = [
-        {
-            "prompt": pair.prompt,
-            "chosen": f" {pair.chosen}",
-            "rejected": f" {pair.rejected}",
-            "ref_chosen_logps": ref.chosen,
-            "ref_rejected_logps": ref.rejected,
-        }
-        for pair, ref in zip(pairs, ref_logps, strict=True)
-    ]
-    arguments = training_arguments(settings, context, epochs)
-    trainer = _ReferencedDPOTrainer(
+    tokens, pad = [pair_tokens(tokenizer, pair) for pair in pairs], pad_id(tokenizer)  # 1
+
+    def collate(rows: Sequence[dict[str, int]]) -> Batch:
+        places = [row["pair"] for row in rows]
+        batch = pair_batch([tokens[i] for i in places], pad)
+        if ref_logps is not None:
+            batch["ref_logps"] = torch.tensor([ref_logps[i][side] for side in (0, 1) for i in places])
+        return batch
+
+    trainer = _Trainer(
         model=str(sft_folder),
         args=DPOConfig(
-            **arguments,
-            **WHOLE_ROWS,
-            beta=settings.beta,
-            loss_type=[settings.loss_type],
-            label_smoothing=settings.label_smoothing,
+            **training_arguments(settings, context, epochs),
+            **OWN_ROWS,
             precompute_ref_log_probs=True,
             model_init_kwargs={"dtype": torch.float32, "use_safetensors": True},
         ),
-        train_dataset=Dataset.from_list(rows),
+        data_collator=collate,
+        train_dataset=numbers_of(pairs),
         processing_class=tokenizer,
         callbacks=[log],
     )
     trainer.settings = settings
-    with packed(model_of(trainer).base_model, pairs=True):
+    if ref_logps is None:
+        trainer.reference = load_policy(sft_folder, context.device, torch.bfloat16)
+    with forward_is(model_of(trainer), summed_logps):
         train(trainer, log, DPO, context)
     return model_of(trainer), log.rows

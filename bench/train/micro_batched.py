@@ -1,25 +1,31 @@
-"""TRL trainers whose optimizer batch is cut into micro-batches of similar length.
+"""TRL trainers whose optimizer batch is cut into micro-batches (`bench.micro_batches`).
 
 The trainers' own gradient accumulation takes rows as they come, so a micro-batch is padded to its longest row. Here the
-whole batch comes at once, and `training_step` cuts it: rows of similar length together, at most `micro_batch_size` of
-them and `micro_batch_tokens` tokens. The gradient is that of the batch, however it is cut.
+whole batch comes at once, and `training_step` cuts it. The gradient is that of the batch, however it is cut.
 """
 
 import contextlib
 from typing import Any
 
 import torch
+from jaxtyping import Int
 from torch import Tensor, nn
 from transformers import Trainer
 
-from bench.micro_batches import similar_lengths
+from bench.micro_batches import micro_batches
 from bench.train.settings.common import BudgetedSettings
 
 
 class MicroBatched(Trainer):
-    """Mixin, first of the bases: `class _DPO(MicroBatched, DPOTrainer)`; `settings` is given before training."""
+    """Mixin, first of the bases: `class _SFT(MicroBatched, SFTTrainer)`; `settings` is given before training.
+
+    Attributes:
+        sides: rows that make one example: in a batch, all first ones, then all second ones, and so on.
+    """
 
     settings: BudgetedSettings
+    sides = 1
+    _total_train_tokens: int  # TRL's
     _metrics: dict[str, dict[str, list[float]]]  # TRL's: mode -> name -> one value per call of compute_loss
 
     def training_step(
@@ -48,33 +54,31 @@ class MicroBatched(Trainer):
                 values[before.get(name, 0) :] = [sum(v * s for v, s in zip(new, shares, strict=True))]
         return total
 
+    def lengths_of(self, inputs: dict[str, Any]) -> Int[Tensor, " R"]:
+        """Tokens of each row of a batch."""
+        return inputs["attention_mask"].sum(1)
+
     def _cut(self, inputs: dict[str, Any]) -> tuple[list[dict[str, Any]], list[float]]:
-        """The micro-batches and each one's share of the rows. A pair is two rows, i and i + B of the 2B."""
-        ids, attention = inputs["input_ids"], inputs["attention_mask"]
-        lengths = attention.sum(1)
-        sides = 1 if "labels" in inputs else 2
-        rows = ids.size(0) // sides
-        tokens = lengths.view(sides, rows).sum(0).tolist()
-        longest = lengths.view(sides, rows).amax(0).tolist()
+        """The micro-batches, and each one's share of the examples."""
+        lengths = self.lengths_of(inputs)
+        tokens = lengths.view(self.sides, -1).sum(0)
+        examples = torch.arange(len(tokens), device=lengths.device)
         limits = self.settings.micro_batch_size, self.settings.micro_batch_tokens
-        groups = similar_lengths(tokens, *limits)
+        groups = micro_batches(examples, tokens, *limits)
         if self.accelerator.num_processes > 1:  # the trainers gather their metrics in every compute_loss
             number = torch.tensor([len(groups)], device=self.args.device)
             most = int(self.accelerator.gather(number).max())  # pyright: ignore[reportAttributeAccessIssue]
-            groups = similar_lengths(tokens, *limits, at_least=most)
+            groups = micro_batches(examples, tokens, *limits, at_least=most)
         parts = []
         for group in groups:
-            width = max(longest[row] for row in group)
-            one = torch.tensor(group, device=ids.device)
-            both = torch.cat([one + side * rows for side in range(sides)])
-            parts.append({name: _take(value, one, both, ids.shape, width) for name, value in inputs.items()})
-        return parts, [len(group) / rows for group in groups]
+            rows = torch.cat([group + side * len(examples) for side in range(self.sides)])
+            width = int(lengths[rows].max())
+            parts.append({name: _take(value, rows, width) for name, value in inputs.items()})
+        return parts, [len(group) / len(examples) for group in groups]
 
 
-def _take(value: Any, one: Tensor, both: Tensor, shape: torch.Size, width: int) -> Any:
-    """The group's rows of a batch entry: (2B, L) tokens cut to `width`, or (B,) numbers per pair."""
+def _take(value: Any, rows: Int[Tensor, " _"], width: int) -> Any:
+    """The rows of a batch entry: (R, T) tokens cut to `width`, or (R,) numbers."""
     if not isinstance(value, Tensor) or value.ndim == 0:
         return value
-    if value.shape == shape:
-        return value[both, :width]
-    return value[both if value.size(0) == shape[0] else one]
+    return value[rows, :width] if value.ndim == 2 else value[rows]

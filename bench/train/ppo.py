@@ -2,13 +2,14 @@
 
 One update:
   1. sample a completion for each prompt of the batch
-  2. score: the reward model at the last token; a completion without EOS is penalised
+  2. score: the reward model at the last token
   3. log-probs under the rollout policy and the reference policy, and values, all before the update
-  4. reward per token: -beta KL(policy || reference policy), plus the score at the last token
-  5. advantages and returns by GAE; advantages whitened over the batch
-  6. `ppo_epochs` passes over the batch in minibatches, one optimizer step each: clipped policy loss and clipped value
+  4. a completion without EOS is penalised
+  5. reward per token: -beta KL(policy || reference policy), plus the score at the last token
+  6. advantages and returns by GAE; advantages whitened over the batch
+  7. `ppo_epochs` passes over the batch in minibatches, one optimizer step each: clipped policy loss and clipped value
      loss, the two networks' gradients clipped separately
-  7. where there is a target, beta follows the measured KL
+  8. where there is a target, beta follows the measured KL
 The gradient depends neither on how a minibatch is cut into micro-batches nor on how many processes share the batch (but
 for the rounding of sums, and in bf16 of the forward passes).
 Each process holds all networks.
@@ -24,9 +25,9 @@ from transformers import PreTrainedTokenizerBase
 
 from bench import processes
 from bench.errors import ConfigError
-from bench.forward import lm_head, scatter_states, token_kl, token_logps_and_entropy
+from bench.forward import completion_hidden, lm_head, scatter_states, token_kl, token_logps_and_entropy
 from bench.generation import decode
-from bench.losses.ppo import missing_eos_scores
+from bench.micro_batches import micro_batches, take
 from bench.progress import StageBar
 from bench.provenance import stable_hash
 from bench.records import GoldReward, Rollout
@@ -35,16 +36,13 @@ from bench.train import ppo_checkpoint
 from bench.train.context import RolloutBudget, TrainingContext
 from bench.train.health.ppo import PPO
 from bench.train.kl_control import KLController
-from bench.train.log import TrainingLog, log_row
-from bench.train.ppo_experience import Experience, describe, learnt_from
+from bench.train.log import Row, TrainingLog, log_row
+from bench.train.ppo_experience import Experience, Forwards, describe, learnt_from
 from bench.train.ppo_models import (
     PPOModels,
     ScoreScale,
     SharedValueHead,
     autocast,
-    micro_batches,
-    policy_states,
-    rows_of,
 )
 from bench.train.ppo_rollouts import PromptIds, PromptOrder, rollout_sampler
 from bench.train.ppo_update import PPOUpdate
@@ -117,12 +115,9 @@ class PPOTrainer:
             bar.update(len(rows))
             for update in range(len(rows), self.updates):
                 batch = [prompts[i] for i in self.order.take(self.batch_size, len(prompts))]
-                experience = self.collect(batch)
-                row: dict[str, float | None] = {
-                    "step": update + 1,
-                    **describe(experience, self.kl.beta),
-                    **self.update(experience),
-                }
+                experience = self.collect(batch)  # 1 to 6
+                row: Row = {"step": update + 1, **describe(experience, self.kl.beta)}
+                row |= self.update(experience)  # 7 and 8
                 if gold is not None:
                     row["gold"] = self._mean_gold(gold, batch, experience.rollout)
                 row["wall_s"] = time.perf_counter() - start
@@ -138,8 +133,8 @@ class PPOTrainer:
         return rows
 
     def collect(self, prompts: Sequence[PromptIds]) -> Experience:
-        """Steps 1 to 5."""
-        return self.evaluate(self.roll_out(prompts))
+        """Steps 1 to 6."""
+        return self.score_rollout(self.roll_out(prompts))
 
     @torch.no_grad()
     def roll_out(self, prompts: Sequence[PromptIds]) -> Rollout:
@@ -157,73 +152,59 @@ class PPOTrainer:
         )
 
     @torch.no_grad()
-    def evaluate(self, rollout: Rollout) -> Experience:
-        """Steps 2 to 5."""
-        raw, old_logps, values, ref_logps, *full = self._shared_out(self._evaluate_rows, rollout)
+    def score_rollout(self, rollout: Rollout) -> Experience:
+        """Steps 2 to 6."""
+        before = Forwards(**self._shared_out(self._forwards, rollout))  # 2 and 3
         if self.reuse_sampler_logps is None:
-            self.reuse_sampler_logps = bool((old_logps - rollout.logps).abs().max() < _SAME_LOGPS)
-        kl, ref_hidden = full or (None, None)
-        return learnt_from(
-            rollout,
-            scores=missing_eos_scores(
-                self.models.scale(raw), rollout.is_finished, self.settings.missing_eos_score, self.settings.missing_eos
-            ),
-            old_logps=old_logps,
-            ref_logps=ref_logps,
-            old_values=values,
-            kl=kl,
-            ref_hidden=ref_hidden,
-            beta=self.kl.beta,
-            settings=self.settings,
-        )
+            self.reuse_sampler_logps = bool((before.logps - rollout.logps).abs().max() < _SAME_LOGPS)
+        return learnt_from(rollout, before, self.kl.beta, self.settings)  # 4 to 6
 
     def update(self, experience: Experience) -> dict[str, float]:
-        """Steps 6 and 7."""
-        found = self.learner.run(experience, self.order_generator)
-        self.kl.update(experience.kl.sum(1).mean().item(), len(experience.scores))
+        """Steps 7 and 8."""
+        found = self.learner.run(experience, self.order_generator)  # 7
+        self.kl.update(experience.kl.sum(1).mean().item(), len(experience.scores))  # 8
         return found
 
-    def _evaluate_rows(self, rollout: Rollout) -> tuple[Tensor, ...]:
-        """Steps 2 and 3: raw scores, log-probs, values, reference log-probs.
-
-        Where the KL is exact, also the KL and the reference's states.
-        """
+    def _forwards(self, rollout: Rollout) -> dict[str, Tensor]:
+        """Steps 2 and 3: what `Forwards` holds, of some rows."""
         models, mask = self.models, rollout.completion_mask
-        raw, hidden = models.raw_scores(rollout), None
-        if self.reuse_sampler_logps:
+        scores, hidden = models.scores(rollout), None  # 2
+        if self.reuse_sampler_logps:  # 3
             logps = rollout.logps
         else:
-            logps, _, hidden = models.forward(rollout, self.temperature)
+            said = models.forward(rollout, self.temperature)
+            logps, hidden = said.logps, said.hidden
         values = models.values(rollout, hidden)
         with models.reference() as ref_policy:
-            ref_hidden, ref_head = policy_states(ref_policy, rollout), lm_head(ref_policy)
-            ref_logps, _ = token_logps_and_entropy(ref_hidden, ref_head, rollout.completion_ids, mask, self.temperature)
+            ref_hidden, ref_head = completion_hidden(ref_policy.base_model, rollout), lm_head(ref_policy)
+            ref_logps, _ = token_logps_and_entropy(ref_hidden, ref_head, rollout, self.temperature)
+        found = {"scores": scores, "logps": logps, "values": values, "ref_logps": ref_logps}
         if self.settings.kl == "k1":
-            return raw, logps, values, ref_logps
+            return found
         assert hidden is not None
         kl = token_kl(hidden, lm_head(models.policy), ref_hidden, ref_head, mask, self.temperature)
-        return raw, logps, values, ref_logps, kl, scatter_states(ref_hidden, mask)
+        return {**found, "kl": kl, "ref_hidden": scatter_states(ref_hidden, mask)}
 
-    def _shared_out(self, compute: Callable[[Rollout], tuple[Tensor, ...]], rollout: Rollout) -> list[Tensor]:
+    def _shared_out(self, compute: Callable[[Rollout], dict[str, Tensor]], rollout: Rollout) -> dict[str, Tensor]:
         """`compute` of the whole rollout, in micro-batches of each process's rows; every process gets the result."""
-        total = len(rollout.prompt_lengths)
+        total, settings = len(rollout.prompt_lengths), self.settings
         own = self.ranks.own(torch.arange(total, device=self.device))
-        chunks = micro_batches(own, rollout, self.settings)
+        chunks = micro_batches(own, rollout.lengths, settings.micro_batch_size, settings.micro_batch_tokens)
         with autocast(self.device, self.learner.autocasts):
-            parts = [compute(rows_of(rollout, rows)) for rows in chunks]
+            parts = [compute(take(rollout, rows)) for rows in chunks]
         order = torch.cat(chunks)
-        return [self.ranks.gather(torch.cat(column), order, total) for column in zip(*parts, strict=True)]
+        return {name: self.ranks.gather(torch.cat([part[name] for part in parts]), order, total) for name in parts[0]}
 
     @torch.no_grad()
     def _sft_scale(self, prompts: Sequence[PromptIds]) -> ScoreScale:
         """The scale on which the scores of the policy's samples before training have mean 0 and variance 1."""
         size = min(self.batch_size, len(prompts))
         batches = [prompts[i : i + size] for i in range(0, min(_SCALE_PROMPTS, len(prompts)) - size + 1, size)]
-        scores = [
-            self._shared_out(lambda rollout: (self.models.raw_scores(rollout),), self.roll_out(batch))[0]
+        raw = [
+            self._shared_out(lambda rollout: {"raw": self.models.raw_scores(rollout)}, self.roll_out(batch))["raw"]
             for batch in batches
         ]
-        return ScoreScale.of(torch.cat(scores))
+        return ScoreScale.of(torch.cat(raw))
 
     def _mean_gold(self, gold: GoldReward, prompts: Sequence[PromptIds], rollout: Rollout) -> float:
         rows = zip(prompts, rollout.completion_ids, rollout.completion_mask, strict=True)

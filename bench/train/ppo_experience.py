@@ -4,67 +4,78 @@ import math
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
-from bench.losses.ppo import future_kl, generalized_advantages, token_rewards
+from bench.losses.ppo import future_kl, generalized_advantages, missing_eos_scores, token_rewards
 from bench.ops import inverse_std, whiten
 from bench.records import Rollout
 from bench.train.settings.ppo import PPOSettings
 
 
 @dataclass(frozen=True)
+class Forwards:
+    """What the networks say of a rollout before the update; 0 outside the completions.
+
+    Attributes:
+        scores: the reward model's, on the scale that PPO is trained on.
+        kl: exact KL(policy || reference policy) per token in nats, where `ppo.kl` is full.
+        ref_hidden: the reference's states that predict each token, likewise.
+    """
+
+    scores: Float[Tensor, " B"]
+    logps: Float[Tensor, "B C"]
+    values: Float[Tensor, "B C"]
+    ref_logps: Float[Tensor, "B C"]
+    kl: Float[Tensor, "B C"] | None = None
+    ref_hidden: Float[Tensor, "B C H"] | None = None
+
+
+@dataclass(frozen=True)
 class Experience:
-    """A batch as it stood before the update. Tensors are (B, C), 0 outside the completions, or (B,) for scores."""
+    """A batch as it stood before the update; 0 outside the completions."""
 
     rollout: Rollout
-    scores: Tensor
-    old_logps: Tensor
-    ref_logps: Tensor
-    old_values: Tensor
-    kl: Tensor  # KL(policy || reference policy) per token in nats: k1, or exact where `ppo.kl` is full
-    advantages: Tensor
-    returns: Tensor
+    scores: Float[Tensor, " B"]
+    old_logps: Float[Tensor, "B C"]
+    ref_logps: Float[Tensor, "B C"]
+    old_values: Float[Tensor, "B C"]
+    kl: Float[Tensor, "B C"]  # KL(policy || reference policy) in nats: k1, or exact where `ppo.kl` is full
+    advantages: Float[Tensor, "B C"]
+    returns: Float[Tensor, "B C"]
     kl_weight: float  # of the KL in the loss, on the scale of the advantages; 0 where the KL is in the reward alone
-    ref_hidden: Tensor | None  # (B, C, H) reference states that predict each token, where the KL is in the loss
+    ref_hidden: Float[Tensor, "B C H"] | None  # states that predict each token, where the KL is in the loss
 
 
-def learnt_from(
-    rollout: Rollout,
-    *,
-    scores: Tensor,
-    old_logps: Tensor,
-    ref_logps: Tensor,
-    old_values: Tensor,
-    kl: Tensor | None,
-    ref_hidden: Tensor | None,
-    beta: float,
-    settings: PPOSettings,
-) -> Experience:
-    """Steps 4 and 5: rewards, and advantages and returns by GAE. `kl` is the exact one, or None for k1.
+def learnt_from(rollout: Rollout, before: Forwards, beta: float, settings: PPOSettings) -> Experience:
+    """Steps 4 to 6: penalty, rewards, and advantages and returns by GAE.
 
     With k1 in the reward, or with the future exact KL in the reward and the present one in the loss, the gradient is
     that of E[score] - beta KL(policy || reference policy) in expectation. Whitening divides the advantages by their
     standard deviation, so the KL in the loss is divided by it too.
     """
     mask = rollout.completion_mask
-    in_reward = old_logps - ref_logps if kl is None else future_kl(kl, settings.gamma)
-    rewards = token_rewards(scores, in_reward, mask, beta)
-    advantages, returns = generalized_advantages(rewards, old_values, mask, settings.gamma, settings.lam)
-    kl_weight = 0.0 if kl is None else beta
+    scores = missing_eos_scores(  # 4
+        before.scores, rollout.is_finished, settings.missing_eos_score, settings.missing_eos
+    )
+    in_reward = before.logps - before.ref_logps if before.kl is None else future_kl(before.kl, settings.gamma)
+    rewards = token_rewards(scores, in_reward, mask, beta)  # 5
+    advantages, returns = generalized_advantages(rewards, before.values, mask, settings.gamma, settings.lam)  # 6
+    kl_weight = 0.0 if before.kl is None else beta
     if settings.whiten_advantages:
         kl_weight *= float(inverse_std(advantages, mask))
         advantages = whiten(advantages, mask)
     return Experience(
         rollout=rollout,
         scores=scores,
-        old_logps=old_logps,
-        ref_logps=ref_logps,
-        old_values=old_values,
-        kl=torch.where(mask, in_reward, 0) if kl is None else kl,
+        old_logps=before.logps,
+        ref_logps=before.ref_logps,
+        old_values=before.values,
+        kl=torch.where(mask, in_reward, 0) if before.kl is None else before.kl,
         advantages=advantages,
         returns=returns,
         kl_weight=kl_weight,
-        ref_hidden=ref_hidden,
+        ref_hidden=before.ref_hidden,
     )
 
 

@@ -3,11 +3,11 @@
 import contextlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
+from jaxtyping import Float
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -21,7 +21,6 @@ from bench.forward import (
     score_head,
     token_logps_and_entropy,
 )
-from bench.micro_batches import similar_lengths
 from bench.models.loading import RewardModel, load_policy, load_reward_model
 from bench.records import Rollout
 from bench.train.settings.ppo import PPOSettings
@@ -45,22 +44,23 @@ class ScoreScale:
     offset: float
     sd: float = 1.0
 
-    def __call__(self, raw: Tensor) -> Tensor:
+    def __call__(self, raw: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         return (raw - self.offset) / self.sd
 
     @classmethod
-    def of(cls, raw: Tensor) -> "ScoreScale":
-        """The scale on which these raw outputs (N,) have mean 0 and variance 1 (Ziegler et al. 2019, Sec. 2.1)."""
+    def of(cls, raw: Float[Tensor, " N"]) -> "ScoreScale":
+        """The scale on which these raw outputs have mean 0 and variance 1 (Ziegler et al. 2019, Sec. 2.1)."""
         sd = float(raw.std(correction=0))
         return cls(float(raw.mean()), sd if sd > 1e-6 else 1.0)  # a constant reward model stays what it is
 
 
-class Outputs(NamedTuple):
+@dataclass(frozen=True)
+class Outputs:
     """What the policy says of a rollout's completion tokens."""
 
-    logps: Tensor  # (B, C) log pi(token) at the sampling temperature
-    entropy: Tensor  # (B, C) of pi, nats
-    hidden: Tensor  # (N, H) policy states that predict the N completion tokens
+    logps: Float[Tensor, "B C"]  # log pi(token) at the sampling temperature
+    entropy: Float[Tensor, "B C"]  # of pi, nats
+    hidden: Float[Tensor, "N H"]  # policy states that predict the N completion tokens
 
 
 @dataclass
@@ -101,22 +101,22 @@ class PPOModels:
             if network is not None:
                 network.eval()
 
-    def raw_scores(self, rollout: Rollout) -> Tensor:
-        """(B,) the reward head's output at each row's last token."""
-        lengths = rollout.prompt_lengths + rollout.completion_mask.sum(1)
-        return last_token_scores(self.reward.model, rollout.input_ids, lengths)
+    def raw_scores(self, rollout: Rollout) -> Float[Tensor, " B"]:
+        """The reward head's output at each row's last token."""
+        return last_token_scores(self.reward.model, rollout.input_ids, rollout.lengths)
+
+    def scores(self, rollout: Rollout) -> Float[Tensor, " B"]:
+        """On the scale that PPO is trained on."""
+        return self.scale(self.raw_scores(rollout))
 
     def forward(self, rollout: Rollout, temperature: float) -> Outputs:
         """Log-probs and entropy of the rollout's completion tokens."""
-        hidden = policy_states(self.policy, rollout)
-        mask = rollout.completion_mask
-        logps, entropy = token_logps_and_entropy(
-            hidden, lm_head(self.policy), rollout.completion_ids, mask, temperature
-        )
+        hidden = completion_hidden(self.policy.base_model, rollout)
+        logps, entropy = token_logps_and_entropy(hidden, lm_head(self.policy), rollout, temperature)
         return Outputs(logps, entropy, hidden)
 
-    def values(self, rollout: Rollout, hidden: Tensor | None = None) -> Tensor:
-        """(B, C) values before each token, 0 outside the completions; a shared head reads the policy's `hidden`.
+    def values(self, rollout: Rollout, hidden: Float[Tensor, "N H"] | None = None) -> Float[Tensor, "B C"]:
+        """Values before each token, 0 outside the completions; a shared head reads the policy's `hidden`.
 
         A separate value model starts as the reward model, so its output goes through the scale of the scores.
         """
@@ -124,8 +124,7 @@ class PPOModels:
         if isinstance(self.value, SharedValueHead):
             assert hidden is not None
             return scatter(self.value.score(hidden).squeeze(-1).float(), mask)
-        raw = completion_values(self.value, rollout.input_ids, rollout.prompt_lengths, mask)
-        return torch.where(mask, self.scale(raw), 0)
+        return torch.where(mask, self.scale(completion_values(self.value, rollout)), 0)
 
     @contextmanager
     def reference(self) -> Iterator[PreTrainedModel]:
@@ -190,31 +189,8 @@ def ppo_models(
     return PPOModels(policy, ref_policy, reward, value, adapter)
 
 
-def rows_of(rollout: Rollout, rows: Tensor) -> Rollout:
-    """Some rows of a rollout, in the order given, without the padding that only the others need."""
-    part = Rollout(*(getattr(rollout, field.name)[rows] for field in fields(Rollout)))
-    return replace(part, input_ids=part.input_ids[:, : int(_lengths(part).max())])
-
-
-def micro_batches(rows: Tensor, rollout: Rollout, settings: PPOSettings) -> list[Tensor]:
-    """The rows (N,) in the groups that run through a network together; results do not depend on the cut."""
-    lengths = _lengths(rollout)[rows].tolist()
-    groups = similar_lengths(lengths, settings.micro_batch_size, settings.micro_batch_tokens)
-    return [rows[torch.tensor(group, device=rows.device)] for group in groups]
-
-
-def _lengths(rollout: Rollout) -> Tensor:
-    """(B,) tokens of prompt and completion."""
-    return rollout.prompt_lengths + rollout.completion_mask.sum(1)
-
-
 def autocast(device: torch.device, bf16: bool) -> contextlib.AbstractContextManager[object]:
     return torch.autocast(device.type, dtype=torch.bfloat16) if bf16 else contextlib.nullcontext()
-
-
-def policy_states(policy: PreTrainedModel, rollout: Rollout) -> Tensor:
-    """(N, H) the states that predict the rollout's completion tokens."""
-    return completion_hidden(policy.base_model, rollout.input_ids, rollout.prompt_lengths, rollout.completion_mask)
 
 
 def _with_lora(network: PreTrainedModel, settings: PPOSettings, seed: int) -> PeftModel:

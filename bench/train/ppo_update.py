@@ -10,10 +10,11 @@ from transformers import get_scheduler
 
 from bench.forward import lm_head, token_kl
 from bench.losses.ppo import ppo_policy_loss, ppo_value_loss
+from bench.micro_batches import micro_batches, take
 from bench.ops import masked_mean
 from bench.train.master_weights import MasterWeights
 from bench.train.ppo_experience import Experience
-from bench.train.ppo_models import Outputs, PPOModels, SharedValueHead, autocast, micro_batches, rows_of
+from bench.train.ppo_models import Outputs, PPOModels, SharedValueHead, autocast
 from bench.train.ranks import Ranks
 from bench.train.settings.ppo import PPOSettings
 
@@ -134,7 +135,8 @@ class PPOUpdate:
         mask = experience.rollout.completion_mask
         tokens = mask[minibatch].sum()
         totals = dict.fromkeys(phase.statistics, 0.0)
-        for rows in micro_batches(self.ranks.own(minibatch), experience.rollout, self.settings):
+        own, limits = self.ranks.own(minibatch), (self.settings.micro_batch_size, self.settings.micro_batch_tokens)
+        for rows in micro_batches(own, experience.rollout.lengths, *limits):
             weight = float(mask[rows].sum() / tokens)
             loss, statistics = phase.loss(experience, rows)
             (loss * weight).backward()
@@ -150,20 +152,20 @@ class PPOUpdate:
 
     def _learn_value(self, experience: Experience, rows: Tensor) -> tuple[Tensor, dict[str, float]]:
         with autocast(self.device, self.autocasts):
-            values = self.models.values(rows_of(experience.rollout, rows))
+            values = self.models.values(take(experience.rollout, rows))
         return self._value_loss(experience, rows, values)
 
     def _learn_both(self, experience: Experience, rows: Tensor) -> tuple[Tensor, dict[str, float]]:
         outputs = self._forward(experience, rows)
         with autocast(self.device, self.autocasts):
-            values = self.models.values(rows_of(experience.rollout, rows), outputs.hidden)
+            values = self.models.values(take(experience.rollout, rows), outputs.hidden)
         policy_loss, statistics = self._policy_loss(experience, rows, outputs)
         value_loss, of_value = self._value_loss(experience, rows, values)
         return policy_loss + value_loss, statistics | of_value
 
     def _forward(self, experience: Experience, rows: Tensor) -> Outputs:
         with autocast(self.device, self.autocasts):
-            return self.models.forward(rows_of(experience.rollout, rows), self.temperature)
+            return self.models.forward(take(experience.rollout, rows), self.temperature)
 
     def _policy_loss(self, experience: Experience, rows: Tensor, outputs: Outputs) -> tuple[Tensor, dict[str, float]]:
         mask = experience.rollout.completion_mask[rows]

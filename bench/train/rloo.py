@@ -10,12 +10,12 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl import RLOOConfig, RLOOTrainer
 from trl.trainer.utils import RepeatSampler
 
 from bench import processes
+from bench.encoding import rows_of
 from bench.forward import last_token_scores
 from bench.generation import sample
 from bench.models.loading import RewardModel
@@ -131,17 +131,12 @@ def reward_function(
 
     @torch.no_grad()
     def score(prompts: list[str], completion_ids: list[list[int]], **_: Any) -> list[float | None]:
-        rows = [
-            torch.tensor([*tokenizer(prompt).input_ids, *ids])
-            for prompt, ids in zip(prompts, completion_ids, strict=True)
-        ]
+        items = [(tokenizer(prompt).input_ids, ids) for prompt, ids in zip(prompts, completion_ids, strict=True)]
         scores: list[float | None] = []
-        for start in range(0, len(rows), settings.micro_batch_size):
-            chunk = rows[start : start + settings.micro_batch_size]
-            input_ids = pad_sequence(chunk, batch_first=True, padding_value=pad_id(tokenizer)).to(device)
-            lengths = torch.tensor([len(row) for row in chunk], device=device)
+        for start in range(0, len(items), settings.micro_batch_size):
+            rows = rows_of(items[start : start + settings.micro_batch_size], pad_id(tokenizer), device)
             with torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16):
-                scores += (last_token_scores(reward.model, input_ids, lengths) - reward.shift).tolist()
+                scores += (last_token_scores(reward.model, rows.input_ids, rows.lengths) - reward.shift).tolist()
         if settings.missing_eos_score is None:
             return scores
         finished = [ids[-1] == eos_id(tokenizer) for ids in completion_ids]

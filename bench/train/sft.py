@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import trl.trainer.utils
 from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl import SFTConfig, SFTTrainer
@@ -14,6 +15,10 @@ from bench.train.log import TrainingLog
 from bench.train.micro_batched import MicroBatched
 from bench.train.settings.sft import SFTSettings
 from bench.train.trl_common import WHOLE_ROWS, LogCallback, train, training_arguments
+
+# TRL projects every position through the LM head unless the device has Triton; only the completion's are needed.
+# This name decides that and nothing else in this module (the kernels look up their own).
+trl.trainer.utils._use_triton = lambda device: True
 
 
 class _Trainer(MicroBatched, SFTTrainer):

@@ -7,7 +7,6 @@ from typing import Any
 
 import datasets
 import torch
-import trl.trainer.utils
 from torch import nn
 from transformers import (
     PreTrainedModel,
@@ -30,16 +29,14 @@ from bench.train.log import TrainingLog, log_row
 from bench.train.master_weights import MasterWeights
 from bench.train.settings.common import BudgetedSettings, OptimizerSettings, share_of_batch
 
-# TRL projects every position through the LM head unless the device has Triton; only the completion's are needed.
-# This name decides that and nothing else in this module (the kernels look up their own).
-trl.trainer.utils._use_triton = lambda device: True
-
 datasets.disable_progress_bars()
 transformers_logging.disable_progress_bar()
 transformers_logging.set_verbosity_error()  # a new reward head is reported as missing from the checkpoint
 
 WHOLE_ROWS: dict[str, Any] = {"max_length": None}
 """For the configs that cut rows: the data room has cut the posts, and cutting here would lose the EOS."""
+OWN_ROWS: dict[str, Any] = {**WHOLE_ROWS, "remove_unused_columns": False}
+"""For trainers whose batches this project makes."""
 
 
 def training_arguments(settings: OptimizerSettings, context: TrainingContext, epochs: float) -> dict[str, Any]:
@@ -58,7 +55,7 @@ def training_arguments(settings: OptimizerSettings, context: TrainingContext, ep
         weight_decay=settings.weight_decay,
         max_grad_norm=settings.max_grad_norm,
         use_cpu=context.device.type == "cpu",
-        bf16=context.bf16 and not _trains_bf16_weights(settings),
+        bf16=context.bf16 and not trains_bf16_weights(type(settings)),
         gradient_checkpointing=False,
         logging_steps=1,
         logging_nan_inf_filter=False,  # it logs the mean of the steps before for a NaN
@@ -72,13 +69,13 @@ def training_arguments(settings: OptimizerSettings, context: TrainingContext, ep
     )
 
 
-def _trains_bf16_weights(settings: OptimizerSettings) -> bool:
-    """Whether bf16 means bf16 weights over an fp32 master copy, and not fp32 weights under autocast.
+def trains_bf16_weights(settings: type[OptimizerSettings]) -> bool:
+    """Whether bf16 means bf16 weights over an fp32 master copy for this trainer, and not fp32 weights under autocast.
 
     A sharded model keeps to autocast, and so does RLOO, whose trainer samples between its steps.
     """
     sharded = any(os.environ.get(f"ACCELERATE_USE_{name}", "").lower() == "true" for name in ("FSDP", "DEEPSPEED"))
-    return isinstance(settings, BudgetedSettings) and not sharded
+    return issubclass(settings, BudgetedSettings) and not sharded
 
 
 def train(trainer: Trainer, log: "LogCallback", checklist: Checklist, context: TrainingContext) -> None:

@@ -1,5 +1,7 @@
 """Training in bf16 weights over fp32 masters stays within bf16's noise of training in fp32."""
 
+import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +39,7 @@ def trained(method: str, bf16: bool, make_policy, make_classifier, tokenizer, sc
         log = reward.train_reward_model(model, tokenizer, PAIRS, RewardSettings(**BATCH), context, epochs=4)
     else:
         save_policy(make_policy(), tokenizer, scratch / "sft")
-        ref = dpo.pair_logps(load_policy(scratch / "sft", CPU), tokenizer, PAIRS, 4)
+        ref = None if bf16 else dpo.pair_logps(load_policy(scratch / "sft", CPU), tokenizer, PAIRS, 4)
         model, log = dpo.train_dpo(scratch / "sft", tokenizer, PAIRS, ref, DPOSettings(**BATCH), context, epochs=4)
     return model, [row["loss"] for row in log]
 
@@ -79,3 +81,21 @@ def test_losses_and_weights_stay_close(method, make_policy, make_classifier, tok
         assert found.dtype == torch.float32
         assert (found - wanted).abs().mean() < 1e-3  # 4 steps of AdamW move each weight by up to 4e-3
     assert not torch.equal(next(low.parameters()), next(low.parameters()).bfloat16().float())  # the masters are kept
+
+
+def test_dpos_first_loss_is_that_of_a_policy_that_is_its_reference(make_policy, tokenizer, tmp_path):
+    """log 2, however the pairs are packed; with the reference in other packings it would not be."""
+    save_policy(make_policy(), tokenizer, tmp_path / "sft")
+    pairs = [replace(pair, chosen=f"{pair.chosen} {text.chosen}") for pair in PAIRS for text in PAIRS]  # long ones
+    settings = DPOSettings(**{**BATCH, "batch_size": 16, "micro_batch_size": 4}, beta=1.0)
+    assert not dpo.needs_ref_logps(bf16=True) and dpo.needs_ref_logps(bf16=False)
+    found = []
+    for ref_logps in (None, dpo.pair_logps(load_policy(tmp_path / "sft", CPU, torch.bfloat16), tokenizer, pairs, 16)):
+        context = a_context(tmp_path / str(len(found)), "dpo", bf16=True)
+        _, rows = dpo.train_dpo(tmp_path / "sft", tokenizer, pairs, ref_logps, settings, context, epochs=1)
+        found.append(rows[0])
+
+    beside, before = found
+    assert beside["loss"] == pytest.approx(math.log(2), abs=1e-6)
+    assert beside["rewards/chosen"] == beside["rewards/rejected"] == 0
+    assert abs(before["loss"] - math.log(2)) > 1e-3

@@ -66,7 +66,7 @@ def training(request, make_policy, make_classifier, tokenizer, tmp_path) -> Trai
 
     def dpo(scratch: Path, every_s: float) -> tuple[nn.Module, TrainingLog]:
         save_policy(make_policy(), tokenizer, tmp_path / "sft")
-        logps = pair_logps(load_policy(tmp_path / "sft", CPU), tokenizer, PAIRS, batch_size=4)
+        logps = None if bf16 else pair_logps(load_policy(tmp_path / "sft", CPU), tokenizer, PAIRS, batch_size=4)
         settings = DPOSettings(**BATCH, optimizer="rmsprop")
         return train_dpo(tmp_path / "sft", tokenizer, PAIRS, logps, settings, context(scratch, every_s), epochs=3)
 

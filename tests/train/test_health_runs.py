@@ -11,13 +11,13 @@ import pytest
 import torch
 from contexts import a_context
 from ppo_world import EOS, PROMPTS, ScoreByToken, make_trainer, small_policy
-from trl import DPOTrainer, RewardTrainer, RLOOTrainer, SFTTrainer
+from trl import RLOOTrainer, SFTTrainer
 
 from bench.generation import SamplingConfig
 from bench.models.loading import RewardModel, load_policy, save_policy
 from bench.records import Demonstration, PreferencePair
+from bench.train import dpo, ppo_update, reward
 from bench.train import ppo as ppo_module
-from bench.train import ppo_update
 from bench.train.context import RolloutBudget, TrainingContext
 from bench.train.dpo import pair_logps, train_dpo
 from bench.train.health.record import health_record
@@ -119,7 +119,8 @@ def poison(monkeypatch: pytest.MonkeyPatch, trainer: Any, at: int, factor: float
 
 
 @pytest.mark.parametrize(
-    ("stage", "trainer"), [("sft", SFTTrainer), ("reward", RewardTrainer), ("dpo", DPOTrainer), ("rloo", RLOOTrainer)]
+    ("stage", "trainer"),
+    [("sft", SFTTrainer), ("reward", reward._Trainer), ("dpo", dpo._Trainer), ("rloo", RLOOTrainer)],
 )
 def test_a_gradient_that_is_not_finite_ends_the_run_before_its_step(
     room: Room, stage: str, trainer: type, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -258,7 +259,7 @@ def test_a_sick_trainer_says_so(room: Room, case: str, capsys: pytest.CaptureFix
 
 
 def test_a_batch_unlike_the_others_is_a_spike(room: Room, monkeypatch: pytest.MonkeyPatch):
-    poison(monkeypatch, DPOTrainer, at=12, factor=100)
+    poison(monkeypatch, dpo._Trainer, at=12, factor=100)
     _, rows = room.dpo(12)
 
     (spike,) = [finding for name, finding in found("dpo", rows).items() if name == "grad_spike"]

@@ -2,129 +2,113 @@
 
 import pytest
 import torch
+from contexts import a_context
 from datasets import Dataset
-from trl import DPOConfig, DPOTrainer, RewardConfig, RewardTrainer, SFTConfig, SFTTrainer
+from trl import SFTConfig, SFTTrainer
 
-from bench.models.loading import save_policy
+from bench.models.loading import load_policy, save_policy
 from bench.packing import packed
+from bench.records import PreferencePair
+from bench.train import dpo, reward
 from bench.train.micro_batched import MicroBatched
 from bench.train.settings.common import BudgetedSettings
+from bench.train.settings.dpo import DPOSettings
+from bench.train.settings.reward import RewardSettings
 
-ROWS = [
-    {"prompt": "POST: the cat sat on the warm mat.", "chosen": " the cat slept.", "rejected": " a dog"},
-    {"prompt": "POST: a dog ran after the ball.", "chosen": " the dog lost the red ball", "rejected": " the river"},
-    {"prompt": "TL;DR:", "chosen": " cake", "rejected": " no cake for my friend at the party"},
-    {"prompt": "my friend forgot the sugar.", "chosen": " no sugar", "rejected": " sugar"},
-    {"prompt": "the cat slept all day.", "chosen": " it slept all day long", "rejected": " it ran"},
+PAIRS = [
+    PreferencePair("a", "POST: the cat sat on the warm mat.", "the cat slept.", "a dog"),
+    PreferencePair("b", "POST: a dog ran after the ball.", "the dog lost the red ball", "the river"),
+    PreferencePair("c", "TL;DR:", "cake", "no cake for my friend at the party"),
+    PreferencePair("d", "my friend forgot the sugar.", "no sugar", "sugar"),
+    PreferencePair("e", "the cat slept all day.", "it slept all day long", "it ran"),
 ]
-N = len(ROWS)
-LIMITS = [
-    BudgetedSettings(batch_size=N, micro_batch_size=N),
-    BudgetedSettings(batch_size=2 * N, micro_batch_size=2),
-    BudgetedSettings(batch_size=N, micro_batch_size=N, micro_batch_tokens=80),
-]
+N = len(PAIRS)
+WHOLE = dict(batch_size=N, micro_batch_size=N)
+LIMITS = {
+    "rows": dict(batch_size=2 * N, micro_batch_size=2),  # all rows there are
+    "tokens": dict(batch_size=N, micro_batch_size=N, micro_batch_tokens=80),
+}
+TRAINING = dict(learning_rate=1e-3, schedule="constant")
+CPU = torch.device("cpu")
 
 
 class _SFT(MicroBatched, SFTTrainer):
     pass
 
 
-class _Reward(MicroBatched, RewardTrainer):
-    pass
+@pytest.fixture
+def sizes(monkeypatch) -> list[int]:
+    """Rows of each micro-batch, as they come."""
+    seen: list[int] = []
+    for trainer in (dpo._Trainer, reward._Trainer, _SFT):
+
+        def watched(self, model, inputs, *args, own=trainer.compute_loss, **kwargs):
+            seen.append(len(inputs["input_ids"]))
+            return own(self, model, inputs, *args, **kwargs)
+
+        monkeypatch.setattr(trainer, "compute_loss", watched)
+    return seen
 
 
-class _DPO(MicroBatched, DPOTrainer):
-    pass
-
-
-def run(stock, ours, config, model, rows, tokenizer, scratch, limits, monkeypatch, **settings):
-    """(log, parameters, rows of each micro-batch) of two steps with all rows in each; `limits` None is stock TRL."""
-    trainer = (stock if limits is None else ours)(
-        model=model,
-        args=config(
-            output_dir=str(scratch),
-            per_device_train_batch_size=len(rows),
-            max_steps=2,
-            learning_rate=1e-3,
-            logging_steps=1,
-            save_strategy="no",
-            report_to="none",
-            use_cpu=True,
-            bf16=False,
-            gradient_checkpointing=False,
-            disable_tqdm=True,
-            seed=0,
-            **settings,
-        ),
-        train_dataset=Dataset.from_list(rows),
-        processing_class=tokenizer,
-    )
-    sizes: list[int] = []
-    compute_loss = trainer.compute_loss
-
-    def watched(model, inputs, **kwargs):
-        sizes.append(len(inputs["input_ids"]))
-        return compute_loss(model, inputs, **kwargs)
-
-    monkeypatch.setattr(trainer, "compute_loss", watched)
-    if limits is not None:
-        trainer.settings = limits
-    with packed(trainer.model.base_model, pairs="chosen" in rows[0]):
-        trainer.train()
-    log = [row for row in trainer.state.log_history if "loss" in row]
-    return log, [p.detach().clone() for p in trainer.model.parameters()], sizes
-
-
-def check(runs, limits, sides):
-    (log, parameters, sizes), (expected_log, expected, _) = runs
+def check(cut, whole, sizes: list[int], limits: str, sides: int) -> None:
+    """(log, parameters) of two steps with all rows in each; `sizes` are of the first."""
+    (log, parameters), (expected_log, expected) = cut, whole
+    assert len(log) == len(expected_log) == 2
     for found, row in zip(log, expected_log, strict=True):
-        for name in {"loss", "grad_norm", "rewards/margins", "accuracy", "mean_token_accuracy", "num_tokens"} & {*row}:
-            if name == "mean_token_accuracy" and len(sizes) > 2:
-                continue  # averaged over rows here and over tokens there
+        for name in {"loss", "grad_norm", "rewards/margins", "accuracy", "margin", "num_tokens"} & {*row}:
             assert found[name] == pytest.approx(row[name], rel=1e-4, abs=1e-5), name
     for found, wanted in zip(parameters, expected, strict=True):
         torch.testing.assert_close(found, wanted, atol=2e-5, rtol=1e-4)
-    assert sum(sizes) == 2 * sides * len(ROWS)
-    if limits.micro_batch_size == 2:
+    assert sum(sizes) == 2 * sides * N
+    if limits == "rows":
         assert sizes == [2 * sides, 2 * sides, sides] * 2
-    if limits.micro_batch_tokens:
-        assert 2 < len(sizes) < 2 * len(ROWS)
+    else:
+        assert 2 < len(sizes) < 2 * N
 
 
-@pytest.mark.parametrize("limits", LIMITS, ids=["whole", "rows", "tokens"])
-def test_dpo(make_policy, tokenizer, tmp_path, monkeypatch, limits):
+@pytest.mark.parametrize("limits", LIMITS)
+def test_dpo(make_policy, tokenizer, tmp_path, sizes, limits):
     save_policy(make_policy(), tokenizer, tmp_path / "sft")
-    runs = [
-        run(
-            DPOTrainer, _DPO, DPOConfig, str(tmp_path / "sft"), ROWS, tokenizer, tmp_path, chosen, monkeypatch,
-            precompute_ref_log_probs=True, max_length=None,
-        )
-        for chosen in (limits, None)
-    ]  # fmt: skip
-    check(runs, limits, sides=2)
+    ref_logps = dpo.pair_logps(load_policy(tmp_path / "sft", CPU), tokenizer, PAIRS, batch_size=N)
+    runs = []
+    for name, limit in (("cut", LIMITS[limits]), ("whole", WHOLE)):
+        settings, context = DPOSettings(**TRAINING, **limit), a_context(tmp_path / name, "dpo")
+        policy, log = dpo.train_dpo(tmp_path / "sft", tokenizer, PAIRS, ref_logps, settings, context, epochs=2)
+        runs.append((log, list(policy.parameters())))
+    assert sizes[-2:] == [2 * N, 2 * N]
+    check(*runs, sizes[:-2], limits, sides=2)
 
 
-@pytest.mark.parametrize("limits", LIMITS, ids=["whole", "rows", "tokens"])
-def test_reward_model(make_classifier, tokenizer, tmp_path, monkeypatch, limits):
-    rows = [{side: r["prompt"] + r[side] for side in ("chosen", "rejected")} for r in ROWS]
-    runs = [
-        run(
-            RewardTrainer, _Reward, RewardConfig, make_classifier(), rows, tokenizer, tmp_path, chosen, monkeypatch,
-            max_length=None,
-        )
-        for chosen in (limits, None)
-    ]  # fmt: skip
-    check(runs, limits, sides=2)
+@pytest.mark.parametrize("limits", LIMITS)
+def test_reward_model(make_classifier, tokenizer, tmp_path, sizes, limits):
+    runs = []
+    for name, limit in (("cut", LIMITS[limits]), ("whole", WHOLE)):
+        settings, context = RewardSettings(**TRAINING, **limit), a_context(tmp_path / name, "reward")
+        model = make_classifier()
+        log = reward.train_reward_model(model, tokenizer, PAIRS, settings, context, epochs=2)
+        runs.append((log, list(model.parameters())))
+    assert sizes[-2:] == [2 * N, 2 * N]
+    check(*runs, sizes[:-2], limits, sides=2)
 
 
-@pytest.mark.parametrize("limits", LIMITS, ids=["whole", "rows", "tokens"])
-def test_sft(make_policy, tokenizer, tmp_path, monkeypatch, limits):
-    rows = [{"prompt": r["prompt"], "completion": r["chosen"]} for r in ROWS]
-    runs = [
-        run(
-            SFTTrainer, _SFT, SFTConfig, make_policy(), rows, tokenizer, tmp_path, chosen, monkeypatch,
-            completion_only_loss=True, max_length=None,
-        )
-        for chosen in (limits, None)
-    ]  # fmt: skip
-    check(runs, limits, sides=1)
+@pytest.mark.parametrize("limits", LIMITS)
+def test_sft(make_policy, tokenizer, tmp_path, sizes, limits):
+    """Against stock TRL."""
+    rows = [{"prompt": pair.prompt, "completion": f" {pair.chosen}"} for pair in PAIRS]
+    runs = []
+    for kind in (_SFT, SFTTrainer):
+        trainer = kind(
+            model=make_policy(),
+            args=SFTConfig(
+                output_dir=str(tmp_path), per_device_train_batch_size=N, max_steps=2, learning_rate=1e-3,
+                logging_steps=1, save_strategy="no", report_to="none", use_cpu=True, bf16=False,
+                gradient_checkpointing=False, disable_tqdm=True, seed=0, completion_only_loss=True, max_length=None,
+            ),
+            train_dataset=Dataset.from_list(rows),
+            processing_class=tokenizer,
+        )  # fmt: skip
+        trainer.settings = BudgetedSettings(**LIMITS[limits])
+        with packed(trainer.model.base_model):
+            trainer.train()
+        runs.append(([row for row in trainer.state.log_history if "loss" in row], list(trainer.model.parameters())))
+    check(*runs, sizes, limits, sides=1)

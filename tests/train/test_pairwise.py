@@ -1,8 +1,7 @@
-"""DPO and the reward model inside TRL's trainers: packed and stock runs agree, and so do the losses of this project."""
+"""DPO and the reward model: what trains is this project's loss, and stock TRL computes the same."""
 
-import contextlib
 import math
-from types import SimpleNamespace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,16 +9,23 @@ import torch
 import trl.kernels.chunked_logprob
 import trl.trainer.utils
 from contexts import a_context
-from trl import DPOTrainer
+from datasets import Dataset
+from transformers import PreTrainedModel
+from trl import DPOConfig, DPOTrainer, RewardConfig, RewardTrainer
 
-from bench import packing
-from bench.losses.dpo import dpo_loss
+from bench import forward, packing
+from bench.losses.dpo import LogRatios, dpo_loss
 from bench.losses.reward import reward_loss
 from bench.models.loading import load_policy, save_policy
 from bench.records import PreferencePair
+from bench.special_tokens import pad_id
 from bench.train import dpo, reward
+from bench.train.health.dpo import DPO
+from bench.train.health.reward import REWARD
+from bench.train.pairs import pair_batch, pair_tokens
 from bench.train.settings.dpo import DPOSettings
 from bench.train.settings.reward import RewardSettings
+from bench.train.trl_common import WHOLE_ROWS, LogCallback, train, training_arguments
 
 PAIRS = [
     PreferencePair("a", "POST: the cat sat on the warm mat. TL;DR:", "the cat slept.", "a dog"),
@@ -33,9 +39,13 @@ BATCH: dict[str, Any] = dict(
 CPU = torch.device("cpu")
 
 
+TEXTS = [{"prompt": p.prompt, "chosen": f" {p.chosen}", "rejected": f" {p.rejected}"} for p in PAIRS]
+"""The pairs as stock TRL takes them."""
+
+
 @pytest.fixture
 def packed_calls(monkeypatch) -> list[int]:
-    """One entry per packed batch."""
+    """One entry per packed batch of pairs: its rows."""
     calls: list[int] = []
     pack = packing.pack
 
@@ -48,20 +58,27 @@ def packed_calls(monkeypatch) -> list[int]:
     return calls
 
 
-def use_stock_trl(monkeypatch) -> None:
-    """No packing, every position through the LM head and a reference pass of its own, as TRL does on a CPU."""
-
-    class OwnReference(DPOTrainer):
-        def _precompute_ref_logps(self, dataset, *args, **kwargs):
-            return super()._precompute_ref_logps(
-                dataset.remove_columns(["ref_chosen_logps", "ref_rejected_logps"]), *args, **kwargs
-            )
-
-    monkeypatch.setattr(dpo, "_ReferencedDPOTrainer", OwnReference)
-    for module in (dpo, reward):
-        monkeypatch.setattr(module, "packed", lambda backbone, pairs: contextlib.nullcontext())
+@pytest.fixture
+def stock(monkeypatch) -> None:
+    """TRL as it is on a CPU: every position goes through the LM head."""
     monkeypatch.setattr(trl.trainer.utils, "_use_triton", trl.kernels.chunked_logprob._use_triton)
-    assert not trl.trainer.utils._use_triton(CPU)
+
+
+def stock_dpo(policy: Path | PreTrainedModel, tokenizer, scratch, config: dict[str, Any], **more):
+    """TRL's trainer, with the settings of `train_dpo`, and its log."""
+    context, settings = a_context(scratch, "dpo"), DPOSettings(**BATCH, beta=0.3)
+    log = LogCallback(context, "loss")
+    arguments = training_arguments(settings, context, epochs=3)
+    options = {"beta": 0.3, "model_init_kwargs": {"dtype": torch.float32}, **config}
+    trainer = DPOTrainer(
+        model=str(policy) if isinstance(policy, Path) else policy,
+        args=DPOConfig(**arguments, **WHOLE_ROWS, **options),
+        train_dataset=Dataset.from_list(TEXTS),
+        processing_class=tokenizer,
+        callbacks=[log],
+        **more,
+    )
+    return trainer, log
 
 
 def train_dpo(folder, tokenizer, scratch, epochs=3, **settings):
@@ -103,30 +120,70 @@ def slow_logps(model, tokenizer) -> tuple[torch.Tensor, torch.Tensor]:
     logps: tuple[list[float], list[float]] = ([], [])
     for pair in PAIRS:
         for column, (prompt, completion) in zip(logps, tokens(tokenizer, pair), strict=True):
-            # The backbone and the head by themselves: a model that came out of TRL carries TRL's forward.
-            hidden = model.base_model(input_ids=torch.tensor([prompt + completion])).last_hidden_state[0]
-            table = model.get_output_embeddings()(hidden).log_softmax(-1)
+            table = model(input_ids=torch.tensor([prompt + completion])).logits[0].log_softmax(-1)
             column.append(sum(table[len(prompt) + i - 1, t].item() for i, t in enumerate(completion)))
     return torch.tensor(logps[0]), torch.tensor(logps[1])
 
 
-def test_packed_dpo_equals_stock_dpo(make_policy, architecture, tokenizer, tmp_path, packed_calls, monkeypatch):
+def test_dpo_equals_stock_dpo(make_policy, architecture, tokenizer, tmp_path, packed_calls, stock):
     save_policy(make_policy(architecture), tokenizer, tmp_path / "sft")
-    packed_policy, packed = train_dpo(tmp_path / "sft", tokenizer, tmp_path)
+    policy, ours = train_dpo(tmp_path / "sft", tokenizer, tmp_path)
     assert packed_calls == [8] * 4  # the reference's pass, and the policy's in each of 3 steps
-    assert "forward" not in vars(packed_policy.base_model)
+    assert "forward" not in vars(policy)  # neither ours nor TRL's stays
     packed_calls.clear()
-    use_stock_trl(monkeypatch)
-    _, stock = train_dpo(tmp_path / "sft", tokenizer, tmp_path)
-    assert packed_calls == [8]  # of `pair_logps`, whose numbers stock TRL replaces by its own
-    assert len(packed) == len(stock) == 3
+    trainer, log = stock_dpo(tmp_path / "sft", tokenizer, tmp_path, config={"precompute_ref_log_probs": True})
+    train(trainer, log, DPO, a_context(tmp_path, "dpo"))
+    assert packed_calls == []
 
-    for found, expected in zip(packed, stock, strict=True):
-        assert found["loss"] == pytest.approx(expected["loss"], abs=1e-5)
+    assert len(ours) == len(log.rows) == 3
+    for found, expected in zip(ours, log.rows, strict=True):
+        for name in ("loss", "logps/chosen", "logps/rejected", "entropy"):
+            assert found[name] == pytest.approx(expected[name], rel=1e-5, abs=1e-5), name
         assert found["grad_norm"] == pytest.approx(expected["grad_norm"], rel=1e-3)
-        assert found["rewards/margins"] == pytest.approx(expected["rewards/margins"], abs=1e-3)
-    assert packed[0]["loss"] == pytest.approx(0.6931472, abs=1e-5)  # log 2: the policy is still the reference
-    assert packed[2]["loss"] < packed[0]["loss"] - 0.05  # steps that do something
+        for name in ("rewards/margins", "rewards/chosen", "rewards/rejected"):
+            assert found[name] == pytest.approx(expected[name], abs=1e-3), name
+        assert found["num_tokens"] == expected["num_tokens"]
+        assert found["learning_rate"] == expected["learning_rate"]
+    assert [row["rewards/accuracies"] for row in ours[1:]] == [row["rewards/accuracies"] for row in log.rows[1:]]
+    assert ours[0]["loss"] == pytest.approx(0.6931472, abs=1e-6)  # log 2: the policy is still the reference
+    assert ours[2]["loss"] < ours[0]["loss"] - 0.05  # steps that do something
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("loss_type", ["sigmoid", "ipo", "hinge", "robust", "sigmoid_norm"])
+def test_every_loss_type_equals_stock_trl(loss_type, attention, make_policy, tokenizer, tmp_path, packed_calls, stock):
+    """Packed with sdpa, padded with eager attention, on networks of which one is not the other."""
+    policy, ref_policy = (make_policy(seed=seed) for seed in (0, 1))
+    for model in (policy, ref_policy):
+        model.set_attn_implementation(attention)
+        for parameter in model.parameters():
+            parameter.data *= 0.5  # so that log-probs are of the size that a language model's have: -6 a token
+    smoothing = 0.1 if loss_type == "robust" else 0.0
+    config = {"loss_type": [loss_type], "label_smoothing": smoothing, "model_init_kwargs": None}
+    tokens = [pair_tokens(tokenizer, pair) for pair in PAIRS]
+    batch = pair_batch(tokens, pad_id(tokenizer))
+    counts = batch["lengths"] - batch["prompt_lengths"]
+    ref_logps = torch.tensor(dpo.pair_logps(ref_policy, tokenizer, PAIRS, batch_size=3)).T.flatten()
+    logps, _ = dpo.summed_logps(policy, **batch)
+    loss = dpo_loss(LogRatios(*(logps - ref_logps).chunk(2), *counts.chunk(2)), 0.3, loss_type, smoothing)
+    loss.backward()
+    found = [parameter.grad for parameter in policy.parameters()]
+    assert len(packed_calls) == (3 if attention == "sdpa" else 0)
+
+    policy.zero_grad()
+    trainer, _ = stock_dpo(policy, tokenizer, tmp_path, config=config, ref_model=ref_policy)
+    theirs = trainer.compute_loss(policy, trainer.data_collator([trainer.train_dataset[i] for i in range(4)]))
+    theirs.backward()
+
+    assert loss.item() == pytest.approx(theirs.item(), rel=1e-6, abs=1e-6)
+    assert abs(theirs.item() - at_the_reference(loss_type)) > 5e-3  # the two networks do differ
+    for one, parameter in zip(found, policy.parameters(), strict=True):
+        torch.testing.assert_close(one, parameter.grad, atol=1e-4, rtol=1e-3)
+
+
+def at_the_reference(loss_type: str) -> float:
+    """The loss where the policy is the reference, with beta = 0.3."""
+    return {"hinge": 1.0, "ipo": (1 / 0.6) ** 2}.get(loss_type, math.log(2))
 
 
 def test_the_references_log_probs(make_policy, architecture, tokenizer, packed_calls):
@@ -138,39 +195,37 @@ def test_the_references_log_probs(make_policy, architecture, tokenizer, packed_c
 
     assert packed_calls == [6, 2] and done == [3, 1]
     torch.testing.assert_close(torch.tensor(found).T, torch.stack(expected), atol=1e-3, rtol=1e-5)
-    assert "forward" not in vars(model.base_model)
 
 
 def test_only_completion_tokens_reach_the_lm_head(make_policy, tokenizer, tmp_path, monkeypatch):
     save_policy(make_policy(), tokenizer, tmp_path / "sft")
     projected: list[int] = []
-    kernel = trl.trainer.utils._ChunkedLogProbFunction
+    logits = forward._logits
 
-    def watched(hidden, *args):
+    def watched(hidden, head, temperature):
         projected.append(len(hidden))
-        return kernel.apply(hidden, *args)
+        return logits(hidden, head, temperature)
 
-    monkeypatch.setattr(trl.trainer.utils, "_ChunkedLogProbFunction", SimpleNamespace(apply=watched))
+    monkeypatch.setattr(forward, "_logits", watched)
     train_dpo(tmp_path / "sft", tokenizer, tmp_path, epochs=1)
     completion_tokens = sum(len(completion) for pair in PAIRS for _, completion in tokens(tokenizer, pair))
-    assert projected == [completion_tokens]
+    assert projected == [completion_tokens] * 3  # the reference's, the policy's, and again in its backward pass
 
 
-def test_trl_logs_the_dpo_loss_of_this_project(make_policy, architecture, tokenizer, tmp_path):
+def test_the_log_holds_the_losses_of_its_steps(make_policy, architecture, tokenizer, tmp_path):
     save_policy(make_policy(architecture), tokenizer, tmp_path / "sft")
     after_one_step, _ = train_dpo(tmp_path / "sft", tokenizer, tmp_path, epochs=1)
     _, rows = train_dpo(tmp_path / "sft", tokenizer, tmp_path, epochs=2)
 
-    sft = load_policy(tmp_path / "sft", CPU)
-    policy_logps, ref_logps = slow_logps(after_one_step, tokenizer), slow_logps(sft, tokenizer)
-    first, second = (
-        dpo_loss(*ref_logps, *ref_logps, beta=0.3).item(),
-        dpo_loss(*policy_logps, *ref_logps, beta=0.3).item(),
-    )
-    assert rows[0]["loss"] == pytest.approx(first, abs=1e-5)
-    assert rows[1]["loss"] == pytest.approx(second, abs=1e-4) and abs(second - first) > 0.02
+    ref_logps = slow_logps(load_policy(tmp_path / "sft", CPU), tokenizer)
+    logps, count = slow_logps(after_one_step, tokenizer), torch.ones(4, dtype=torch.long)
+    ratios = LogRatios(*(own - ref for own, ref in zip(logps, ref_logps, strict=True)), count, count)
+    second = dpo_loss(ratios, beta=0.3).item()
+    assert rows[0]["loss"] == pytest.approx(math.log(2), abs=1e-5)
+    assert rows[1]["loss"] == pytest.approx(second, abs=1e-4) and abs(second - math.log(2)) > 0.02
     assert rows[0]["logps/chosen"] == pytest.approx(ref_logps[0].mean().item(), abs=1e-3)
     assert rows[0]["logps/rejected"] == pytest.approx(ref_logps[1].mean().item(), abs=1e-3)
+    assert rows[1]["rewards/margins"] == pytest.approx(0.3 * ratios.margin.mean().item(), abs=1e-3)
 
 
 def log_sigmoid(x: float) -> float:
@@ -214,23 +269,31 @@ def test_each_loss_type_is_its_formula(loss_type, formula, make_policy, tokenize
     assert rows[0]["rewards/margins"] == pytest.approx(0.3 * sum(c - r for c, r in shifts) / 4, abs=1e-4)
 
 
-def test_packed_reward_training_equals_the_stock_one(
-    make_classifier, architecture, tokenizer, tmp_path, packed_calls, monkeypatch
-):
-    packed_model, stock_model = make_classifier(architecture), make_classifier(architecture)
-    packed: Any = train_reward(packed_model, tokenizer, tmp_path)
-    assert packed_calls == [8] * 3 and "forward" not in vars(packed_model.base_model)
-    use_stock_trl(monkeypatch)
-    stock = train_reward(stock_model, tokenizer, tmp_path)
-    assert len(packed_calls) == 3 and len(packed) == len(stock) == 3
-    for found, expected in zip(packed, stock, strict=True):
-        assert found["loss"] == pytest.approx(expected["loss"], abs=1e-5)
+def test_reward_training_equals_the_stock_one(make_classifier, architecture, tokenizer, tmp_path, packed_calls):
+    ours_model, stock_model = make_classifier(architecture), make_classifier(architecture)
+    ours = train_reward(ours_model, tokenizer, tmp_path)
+    assert packed_calls == [8] * 3 and "forward" not in vars(ours_model)
+    context = a_context(tmp_path, "reward")
+    log = LogCallback(context, "accuracy")
+    trainer = RewardTrainer(
+        model=stock_model,
+        args=RewardConfig(**training_arguments(RewardSettings(**BATCH), context, 3), **WHOLE_ROWS),
+        train_dataset=Dataset.from_list(TEXTS),
+        processing_class=tokenizer,
+        callbacks=[log],
+    )
+    train(trainer, log, REWARD, context)
+
+    assert len(packed_calls) == 3 and len(ours) == len(log.rows) == 3
+    for found, expected in zip(ours, log.rows, strict=True):
+        for name in ("loss", "margin", "mean_reward", "num_tokens"):
+            assert found[name] == pytest.approx(expected[name], rel=1e-5, abs=1e-5), name
         assert found["grad_norm"] == pytest.approx(expected["grad_norm"], rel=1e-3)
         assert found["accuracy"] == expected["accuracy"]
-    assert packed[2]["loss"] < packed[0]["loss"]
+    assert ours[2]["loss"] < ours[0]["loss"]
 
 
-def test_trl_logs_the_reward_loss_of_this_project(make_classifier, architecture, tokenizer, tmp_path):
+def test_the_log_holds_the_reward_loss(make_classifier, architecture, tokenizer, tmp_path):
     model, scores = make_classifier(architecture), ([], [])
     for pair in PAIRS:
         for column, (prompt, completion) in zip(scores, tokens(tokenizer, pair), strict=True):

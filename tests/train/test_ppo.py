@@ -86,7 +86,7 @@ def test_scores_are_normalised_on_samples_of_the_sft_model_and_values_with_them(
     scale = trainer.models.scale
     assert (scale.offset, scale.sd) == pytest.approx((raw.mean().item(), raw.std(correction=0).item()))
     rollout = seen[-1]
-    experience = trainer.evaluate(rollout)
+    experience = trainer.score_rollout(rollout)
     for row, mask in enumerate(rollout.completion_mask):
         token = rollout.completion_ids[row][mask][-1]
         expected = (by_token[token] - scale.offset) / scale.sd if rollout.is_finished[row] else -1.0
@@ -205,11 +205,12 @@ def test_the_first_passes_ratio_is_1(make_policy, make_classifier, architecture)
     models = PPOModels(policy, copy.deepcopy(policy), RewardModel(classifier), copy.deepcopy(classifier))
     trainer = make_trainer(models=models, micro_batch_size=2)
     found = trainer.update(trainer.collect(PROMPTS))
-    assert found["ratio_max"] == pytest.approx(1, abs=1e-5)
-    assert found["approx_kl"] == pytest.approx(0, abs=1e-9)
+    # fp32 rounds log-probs of 30 nats and more by 2e-6, and the two passes cut their rows differently.
+    assert found["ratio_max"] == pytest.approx(1, abs=5e-5)
+    assert found["approx_kl"] == pytest.approx(0, abs=1e-8)
     assert found["clip_fraction"] == 0
     later = trainer.update(trainer.collect(PROMPTS))
-    assert later["ratio_max"] == pytest.approx(1, abs=1e-5)  # old log-probs follow the policy
+    assert later["ratio_max"] == pytest.approx(1, abs=5e-5)  # old log-probs follow the policy
 
 
 def test_the_policys_gradient_is_the_reinforce_gradient_and_the_values_a_regression():
@@ -366,9 +367,7 @@ def test_the_logged_entropy_is_that_of_the_rollout_policy():
     experience = trainer.collect(PROMPTS)
     rollout, mask = experience.rollout, experience.rollout.completion_mask
     with torch.no_grad():
-        _, entropy = logps_and_entropy(
-            trainer.models.policy, rollout.input_ids, rollout.prompt_lengths, rollout.completion_ids, mask, 0.7
-        )
+        _, entropy = logps_and_entropy(trainer.models.policy, rollout, 0.7)
     assert trainer.update(experience)["entropy"] == pytest.approx(masked_mean(entropy, mask).item(), rel=1e-5)
 
 

@@ -11,7 +11,7 @@ from bench.ops import inverse_std
 from bench.records import Rollout
 from bench.train.kl_control import KLController
 from bench.train.ppo import PPOTrainer
-from bench.train.ppo_experience import Experience, learnt_from
+from bench.train.ppo_experience import Experience, Forwards, learnt_from
 from bench.train.ppo_models import PPOModels
 
 PROMPT = [2, 0]
@@ -55,7 +55,7 @@ def enumerated(kl: str, seed: int = 0, architecture: str = "llama", scores=(0.3,
         kl=kl,
         **{"beta": 0.5, "lam": 1.0, "missing_eos_score": None, "whiten_advantages": False, **settings},
     )
-    return trainer, trainer.evaluate(every_completion())
+    return trainer, trainer.score_rollout(every_completion())
 
 
 def probabilities(trainer: PPOTrainer, experience: Experience) -> torch.Tensor:
@@ -141,17 +141,15 @@ def test_the_exact_kl_has_less_variance():
 
 
 def without_a_baseline(trainer: PPOTrainer, experience: Experience) -> Experience:
-    return learnt_from(
-        experience.rollout,
+    before = Forwards(
         scores=experience.scores,
-        old_logps=experience.old_logps,
+        logps=experience.old_logps,
+        values=torch.zeros_like(experience.old_values),
         ref_logps=experience.ref_logps,
-        old_values=torch.zeros_like(experience.old_values),
         kl=None if experience.ref_hidden is None else experience.kl,
         ref_hidden=experience.ref_hidden,
-        beta=trainer.kl.beta,
-        settings=trainer.settings,
     )
+    return learnt_from(experience.rollout, before, trainer.kl.beta, trainer.settings)
 
 
 def test_the_controller_by_hand():

@@ -64,7 +64,7 @@ def train_all(folder: Path, out: Path, bf16: bool) -> None:
         return model, train_reward_model(model, tokenizer, PAIRS, settings, context("reward"), epochs=EPOCHS)
 
     def dpo() -> tuple[nn.Module, TrainingLog]:
-        logps = pair_logps(load_policy(folder, CPU), tokenizer, PAIRS, batch_size=8)
+        logps = None if bf16 else pair_logps(load_policy(folder, CPU), tokenizer, PAIRS, batch_size=8)
         return train_dpo(folder, tokenizer, PAIRS, logps, DPOSettings(**BATCH), context("dpo"), epochs=EPOCHS)
 
     for name, train in (("sft", sft), ("reward", reward), ("dpo", dpo)):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors import safe_open
 from torch import nn
 from transformers import (
     AutoConfig,
@@ -161,6 +162,26 @@ def explained(name: str, instead: str = "model=tiny or model=smollm2_135m_wheel"
 def save_policy(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
     model.save_pretrained(folder, safe_serialization=True)
     tokenizer.save_pretrained(folder)
+
+
+def same_weights(folder: Path, start: Path) -> bool:
+    """Whether every weight that two saved models both have is the same in both: nothing was learnt on the way."""
+    ours, theirs = _tensors(folder), _tensors(start)
+    shared = ours.keys() & theirs.keys()
+    for name in shared:
+        with safe_open(ours[name], "pt") as a, safe_open(theirs[name], "pt") as b:
+            if not torch.equal(a.get_tensor(name), b.get_tensor(name)):
+                return False
+    return bool(shared)
+
+
+def _tensors(folder: Path) -> dict[str, Path]:
+    """Tensor name -> the file of the folder that holds it."""
+    found: dict[str, Path] = {}
+    for path in sorted(folder.glob("*.safetensors")):
+        with safe_open(path, "pt") as file:
+            found |= dict.fromkeys(file.keys(), path)
+    return found
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:

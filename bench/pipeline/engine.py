@@ -17,7 +17,7 @@ from bench.arms import BY_NAME, STAGE_BY_NAME, Stage, generated
 from bench.config import RunConfig
 from bench.cost import StageCost, metered
 from bench.files import read_jsonl
-from bench.models.loading import pick_device, use_bf16
+from bench.models.loading import pick_device, same_weights, use_bf16
 from bench.pipeline.cache import CHECKPOINT, FinishedStage, StageCache
 from bench.provenance import stable_hash
 from bench.reach import code_key
@@ -102,6 +102,27 @@ class Engine:
             gold=self.data.gold,
             on_rows=lambda rows: self.on_rows(stage.name, rows),
         )
+
+
+def unmoved(done: Mapping[str, FinishedStage]) -> dict[str, dict[str, Any]]:
+    """Stage -> a finding (as the trainers' checks make them) where its training left every weight as it was."""
+    found = {}
+    for name, stage in done.items():
+        row = STAGE_BY_NAME.get(name)
+        if row is None or row.settings is None:
+            continue
+        start = row.inputs.get("sft") or row.inputs["base"]
+        if same_weights(stage.folder, done[start].folder):
+            found[name] = {
+                "check": "unmoved",
+                "severity": "warning",
+                "step": None,
+                "value": 0.0,
+                "threshold": 0.0,
+                "message": f"training moved no weight: {name} is the model that it started from ({start})",
+                "advice": f"a higher {row.settings}.learning_rate, or more data or passes",
+            }
+    return found
 
 
 def fingerprint(value: Any) -> Any:

@@ -30,7 +30,7 @@ from bench.evaluate.kl_sign import negative_kls
 from bench.evaluate.power import power_line
 from bench.files import write_jsonl
 from bench.models.loading import base_context_length, base_tokenizer, content, pick_device
-from bench.pipeline.engine import Engine
+from bench.pipeline.engine import Engine, unmoved
 from bench.pipeline.evaluation import Evaluation, Trained, add_costs
 from bench.pipeline.run_folder import SCHEMA, TrainingLogs, claim, config_hash, finish, recorded
 from bench.progress import say
@@ -139,9 +139,9 @@ def _run(config: RunConfig, folder: Path, record: dict[str, Any]) -> None:
             name: health_record(name, stage.log, config.health) for name, stage in engine.done.items() if stage.log
         },
     }
-    for arm, finding in negative_kls(measured["arms"]).items():
-        record_of_arm = {"collapsed": False, "step": None, "why": None, "findings": []}
-        metrics["health"].setdefault(arm, record_of_arm)["findings"].append(finding)
+    for name, finding in [*negative_kls(measured["arms"]).items(), *unmoved(engine.done).items()]:
+        healthy = {"collapsed": False, "step": None, "why": None, "findings": []}
+        metrics["health"].setdefault(name, healthy)["findings"].append(finding)
     costs = {name: stage.cost for name, stage in engine.done.items()}
     stages_wall_s = sum(stage.cost.wall_s for stage in engine.done.values() if not stage.reused)
     add_costs(metrics, config, costs, evaluation_cost, time.perf_counter() - start, stages_wall_s)

@@ -10,13 +10,13 @@ from typing import Any
 import torch
 from jaxtyping import Int
 from torch import Tensor, nn
-from transformers import Trainer
 
 from bench.micro_batches import micro_batches
 from bench.train.settings.common import BudgetedSettings
+from bench.train.warmup import CutWarmup
 
 
-class MicroBatched(Trainer):
+class MicroBatched(CutWarmup):
     """Mixin, first of the bases: `class _SFT(MicroBatched, SFTTrainer)`; `settings` is given before training.
 
     Attributes:

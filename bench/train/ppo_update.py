@@ -17,6 +17,7 @@ from bench.train.ppo_experience import Experience
 from bench.train.ppo_models import Outputs, PPOModels, SharedValueHead, autocast
 from bench.train.ranks import Ranks
 from bench.train.settings.ppo import PPOSettings
+from bench.train.warmup import warmup_steps
 
 _OF_POLICY = ("policy_loss", "approx_kl", "clip_fraction", "entropy", "ratio_max")
 _OF_VALUE = ("value_loss",)
@@ -42,8 +43,7 @@ class PPOUpdate:
         self.device = models.policy.device
         self.autocasts = bf16 and models.adapter is not None
         steps = updates * settings.ppo_epochs * settings.num_mini_batches
-        share = settings.warmup_steps  # below 1 a share of all steps, as TRL's trainers read it
-        warmup = int(share) if share >= 1 else math.ceil(share * steps)
+        warmup = warmup_steps(settings.warmup_steps, steps)
         rates = {
             "policy": settings.learning_rate,
             "value": settings.value_learning_rate or settings.learning_rate,

@@ -26,6 +26,7 @@ from bench.train.health.rloo import RLOO
 from bench.train.log import TrainingLog
 from bench.train.settings.rloo import RLOOSettings, within_budget
 from bench.train.trl_common import LogCallback, model_of, train, training_arguments
+from bench.train.warmup import CutWarmup
 
 
 class _PromptOrder(RepeatSampler):
@@ -43,7 +44,7 @@ class _PromptOrder(RepeatSampler):
         yield from super().__iter__()
 
 
-class _Trainer(RLOOTrainer):
+class _Trainer(CutWarmup, RLOOTrainer):
     """TRL's trainer with this project's sampler in the place of `generate`: all arms sample through the same lines.
 
     The draws of a step depend on the seed, the step and the rank alone, so a resumed run repeats them.

@@ -10,8 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from bench.config import BudgetConfig, RunConfig
+from bench.cost import StageCost
 from bench.data import FilesConfig, load, split_hash
 from bench.data.config import PreferenceFilesConfig
 from bench.errors import ConfigError, DataError, ResourceError
@@ -20,6 +23,8 @@ from bench.files import read_json, read_jsonl, write_jsonl
 from bench.models import tiny
 from bench.models.config import ModelConfig
 from bench.pipeline import engine, runner
+from bench.pipeline.cache import FinishedStage
+from bench.pipeline.engine import unmoved
 from bench.pipeline.run_folder import run_folder
 from bench.pipeline.runner import prepare_data, run
 from bench.reach import code_key
@@ -293,3 +298,47 @@ def counted(cls: type) -> Any:
             super().__init__(*arguments, **named)
 
     return Counted
+
+
+def test_a_smoke_run_moves_every_parameter_and_says_where_one_did_not(
+    make_config: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch
+):
+    """With one or two steps a stage, and a warm-up that asks for more."""
+    base = make_config()
+    warm = {name: replace(getattr(base, name), warmup_steps=10.0) for name in ("sft", "reward", "dpo", "ppo")}
+    config = make_config(arms=tuple(ARMS), budget=replace(base.budget, sft_epochs=0.25), **warm)
+    folder = run(config, "the command")
+
+    record, metrics = (read_json(folder / f"{name}.json") for name in ("run", "metrics"))
+    places = {
+        name: Path(config.results_dir) / ".cache" / "stages" / f"{name}-{stage['key']}"
+        for name, stage in record["stages"].items()
+    }
+    for name, start in {"sft": "base", "reward": "sft", "judge_reward": "sft", "dpo": "sft", "ppo": "sft"}.items():
+        after, before = (load_file(places[stage] / "model.safetensors") for stage in (name, start))
+        shared = after.keys() & before.keys()
+        assert len(shared) >= len(before) - 1  # a reward model has no LM head
+        assert not [key for key in shared if torch.equal(after[key], before[key])], name
+    assert not [row for part in metrics["health"].values() for row in part["findings"] if row["check"] == "unmoved"]
+
+    stages = {name: FinishedStage(name, "", "", places[name], StageCost(), [], False) for name in ("base", "sft")}
+    assert unmoved({**stages, "dpo": replace(stages["sft"], name="dpo")})["dpo"]["message"] == (
+        "training moved no weight: dpo is the model that it started from (sft)"
+    )
+
+
+def test_training_logs_are_there_while_the_run_goes_on(
+    make_config: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch
+):
+    config = make_config(arms=("sft",), judge=JudgeConfig(names=("gold",)))
+    folder = run_folder(config)
+
+    def killed(*_: Any, **__: Any) -> None:
+        assert read_json(folder / "run.json")["status"] == "running"
+        assert [row["step"] for row in read_jsonl(folder / "training" / "sft.jsonl")] == [1, 2, 3, 4]
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sft, "trained", killed)  # the stage is not finished yet
+    with pytest.raises(KeyboardInterrupt):
+        run(config, "the command")
+    assert read_json(folder / "run.json")["error"] == "KeyboardInterrupt"

@@ -216,6 +216,7 @@ def test_an_interrupted_run_says_how_it_goes_on(command: Callable, monkeypatch: 
     assert outcome.stderr == "interrupted; the same command goes on with the first stage that is not finished\n"
 
 
+@pytest.mark.slow
 def test_disk_full(
     command: Callable,
     smallest: list[str],
@@ -243,6 +244,7 @@ def test_disk_full(
     assert command(*arguments).exit_code == 0
 
 
+@pytest.mark.slow
 def test_the_module_itself(tmp_path: Path):
     result = subprocess.run(
         [sys.executable, "-m", "bench", "ppo.beta=-1", f"results_dir={tmp_path}"],

@@ -10,6 +10,7 @@ from bench.cli.conf_dir import conf_dir
 from bench.files import read_json, read_jsonl, write_jsonl
 from bench.report.__main__ import main as report_main
 
+pytestmark = pytest.mark.slow
 EXPERIMENTS = sorted(path.stem for path in conf_dir().glob("experiment/*.yaml"))
 ARMS_OF = {
     "builtin_overoptimisation": ["sft", "ppo"],

@@ -61,6 +61,7 @@ def test_seeds_that_all_differ_alike_have_no_spread_to_compare_with(difference):
     assert f"| {difference:+.4f} in every seed |" in table(found, 3)
 
 
+@pytest.mark.slow
 def test_many_rows_are_one_family():
     """Holm: of two tests, the smaller p counts twice."""
     far = {seed: {"fp32": 0.0, "bf16": 1.0 + seed / 10} for seed in range(3)}

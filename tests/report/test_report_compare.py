@@ -106,6 +106,7 @@ def test_runs_that_cannot_show_their_data_are_refused(make_run, edit, tmp_path):
         report.render_comparison(folders, tmp_path / "out")
 
 
+@pytest.mark.slow
 def test_command_renders_one_run_in_place(make_run, capsys):
     path = make_run()
     assert main([str(path)]) == 0
@@ -113,6 +114,7 @@ def test_command_renders_one_run_in_place(make_run, capsys):
     assert (path / "report.html").is_file() and (path / "report.md").is_file()
 
 
+@pytest.mark.slow
 def test_command_writes_elsewhere_when_asked(make_run, tmp_path, capsys):
     path = make_run()
     assert main([str(path), "--out", str(tmp_path / "there")]) == 0

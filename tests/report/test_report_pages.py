@@ -70,6 +70,7 @@ def read(path):
     return page, Outline(page)
 
 
+@pytest.mark.slow
 def test_page_structure_is_sound_and_labelled(rendered):
     _, outline = read(rendered / "report.html")
 
@@ -143,6 +144,7 @@ def test_main_table_shows_each_arm_with_interval_and_n(rendered):
     assert f"[{100 * won['ci95'][0]:.1f}, {100 * won['ci95'][1]:.1f}] n {won['n']}" in row
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("verdict", "words"),
     [
@@ -175,6 +177,7 @@ def test_samples_are_the_first_prompts_by_hash_for_every_arm(rendered):
     assert "not picked by hand" in page
 
 
+@pytest.mark.slow
 def test_samples_take_the_lowest_temperature(make_run):
     path = make_run(logs=False, temperature=0.7)
     file = path / "completions" / "dpo.jsonl"
@@ -186,6 +189,7 @@ def test_samples_take_the_lowest_temperature(make_run):
     assert ">dpo about" not in page
 
 
+@pytest.mark.slow
 def test_a_reward_model_that_was_not_put_beside_length_is_not_blamed(make_run, edit):
     path = make_run(logs=False)
     edit(path / "metrics.json", lambda metrics: metrics["reward_model"].pop("beats_longer_wins"))
@@ -200,6 +204,7 @@ HOSTILE = (
 )
 
 
+@pytest.mark.slow
 def test_data_texts_stay_text_in_html_and_markdown(make_run):
     path = make_run(logs=False)
     for file in (path / "completions").glob("*.jsonl"):
@@ -230,6 +235,7 @@ def test_a_lone_surrogate_does_not_break_the_encoding():
     assert plain("a\ud800b").encode("utf-8") == rb"a\ud800b"
 
 
+@pytest.mark.slow
 def test_names_from_data_stay_text_too(make_run, edit):
     path = make_run(logs=False)
     name = '<b onclick="x">$arm</b>'
@@ -256,6 +262,7 @@ def test_markdown_has_the_same_numbers_as_html(rendered):
         assert (rendered / "figures" / name).is_file()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arms", "gold"), [(("sft", "dpo"), True), (("sft",), False), (("base", "sft", "ppo", "dpo"), False)]
 )

@@ -7,8 +7,10 @@ from bench.audit.config import AuditConfig
 from bench.audit.pairs import LabelledPair, require_prompts
 from bench.data.prompts import truncate_post
 from bench.errors import ConfigError
-from bench.evaluate.judges.base import Judge, JudgeItem, ScoringJudge, Summary
+from bench.evaluate.judges.base import Judge, JudgeItem, ScoringJudge, Summary, mirror
+from bench.evaluate.judges.config import PANEL
 from bench.evaluate.judges.reward_model import Score
+from bench.evaluate.panel import majority
 from bench.evaluate.rouge import rouge_scores
 from bench.evaluate.rules import post_title
 from bench.evaluate.win_rate import SWAPPED, Order, drawn_order
@@ -81,7 +83,23 @@ def judged(config: AuditConfig, pairs: Sequence[LabelledPair]) -> dict[str, tupl
                 for (pair, order), label in zip(shown, labels, strict=True)
             ],
         )
+    if config.judge is not None and config.judge.panel is not None:
+        verdicts[PANEL] = (None, majority({name: verdicts[name][1] for name in config.judge.panel}))
     return verdicts
+
+
+def both_log_odds(judge: Judge | None, pairs: Sequence[LabelledPair]) -> tuple[list[float], list[float]] | None:
+    """A judge's log p(A) - log p(B) on every pair, in nats, with its a shown first and with its b; None where a judge
+    has none.
+
+    Raises:
+        UserError: as the judge.
+    """
+    if judge is None or not getattr(judge, "has_log_odds", False):
+        return None
+    items = [JudgeItem(pair.id, pair.prompt or "", pair.a, pair.b) for pair in pairs]
+    log_odds: Callable[[Sequence[JudgeItem]], list[float]] = getattr(judge, "log_odds")  # noqa: B009
+    return log_odds(items), log_odds([mirror(item) for item in items])
 
 
 def _verdict(judge: str, prompt_hash: str, pair: LabelledPair, order: Order, verdict: VerdictLabel) -> Verdict:

@@ -20,6 +20,14 @@ def markdown(audit: Mapping[str, Any]) -> str:
     ]
     if labels["human_agreement"]:
         parts += ["## Where several annotators labelled a pair", _table(*_several(labels, judges))]
+    for name, judge in judges.items():
+        if "log_odds" in judge:
+            parts += [
+                f"## From the log-odds of {name} to verdicts",
+                *_log_odds(judge["log_odds"], name, n=labels["pairs"]),
+            ]
+    if audit.get("judge_agreement"):
+        parts += ["## How far the judges agree", _table(*_agreement(audit["judge_agreement"]))]
     for key, title in _BIN_TITLES.items():
         if labels[key]:
             parts += [f"## By {title}", _table(*_binned(key, title, labels, judges))]
@@ -56,6 +64,32 @@ def _several(labels: Mapping[str, Any], judges: Mapping[str, Any]) -> tuple[list
     return ["", "value"], rows
 
 
+_WAYS = {
+    "as_shown": "each order by itself, disagreement is a tie (position=as_shown, offset=0)",
+    "offset": "the same less an offset, fitted on the other pairs",
+    "position_free": "the mean of the two orders' log-odds (position=free)",
+}
+
+
+def _log_odds(found: Mapping[str, Any], name: str, n: int) -> list[str]:
+    rows = [
+        [title, _share(found["accuracy"][way], n), _share(found["minus_as_shown"].get(way, _NONE), n)]
+        for way, title in _WAYS.items()
+        if way in found["accuracy"]
+    ]
+    offset = "the labels fit none" if found["offset"] is None else f"judge.local_llm.offset={found['offset']:.3g}"
+    return [
+        f"What is shown first gets {_number(found['lean_to_first'], n)} nats. Offset that all pairs fit: {offset}.",
+        _table(["verdicts by", f"accuracy of {name}", "minus the first row"], rows),
+        f"Better than as shown: {_WAYS.get(found['better'], found['better'])}.",
+    ]
+
+
+def _agreement(entries: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    rows = [[" and ".join(entry["judges"]), _share(entry["agreement"]), _number(entry["kappa"])] for entry in entries]
+    return ["", "say the same (a tie half)", "Cohen's kappa"], rows
+
+
 def _binned(
     key: str, title: str, labels: Mapping[str, Any], judges: Mapping[str, Any]
 ) -> tuple[list[str], list[list[str]]]:
@@ -71,6 +105,9 @@ def _binned(
             row += [_share(one["accuracy"], n), _number(one["kappa"], n), _share(one["length_bias"], n)]
         rows.append(row)
     return header, rows
+
+
+_NONE = {"value": None, "ci95": None, "n": 0}
 
 
 def _share(estimate: Mapping[str, Any], n: int | None = None) -> str:

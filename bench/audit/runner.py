@@ -6,12 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from bench.audit.config import AuditConfig
-from bench.audit.judges import judged
+from bench.audit.judges import both_log_odds, judged
+from bench.audit.log_odds import log_odds_numbers
 from bench.audit.measure import Audit
 from bench.audit.pairs import read_pairs
 from bench.audit.render import markdown
 from bench.errors import RunFolderError
 from bench.evaluate.judges.asking import AskingJudge
+from bench.evaluate.judges.config import PANEL
+from bench.evaluate.panel import agreement_of_judges
 from bench.files import read_json, write_json, write_jsonl, write_text
 from bench.provenance import git_state, package_versions, stable_hash
 
@@ -42,6 +45,14 @@ def audit(config: AuditConfig, command: str) -> Path:
             **measured.judge(verdicts),
             "usage": judge.usage.to_dict() if isinstance(judge, AskingJudge) else None,
         }
+        if (odds := both_log_odds(judge, pairs)) is not None:
+            labels = [pair.labels for pair in pairs]
+            numbers["judges"][name]["log_odds"] = log_odds_numbers(
+                *odds, labels, config.seed, config.bootstrap_resamples
+            )
+    alone = {name: verdicts for name, (_, verdicts) in found.items() if name != PANEL}
+    if len(alone) > 1:
+        numbers["judge_agreement"] = agreement_of_judges([alone], config.seed, config.bootstrap_resamples)
     record = {
         "schema": SCHEMA,
         "command": command,

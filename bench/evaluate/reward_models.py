@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from bench.data.splits import post_key
+from bench.evaluate.calibration import calibration
 from bench.evaluate.decisions import decide
 from bench.evaluate.rules import accuracy, agreement, lead, longer_wins, pair_scores, title_overlap_wins
 from bench.records import PreferencePair
@@ -50,6 +51,7 @@ def reward_model_numbers(
             "agrees_with_longer_ci95": agreed["ci95"],
             "minus_longer_wins": over_longer,
             "beats_longer_wins": decide(over_longer, 0, over_longer["p_value"]),
+            "calibration": calibration(*scores, seed, resamples, posts),
         }
     if implicit is not None:
         ordered = pair_scores(*implicit)

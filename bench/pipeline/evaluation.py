@@ -24,6 +24,8 @@ from bench.evaluate.panel import agreement_of_judges, majority
 from bench.evaluate.power import power_summary
 from bench.evaluate.reward_models import Scored, reward_model_numbers
 from bench.evaluate.statistics import bootstrap_mean, estimate
+from bench.evaluate.summary_metrics import Summary, descriptions, summary_estimates
+from bench.evaluate.text_models import TextModels
 from bench.evaluate.win_rate import compare, questions, win_rate
 from bench.evaluate.world import world_numbers
 from bench.models.loading import load_policy, load_reward_model
@@ -106,6 +108,7 @@ class Evaluation:
             numbers[arm] |= against_reference(duel, judged[duel], lengths, *self._draws)
         metrics: dict[str, Any] = {
             "arms": numbers,
+            "summary_metrics": descriptions(self.config.evaluation.metrics),
             "head_to_head": head_to_heads(
                 {duel: judged[duel] for duel in pairs},
                 {arm: judged[arm, REFERENCE] for arm in self.completions},
@@ -137,6 +140,8 @@ class Evaluation:
         if (gold := self.data.gold) is not None:
             rewards["gold"] = [gold(row.prompt_id, row.completion) for row in rows]
         numbers = text_numbers(rows, prompts, rewards, is_sampled, *self._draws)
+        texts = [Summary.of(prompt.prompt, row.completion) for prompt, row in zip(prompts, rows, strict=True)]
+        numbers["summaries"] = summary_estimates(texts, self.config.evaluation.metrics, self._models, *self._draws)
         if is_sampled:
             seed, resamples = self._draws
             numbers |= sampling_numbers(
@@ -247,6 +252,10 @@ class Evaluation:
     def _scorers(self) -> dict[str, Any]:
         return {}
 
+    @cached_property
+    def _models(self) -> TextModels:
+        return text_models(self.config, self.trained.device, self.trained.cache_dir)
+
     @property
     def _has_reward_judge(self) -> bool:
         return "reward_model" in self.config.judge.names
@@ -262,6 +271,14 @@ class Evaluation:
 
     def _mean(self, values: Sequence[float]) -> dict[str, Any]:
         return estimate(bootstrap_mean(values, *self._draws))
+
+
+def text_models(config: "RunConfig", device: torch.device, cache_dir: Path) -> TextModels:
+    """The models that metrics of summaries need, none of them loaded yet."""
+    evaluation = config.evaluation
+    return TextModels(
+        {"embedding_model": evaluation.embedding_model, "nli_model": evaluation.nli_model}, device, cache_dir
+    )
 
 
 _OF_EVERY_N = ("win_rate", "reward", "length_tokens", "kl_ref")

@@ -28,10 +28,11 @@ from bench.errors import ConfigError, DataError, RunFolderError
 from bench.evaluate.judges.factory import check_judges, prompt_hashes
 from bench.evaluate.kl_sign import negative_kls
 from bench.evaluate.power import power_line
+from bench.evaluate.summary_metrics import check_models
 from bench.files import write_jsonl
 from bench.models.loading import base_context_length, base_tokenizer, content, pick_device
 from bench.pipeline.engine import Engine, unmoved
-from bench.pipeline.evaluation import Evaluation, Trained, add_costs
+from bench.pipeline.evaluation import Evaluation, Trained, add_costs, text_models
 from bench.pipeline.run_folder import SCHEMA, TrainingLogs, claim, config_hash, finish, recorded
 from bench.progress import say
 from bench.provenance import device_info
@@ -74,6 +75,10 @@ def _claimed(config: RunConfig, weights: str) -> tuple[Path, bool]:
     """The run's folder and whether it is finished, after all that can be refused before data and models are read."""
     check_judges(config.judge)
     check_batches(config, processes.count())
+    check_models(
+        config.evaluation.metrics,
+        text_models(config, pick_device(config.model.device), Path(config.results_dir) / ".cache"),
+    )
     folder, record = claim(config, weights)
     if record is None:
         return folder, False

@@ -1,0 +1,94 @@
+"""Numbers and names in a summary that its post does not contain: what may be invented, found by rules of our own.
+
+No entity recogniser is shipped with the project, and none agrees with another on forum posts; these rules are stated
+whole, so that a reader can tell what a share means. They see words and not meaning: a sum worked out from the post's
+numbers counts as invented, a number of the post put in the wrong place does not.
+"""
+
+import re
+from collections.abc import Iterator
+
+_NUMERAL = re.compile(r"(?<![\d.])(\d{1,3}(?:,\d{3})+|\d+)(\.\d+)?(k\b)?", re.IGNORECASE)
+_UNITS = dict(zip("one two three four five six seven eight nine".split(), range(1, 10), strict=True))
+_TEENS = dict(
+    zip(
+        "ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen".split(),
+        range(10, 20),
+        strict=True,
+    )
+)
+_TENS = dict(zip("twenty thirty forty fifty sixty seventy eighty ninety".split(), range(20, 100, 10), strict=True))
+_SCALES = {"hundred": 100, "thousand": 1000, "million": 10**6}
+_ORDINALS = dict(
+    zip("first second third fourth fifth sixth seventh eighth ninth tenth".split(), range(1, 11), strict=True)
+)
+_LOOSE = {"once": 1, "single": 1, "couple": 2, "both": 2, "twice": 2, "pair": 2, "dozen": 12}
+"""A post that says so supports the number; in a summary they claim none."""
+_LETTERS = re.compile(r"[a-z]+")
+
+_WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)*")
+_SENTENCE_START = re.compile(r"(?:^|[.!?:;,…\n\"“(\[*/>-])\s*$")
+_NO_NAMES = frozenset("i'm i've i'll i'd im ive idk edit update".split())
+_ENDING = re.compile(r"(?:'?s|')$")
+_CURLED = "\N{RIGHT SINGLE QUOTATION MARK}"
+
+
+def novel_numbers(summary: str, source: str) -> set[float]:
+    """The numbers of the summary that are not among the source's, whether in digits or in words.
+
+    Digits: `1,000`, `3.5`, `20k`; what is glued to them (`24F`, `2nd`, `$5`, `10:30`) is cut off. Words: `two` to
+    `ninety-nine`, with `hundred`, `thousand`, `million` behind them; `one` alone is a pronoun too often to claim
+    anything. In the source ordinals (`second`) and `once`, `couple`, `both`, `dozen` support their number.
+    """
+    supported = {*_numerals(source), *_numbers_in_words(source)}
+    words = set(_LETTERS.findall(source.lower()))
+    supported |= {value for word, value in (_ORDINALS | _LOOSE | {"one": 1}).items() if word in words}
+    return {*_numerals(summary), *_numbers_in_words(summary)} - supported
+
+
+def novel_names(summary: str, source: str) -> set[str] | None:
+    """The words of the summary that look like parts of a name and are not among the source's.
+
+    A word looks like one if it starts with a capital inside a sentence and is not all capitals, which are shouting and
+    forum shorthand (`SO`, `GF`) as often as names. A plural or genitive s and the case make no other word. None where
+    capitals tell nothing: half of the words or more have one, as in a title.
+    """
+    summary, source = summary.replace(_CURLED, "'"), source.replace(_CURLED, "'")
+    words = list(_WORD.finditer(summary))
+    if words and 2 * sum(word[0][0].isupper() for word in words) >= len(words):
+        return None
+    known = {_plain(word) for word in _WORD.findall(source)}
+    return {word[0] for word in words if _looks_like_name(word, summary) and _plain(word[0]) not in known}
+
+
+def _looks_like_name(word: re.Match[str], text: str) -> bool:
+    if not word[0][0].isupper() or word[0].isupper() or word[0].lower() in _NO_NAMES:
+        return False
+    return _SENTENCE_START.search(text[: word.start()]) is None
+
+
+def _plain(word: str) -> str:
+    return _ENDING.sub("", word.lower())
+
+
+def _numerals(text: str) -> Iterator[float]:
+    for whole, fraction, thousands in _NUMERAL.findall(text):
+        yield float(whole.replace(",", "") + fraction) * (1000 if thousands else 1)
+
+
+def _numbers_in_words(text: str) -> Iterator[float]:
+    """The numbers written in words, those above 99 only if they are round: `two hundred`, and not what follows it."""
+    words = _LETTERS.findall(text.lower())
+    i = 0
+    while i < len(words):
+        word, following = words[i], words[i + 1] if i + 1 < len(words) else ""
+        value = (_UNITS | _TEENS | _TENS).get(word)
+        if word in _TENS and following in _UNITS:
+            value, i = _TENS[word] + _UNITS[following], i + 1
+            following = words[i + 1] if i + 1 < len(words) else ""
+        if following in _SCALES and (value is not None or word == "a"):
+            yield float((value or 1) * _SCALES[following])
+            i += 1
+        elif value is not None and word != "one":
+            yield float(value)
+        i += 1

@@ -16,11 +16,11 @@ from bench.evaluate.statistics import (
     ALPHA,
     BATCH_ELEMENTS,
     RESAMPLES,
+    Interval,
     estimate,
     paired_difference,
     proportion_interval,
 )
-from bench.records import Interval
 
 BINS = 10
 """Of equal width between one half and 1, as Guo et al. 2017 bin confidences."""

@@ -5,11 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from bench.config import RunConfig
 from bench.evaluate.bradley_terry import bradley_terry
 from bench.evaluate.degeneration import Sampled, degeneration
 from bench.evaluate.power import power_summary
+from bench.evaluate.summary_metrics import DEFAULT_METRICS, Summary, descriptions, summary_estimates
+from bench.evaluate.text_models import TextModels
 from bench.evaluate.win_rate import points_by_prompt
 from bench.files import read_json, read_jsonl
 from bench.records import Verdict
@@ -45,6 +48,28 @@ def test_degeneration_of_every_arm(folder: Path, metrics: dict[str, Any]):
     human = metrics["arms"]["reference"]["degeneration"]
     assert human == degeneration([Sampled(p["prompt"], p["reference"]) for p in prompts.values()], seed=0)
     assert human["no_eos"]["n"] == 0  # no model had to end it
+
+
+def test_metrics_of_the_summaries_of_every_arm(folder: Path, metrics: dict[str, Any], tmp_path: Path):
+    prompts = {row["prompt_id"]: row for row in read_jsonl(folder / "prompts.jsonl")}
+    models = TextModels({}, torch.device("cpu"), tmp_path)
+    assert metrics["summary_metrics"] == descriptions(DEFAULT_METRICS)
+    for arm in ARMS:
+        rows = read_jsonl(folder / "completions" / f"{arm}.jsonl")
+        texts = [Summary.of(prompts[row["prompt_id"]]["prompt"], row["completion"]) for row in rows]
+        assert metrics["arms"][arm]["summaries"] == summary_estimates(texts, DEFAULT_METRICS, models, 0, 100)
+    human = [Summary.of(row["prompt"], row["reference"]) for row in prompts.values()]
+    assert metrics["arms"]["reference"]["summaries"] == summary_estimates(human, DEFAULT_METRICS, models, 0, 100)
+
+
+@pytest.mark.parametrize("scorer", ["reward_model", "judge_reward_model"])
+def test_reward_models_are_put_to_what_they_say(scorer: str, metrics: dict[str, Any]):
+    accuracy, found = metrics[scorer]["accuracy"], metrics[scorer]["calibration"]
+    pairs = sum(row["n"] for row in found["curve"])
+    confidence = sum(row["n"] * row["mean_confidence"] for row in found["curve"]) / pairs
+    assert found["brier"]["n"] == found["ece"]["n"] == pairs == accuracy["n"]
+    assert sum(row["n"] * row["value"] for row in found["curve"]) / pairs == pytest.approx(accuracy["value"])
+    assert found["overconfidence"]["value"] == pytest.approx(confidence - accuracy["value"])
 
 
 @pytest.mark.parametrize("judge", JUDGES)

@@ -26,7 +26,7 @@ def run_of(make_run, edit):
     """run_of(seed, shift): every win rate that is looked at is `shift` above one half, over 50 prompts."""
 
     def make(seed, shift=0.1):
-        path = make_run(f"s{seed}", seed=seed, logs=False)
+        path = make_run(f"s{seed}", seed=seed)
 
         def change(metrics):
             for arm in ("sft", "ppo", "dpo"):
@@ -78,7 +78,7 @@ def test_a_run_beyond_one_range_is_outside_and_says_where(run_of, edit, expectat
 
 
 def test_other_settings_have_no_expectation_but_a_seed_or_a_name_is_no_setting(make_run, run_of, edit, expectation):
-    assert against_expectation(make_run("b", dpo_beta=0.2, logs=False), [expectation]) == ""
+    assert against_expectation(make_run("b", dpo_beta=0.2), [expectation]) == ""
 
     path = run_of(7)
     edit(path / "run.json", lambda run: run["config"].update(name="other", results_dir="elsewhere", later_setting=1))
@@ -86,7 +86,7 @@ def test_other_settings_have_no_expectation_but_a_seed_or_a_name_is_no_setting(m
 
 
 def test_a_missing_expectation_is_said_for_the_built_in_run_alone(make_run, edit, tmp_path):
-    path = make_run(logs=False)
+    path = make_run()
     assert against_expectation(path, [tmp_path / "expected.json"]) == ""
     edit(path / "run.json", lambda run: run["config"].update(name="builtin"))
     assert "expected.json is missing" in against_expectation(path, [tmp_path / "expected.json"])
@@ -103,10 +103,10 @@ def test_only_seeds_of_one_setting_make_an_expectation(make_run, seeds, tmp_path
         assert not (tmp_path / "refused.json").exists()
         return str(caught.value)
 
-    assert "differ in dpo.beta (0.1, 0.2)" in refused([*seeds, make_run("b", seed=3, dpo_beta=0.2, logs=False)])
+    assert "differ in dpo.beta (0.1, 0.2)" in refused([*seeds, make_run("b", seed=3, dpo_beta=0.2)])
     assert "[0]" in refused(seeds[:1])
     assert "[0, 1, 2, 0]" in refused([*seeds, seeds[0]])
-    no_ppo = [make_run(f"n{seed}", seed=seed, arms=("sft", "dpo"), logs=False) for seed in (0, 1)]
+    no_ppo = [make_run(f"n{seed}", seed=seed, arms=("sft", "dpo")) for seed in (0, 1)]
     assert "no win rate of ppo by judge gold" in refused(no_ppo)
 
 

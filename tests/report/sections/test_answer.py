@@ -1,0 +1,61 @@
+"""The first sentences of a report are made from its numbers."""
+
+import pytest
+
+from bench import report
+from bench.report.sections.answer import answer
+from bench.report.summary import summary
+
+
+def judged(value, ci95):
+    return {"value": value, "ci95": ci95, "n": 58, "ties": 0, "unparsed": 0}
+
+
+@pytest.fixture
+def run_dir(make_run, edit):
+    """A run whose pairs came out as the tests need them."""
+    path = make_run()
+
+    def change(metrics):
+        pairs = metrics["head_to_head"]
+        pairs["dpo_vs_sft"]["win_rate"]["gold"] = judged(0.7, [0.58, 0.81])
+        pairs["dpo_vs_sft"]["p_holm"]["gold"] = 0.004
+        pairs["dpo_vs_ppo"]["win_rate"]["gold"] = judged(0.52, [0.4, 0.65])
+        metrics["reward_model"]["beats_longer_wins"] = "not decided at this n"
+
+    edit(path / "metrics.json", change)
+    return path
+
+
+def test_effect_cost_and_what_to_distrust_come_first(run_dir):
+    lines = answer(report.load_run(run_dir))
+    assert "DPO beats the SFT model on 70.0 % [58.0, 81.0] of 58 posts" in lines[0]
+    assert "DPO against RLHF (PPO) is not decided at this n" in lines[0] and "52.0 %" in lines[0]
+    assert "RLHF (PPO) 0.0333, DPO 0.0125" in lines[1]  # 120 s and 45 s in hours
+    assert "not shown to beat" in lines[2]
+
+
+@pytest.mark.parametrize(
+    ("ci95", "p", "words"),
+    [
+        ([0.3, 0.45], 0.01, "DPO loses to RLHF (PPO), winning on 40.0 % [30.0, 45.0]"),
+        ([0.3, 0.45], 0.125, "not decided at this n"),
+        ([0.55, 0.7], 0.01, "beats"),
+        ([0.55, 0.7], 0.05, "not decided at this n"),
+        ([0.3, 0.55], 0.01, "not decided at this n"),
+    ],
+)
+def test_interval_and_test_decide_what_is_said(run_dir, edit, ci95, p, words):
+    def change(metrics):
+        metrics["head_to_head"]["dpo_vs_ppo"]["win_rate"]["gold"] = judged(0.4, ci95)
+        metrics["head_to_head"]["dpo_vs_ppo"]["p_holm"]["gold"] = p
+
+    edit(run_dir / "metrics.json", change)
+    assert words in answer(report.load_run(run_dir))[0].split(";")[0]
+    (line,) = (line for line in summary(run_dir).splitlines() if line.startswith("  dpo beats ppo (gold)"))
+    assert ("not decided" in words) == line.endswith("not decided at this n")
+
+
+def test_a_collapse_is_said(collapsed_dir, run_dir):
+    assert "Collapsed in training: RLHF (PPO)" in " ".join(answer(report.load_run(collapsed_dir)))
+    assert not any("Collapsed" in line for line in answer(report.load_run(run_dir)))

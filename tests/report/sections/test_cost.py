@@ -1,0 +1,109 @@
+"""What a run cost: stage by stage, arm by arm, and elsewhere."""
+
+from typing import Any
+
+import pytest
+
+from bench import report
+from bench.report.load import records
+from bench.report.page import Table
+from bench.report.sections import cost
+
+
+def test_the_cost_table_says_which_arm_needs_a_stage_in_the_graphs_order(make_run):
+    table = cost.cost_table(report.load_run(make_run()))
+    stages: Any = table.to_dict("index")
+
+    generated = {f"generate_{arm}": "shared" for arm in ("base", "sft", "ppo", "dpo")}
+    assert {stage: row["needed_by"] for stage, row in stages.items()} == {
+        "base": "shared",
+        "sft": "shared",
+        "reward": "ppo",
+        "judge_reward": "shared",
+        "ppo": "ppo",
+        "reference_logps": "dpo",
+        "dpo": "dpo",
+    } | generated
+    assert list(stages)[:4] == ["base", "sft", "reward", "judge_reward"]
+    assert stages["ppo"]["wall_s"] == 90
+    assert stages["reward"]["device_hours"] == 30 / 3600
+
+
+def test_rlhf_contains_its_reward_model(make_run):
+    hours = {"ppo": 0.0, "dpo": 0.0}
+    for row in records(cost.arm_cost_table(report.load_run(make_run()))):
+        hours[row["arm"]] += row["device_hours"]
+    assert hours["ppo"] == pytest.approx((30 + 90) / 3600)  # reward model and PPO, as the fixture sets them
+    assert hours["dpo"] == pytest.approx((5 + 40) / 3600)  # the reference's log-probs and DPO
+
+
+def test_bars_stack_the_stages_of_an_arm(make_run, reading):
+    axes = reading.axes(cost.cost_bars(report.load_run(make_run())))
+    ends: dict[str, list[Any]] = {}
+    for container in axes.containers:
+        for bar in container.patches:
+            row = axes.get_yticklabels()[round(bar.get_y() + bar.get_height() / 2)].get_text()
+            ends.setdefault(row, []).append((bar.get_x(), bar.get_x() + bar.get_width()))
+    assert ends["RLHF (PPO)"] == [
+        (0, pytest.approx(30 / 3600)),
+        (pytest.approx(30 / 3600), pytest.approx(120 / 3600)),
+    ]
+    assert ends["DPO"] == [(0, pytest.approx(5 / 3600)), (pytest.approx(5 / 3600), pytest.approx(45 / 3600))]
+    # base, SFT and the judge's reward model, and one part for the completions of four arms
+    assert ends["Shared by both"][-1] == (pytest.approx(80 / 3600), pytest.approx(160 / 3600))
+
+
+def test_no_arm_trained_means_no_memory_bars(make_run):
+    assert cost.memory_bars(report.load_run(make_run(arms=("sft",), gold=False))) is None
+
+
+def test_flops_mfu_and_why_there_is_no_energy(make_run, edit, reading):
+    path = make_run()
+
+    def change(metrics):
+        metrics["cost"]["evaluation"]["wall_s"], metrics["cost"]["other"]["wall_s"] = 17.0, 3.25
+        metrics["cost"]["run_wall_s"] = 245.25
+
+    edit(path / "metrics.json", change)
+    blocks = reading.sections(path)["Cost"]
+    row = reading.cells(blocks, "cost of each stage")["ppo",]
+    assert (row["FLOPs"], row["MFU"]) == ("9.00e+10", "9.0 %")  # 90 s, as the fixture sets them
+    assert "energy (kWh)" not in row and "CO2 (kg)" not in row
+    said = reading.texts(blocks)
+    assert "Energy and CO2 were not measured (no counter was made up)." in said
+    assert "The run took 245 s, of which 17.0 s went to the evaluator" in said and "3.25 s to neither" in said
+
+
+def test_what_asked_judges_bought_is_part_of_the_cost(make_run, edit, reading):
+    path = make_run()
+    used = {"requests": 1234, "prompt_tokens": 89012, "completion_tokens": 3456}
+    edit(path / "metrics.json", lambda metrics: metrics["cost"]["judge"].update(used))
+    said = reading.texts(reading.sections(path)["Cost"])
+    assert "1,234 requests, 89,012 prompt tokens and 3,456 completion tokens" in said
+
+
+def test_energy_that_was_read_is_shown_with_its_source(make_run, edit, reading):
+    path = make_run()
+
+    def read_ppo(metrics):
+        metrics["cost"]["stages"]["ppo"] |= {"energy_kwh": 0.125, "co2_kg": 0.0625, "energy_source": "rapl+nvml"}
+
+    edit(path / "metrics.json", read_ppo)
+    blocks = reading.sections(path)["Cost"]
+    table = reading.cells(blocks, "cost of each stage")
+    assert (table["ppo",]["energy (kWh)"], table["ppo",]["CO2 (kg)"]) == ("0.125", "0.0625")
+    assert table["dpo",]["energy (kWh)"] == "–"  # noqa: RUF001
+    said = reading.texts(blocks)
+    assert "Energy in ppo was read from rapl+nvml" in said
+    assert "not measured in " in said and "reference_logps, reward, sft" in said
+
+
+def test_hours_elsewhere_are_marked_as_projected_with_what_they_assume(make_run, reading):
+    blocks = reading.sections(make_run())["Cost"]
+    (table,) = (block for block in blocks if isinstance(block, Table) and "projected" in block.caption)
+    assert table.columns == ["arm", "FLOPs counted", "A100 SXM, projected", "H100 SXM, projected"]
+    assert "not measured" in table.caption
+    rows = {row[0].text: [cell.text for cell in row[1:]] for row in table.rows}
+    # 120 s at 1e9 FLOP/s, over 30 % of an A100's 312 TFLOP/s: 1.28 ms, in hours.
+    assert rows["RLHF (PPO)"][:2] == ["1.20e+11", f"{1.2e11 / (0.3 * 312e12) / 3600:.2e}"]
+    assert "30 % of 312 TFLOP/s" in table.note

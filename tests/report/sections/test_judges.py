@@ -1,0 +1,25 @@
+"""The judges' habits and what they used up."""
+
+from bench.evaluate.judges.asking import JudgeUsage
+
+
+def test_habits_are_shown(make_run, edit, reading):
+    path = make_run()
+    counts = {"decided": 700, "ties": 33, "unparsed": 7}
+    edit(path / "metrics.json", lambda metrics: metrics["judges"]["reward_model"].update(counts))
+    habits = reading.metrics(path)["judges"]["reward_model"]
+    row = reading.cells(reading.sections(path)["Judges"], "what each judge prefers")["reward-model judge",]
+    assert row["chose the one shown first"] == reading.per_cent(habits["position_bias"], with_n=True)
+    assert row["chose the longer one"] == reading.per_cent(habits["length_bias"], with_n=True)
+    assert row["changed its mind with the order"].startswith("0.0 %")  # neither judge sees the order
+    assert [row[name] for name in ("decided", "ties", "unparsed")] == ["700", "33", "7"]
+
+
+def test_what_an_asked_judge_used_up_is_shown(make_run, edit, reading):
+    path = make_run()
+    usage = JudgeUsage(requests=1234, retries=5, cached=67, prompt_tokens=89012, completion_tokens=3456)
+    edit(path / "metrics.json", lambda metrics: metrics["judges"]["reward_model"].update(usage=usage.to_dict()))
+    used = reading.cells(reading.sections(path)["Judges"], "what the judges that are asked")
+    assert list(used) == [("reward-model judge",)]
+    counts = ("requests", "retries", "cached", "prompt tokens", "completion tokens")
+    assert [used["reward-model judge",][name] for name in counts] == ["1,234", "5", "67", "89,012", "3,456"]

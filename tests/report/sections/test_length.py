@@ -1,0 +1,63 @@
+"""Win rates at equal length and by length."""
+
+import pytest
+
+from bench import report
+from bench.report.sections import length
+
+
+@pytest.fixture
+def run_dir(make_run, edit):
+    """A run in which one arm has no number at equal length by one judge."""
+    path = make_run()
+
+    def refuse(metrics):
+        metrics["arms"]["dpo"]["win_rate_length_controlled"]["reward_model"].update(
+            value=None, ci95=None, length_effect=None, reason="every verdict is the same"
+        )
+
+    edit(path / "metrics.json", refuse)
+    return path
+
+
+def test_the_win_rate_stands_as_judged_and_at_equal_length(run_dir, reading):
+    dpo = reading.metrics(run_dir)["arms"]["dpo"]
+    table = reading.cells(reading.sections(run_dir)["Length"], "win rate against the reference")
+
+    row, controlled = table["DPO", "gold judge"], dpo["win_rate_length_controlled"]["gold"]
+    assert row["win rate"] == reading.per_cent(dpo["win_rate"]["gold"])
+    assert row["at equal length"] == reading.per_cent(controlled)
+    assert row["n"] == str(controlled["n"])
+    assert row["length effect (log-odds)"] == f"{controlled['length_effect']:.2f}"
+
+    without = table["DPO", "reward-model judge"]
+    assert without["at equal length"] == "–"  # noqa: RUF001
+    assert without["why there is no number"] == "every verdict is the same"
+
+
+def empty_the_first_bin(metrics):
+    metrics["arms"]["ppo"]["win_rate_by_length"]["gold"][0].update(value=None, ci95=None, n=0)
+
+
+def test_bins_show_n_and_an_empty_bin_as_such(run_dir, edit, reading):
+    edit(run_dir / "metrics.json", empty_the_first_bin)
+    bins = reading.metrics(run_dir)["arms"]["ppo"]["win_rate_by_length"]["gold"]
+    row = reading.cells(reading.sections(run_dir)["Length"], "win rate by the length")["RLHF (PPO)", "gold judge"]
+    assert row["below 0.5"] == "– n 0"  # noqa: RUF001
+    assert row["0.8 to 1.25"] == reading.per_cent(bins[2], with_n=True)
+    assert row["2 and more"] == reading.per_cent(bins[4], with_n=True)
+
+
+def test_the_figure_leaves_out_empty_bins(run_dir, edit, reading):
+    edit(run_dir / "metrics.json", empty_the_first_bin)
+    run = report.load_run(run_dir)
+    plot = length.win_rate_by_length(run)[0]
+    axes = reading.axes(plot)
+    bins = run.metrics["arms"]["ppo"]["win_rate_by_length"]["gold"]
+    drawn = reading.drawn(axes, "RLHF (PPO)")
+    assert list(drawn.lines[0].get_ydata()) == pytest.approx([100 * bin_["value"] for bin_ in bins[1:]])
+    assert [round(x) for x in drawn.lines[0].get_xdata()] == [1, 2, 3, 4]
+    assert reading.bar(drawn, 1) == pytest.approx([100 * end for end in bins[1]["ci95"]])
+    labels = [label.get_text() for label in axes.get_xticklabels()]
+    assert labels == ["below 0.5", "0.5 to 0.8", "0.8 to 1.25", "1.25 to 2", "2 and more"]
+    assert f"RLHF (PPO), 2 and more: {100 * bins[4]['value']:.1f} %" in plot.alt

@@ -1,0 +1,97 @@
+"""Several runs: what may be compared, and what is drawn once."""
+
+import pytest
+
+from bench import report
+from bench.errors import RunFolderError
+from bench.report.compare import varied_settings
+
+
+def test_a_sweep_over_dpo_beta_shows_the_ppo_arm_once(make_run):
+    betas = (0.05, 0.1, 0.5)
+    runs = [report.load_run(make_run(f"b{beta}", dpo_beta=beta)) for beta in betas]
+
+    points = report.policy_points(runs)
+
+    assert sorted(points["arm"]) == ["dpo", "dpo", "dpo", "ppo", "sft"]
+    assert list(points.loc[points["arm"] == "dpo", "beta"]) == list(betas)
+    assert points.loc[points["arm"] == "ppo", "beta"].item() == 0.05
+    for run, kl in zip(runs, points.loc[points["arm"] == "dpo", "kl_ref"], strict=True):
+        assert kl == run.metrics["arms"]["dpo"]["kl_ref"]["value"]
+
+
+def test_policies_of_two_seeds_stay_apart(make_run):
+    runs = [report.load_run(make_run(f"s{seed}", seed=seed)) for seed in (0, 1)]
+    points = report.policy_points(runs)
+    assert sorted(zip(points["seed"], points["arm"], strict=True)) == [
+        (seed, arm) for seed in (0, 1) for arm in ("dpo", "ppo", "sft")
+    ]
+
+
+def test_comparison_says_what_varied_and_that_seeds_differ(make_run, tmp_path):
+    folders = [make_run("a"), make_run("b", dpo_beta=0.5), make_run("c", seed=1)]
+    page = report.render_comparison(folders, tmp_path / "out")
+    text = page.read_text(encoding="utf-8")
+    assert "dpo.beta" in text and "These runs have 2 seeds (0, 1)" in text
+    names = {file.name for file in (tmp_path / "out" / "figures").iterdir()}
+    seeds = {"win_rate_over_seeds_gold.svg", "win_rate_over_seeds_reward_model.svg"}
+    assert names == {"win_rate_vs_beta_gold.svg", "kl_vs_beta.svg", "reward_kl.svg"} | seeds
+    assert "DPO, 3 policies" in (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
+
+
+def test_varied_settings_are_those_that_differ(make_run):
+    runs = [report.load_run(make_run(f"b{beta}", dpo_beta=beta)) for beta in (0.1, 0.2)]
+    assert varied_settings(runs) == {"dpo.beta": [0.1, 0.2]}
+
+
+@pytest.mark.parametrize(
+    ("change", "field", "values"),
+    [
+        (lambda run: run["data"].update(hash="other"), "data.hash", ("data-0", "other")),
+        (lambda run: run["stages"]["sft"].update(key="other"), "stages.sft.key", ("sft-0", "other")),
+        (
+            lambda run: run["config"]["sampling"].update(temperature=1.0),
+            "config.sampling.temperature",
+            ("0.7", "1.0"),
+        ),
+        (lambda run: run["config"]["budget"].update(pairs=800), "config.budget.pairs", ("400", "800")),
+        (
+            lambda run: run["config"]["judge"].update(names=["gold"]),
+            "config.judge.names",
+            ("reward_model", "['gold']"),
+        ),
+        (lambda run: run["config"]["judge"].update(orders="one"), "config.judge.orders", ("None", "one")),
+    ],
+)
+def test_an_unfair_comparison_is_refused_and_named(make_run, edit, tmp_path, change, field, values):
+    one, other = make_run("one"), make_run("other", dpo_beta=0.2)
+    edit(other / "run.json", change)
+    with pytest.raises(RunFolderError) as caught:
+        report.render_comparison([one, other], tmp_path / "out")
+    message = str(caught.value)
+    assert field in message and str(one) in message and str(other) in message and "\n" not in message
+    assert all(value in message for value in values)
+    assert not (tmp_path / "out").exists()
+
+
+def test_other_seeds_may_have_other_data_but_not_other_settings(make_run, edit, tmp_path):
+    one, other = make_run("one"), make_run("other", seed=1)  # their data hash, SFT key and data.seed differ
+    report.render_comparison([one, other], tmp_path / "out")
+    edit(other / "run.json", lambda run: run["config"]["sft"].update(learning_rate=0.1))
+    with pytest.raises(RunFolderError, match=r"config\.sft\.learning_rate"):
+        report.render_comparison([one, other], tmp_path / "out")
+
+
+def test_a_difference_inside_the_second_seed_is_seen(make_run, edit, tmp_path):
+    folders = [make_run("a"), make_run("b", seed=1), make_run("c", seed=1, dpo_beta=0.2)]
+    edit(folders[2] / "run.json", lambda run: run["data"].update(hash="other"))
+    with pytest.raises(RunFolderError, match="data-1"):
+        report.render_comparison(folders, tmp_path / "out")
+
+
+def test_runs_that_cannot_show_their_data_are_refused(make_run, edit, tmp_path):
+    folders = [make_run("a"), make_run("b", dpo_beta=0.2)]
+    for folder in folders:
+        edit(folder / "run.json", lambda run: run["data"].pop("hash"))
+    with pytest.raises(RunFolderError, match=r"no data\.hash"):
+        report.render_comparison(folders, tmp_path / "out")

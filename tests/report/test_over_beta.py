@@ -1,0 +1,40 @@
+"""Win rate, KL and reward of the policies of a sweep."""
+
+import numpy as np
+import pytest
+
+from bench import report
+from bench.report import over_beta
+from bench.report.load import records
+
+
+def test_policies_over_beta_are_drawn_on_a_log_axis_in_order(make_run, reading):
+    runs = [report.load_run(make_run(f"b{beta}", dpo_beta=beta)) for beta in (0.5, 0.02, 0.1)]
+    points = report.policy_points(runs)
+    axes = reading.axes(over_beta.kl_vs_beta(points))
+    dpo = reading.drawn(axes, "DPO").lines[0]
+    assert list(dpo.get_xdata()) == [0.02, 0.1, 0.5]
+    by_beta = {row["beta"]: row["kl_ref"] for row in records(points) if row["arm"] == "dpo"}
+    assert list(dpo.get_ydata()) == [by_beta[0.02], by_beta[0.1], by_beta[0.5]]
+    assert axes.get_xscale() == "log"
+
+
+def test_beta_zero_has_a_place_on_the_axis(make_run, reading):
+    runs = [report.load_run(make_run(f"b{beta}", ppo_beta=beta)) for beta in (0.001, 0.1)]
+    points = report.policy_points(runs)
+    points.loc[points["beta"] == 0.001, "beta"] = 0.0
+    axes = reading.axes(over_beta.kl_vs_beta(points))
+    left, right = axes.transData.transform([(0.0, 0.0), (0.1, 0.0)])[:, 0]
+    assert axes.get_xscale() == "symlog" and np.isfinite([left, right]).all() and left < right
+
+
+@pytest.mark.parametrize(("gold", "kind"), [(True, "gold reward"), (False, "proxy reward")])
+def test_reward_kl_points_take_gold_where_it_is_known(make_run, reading, gold, kind):
+    run = report.load_run(make_run(gold=gold))
+    points = report.policy_points([run])
+    axes = reading.axes(over_beta.reward_kl_points(points))
+    assert axes.get_ylabel() == kind
+    (row,) = (row for row in records(points) if row["arm"] == "ppo")
+    ppo = reading.drawn(axes, "RLHF (PPO)").lines[0]
+    assert list(ppo.get_xdata()) == [row["kl_ref"]]
+    assert list(ppo.get_ydata()) == [row["reward_gold" if gold else "reward_proxy"]]

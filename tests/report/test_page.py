@@ -1,0 +1,147 @@
+"""report.html and report.md: any text is safe in them, and HTML is sound."""
+
+import json
+import re
+import shutil
+import subprocess
+
+import pytest
+
+from bench import report
+from bench.report.page import to_html
+from bench.report.render import run_page
+from bench.report.words import plain
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
+
+
+def found(pattern: str, text: str) -> str:
+    match = re.search(pattern, text, re.DOTALL)
+    assert match, pattern
+    return match[1]
+
+
+@pytest.fixture(scope="module")
+def rendered(tmp_path_factory, write_run):
+    """The default run with its report, for tests that only read it."""
+    path = write_run(tmp_path_factory.mktemp("rendered") / "run")
+    report.render_run(path)
+    return path
+
+
+def test_page_structure_is_sound_and_labelled(reading, rendered):
+    _, outline = reading.page(rendered / "report.html")
+
+    (root,) = outline.all("html")
+    assert root["lang"] == "en" and outline.all("title")
+    assert len(outline.all("h1")) == 1
+    ids = [attrs["id"] for _, attrs in outline.elements if "id" in attrs]
+    assert len(ids) == len(set(ids))
+    assert {attrs["href"].removeprefix("#") for attrs in outline.all("a")} <= set(ids)
+    assert all(attrs.get("scope") in ("col", "row") for attrs in outline.all("th"))
+    pictures = [attrs for _, attrs in outline.elements if attrs.get("role") == "img"]
+    assert len(pictures) == len(outline.all("figure")) == len(outline.all("svg"))
+    assert len(pictures) == len(report.figures(report.load_run(rendered)))
+    assert all(len(attrs["aria-label"]) > 20 for attrs in pictures)
+    assert len(outline.all("caption")) == len(outline.all("table"))
+
+
+def test_page_is_one_file_without_script_or_network(reading, rendered):
+    page, outline = reading.page(rendered / "report.html")
+    assert not outline.all("script") and not outline.all("link") and not outline.all("img")
+    for _, attrs in outline.elements:
+        for name in ("src", "href", "xlink:href", "action"):
+            assert attrs.get(name, "#").startswith("#")
+    assert "@import" not in page and not re.search(r"url\((?!#)", page)
+
+
+HOSTILE = (
+    "</dd></details><script>alert(1)</script><img src=x onerror=alert(2)> | `code` *bold* [link](http://x)"
+    "\r\nsecond line\x00\x1b[31m \u202eright to left \uffff مرحبا"
+)
+
+
+def test_data_texts_stay_text_in_html_and_markdown(reading, make_run):
+    path = make_run()
+    for file in (path / "completions").glob("*.jsonl"):
+        rows = [json.loads(line) | {"completion": HOSTILE} for line in file.read_text().splitlines()]
+        file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    prompts = [json.loads(line) for line in (path / "prompts.jsonl").read_text().splitlines()]
+    prompts = [row | {"prompt": HOSTILE, "reference": HOSTILE} for row in prompts]
+    (path / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in prompts))
+
+    page, outline = reading.page(report.render_run(path))  # balanced, so nothing closed an element early
+
+    assert not outline.all("script") and not outline.all("img")
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
+    assert not set(page) & {"\x00", "\x1b", "\r", "\u202e", "\uffff"}
+    assert r"\u0000\u001b[31m \u202eright to left \uffff مرحبا" in page
+    assert {attrs.get("dir") for attrs in outline.all("dd")} == {"auto"}
+
+    markdown = (path / "report.md").read_text(encoding="utf-8")
+    assert "<script" not in markdown and "<img" not in markdown
+    tables = [line for line in markdown.split("\n") if "right to left" in line]
+    assert len(tables) == 3 * (1 + 4 + 1)  # 3 samples: reference summary, 4 arms, the prompt
+    for line in tables:
+        assert len(re.findall(r"(?<!\\)\|", line)) == 3  # two cells: the text's own pipe is escaped
+        assert r"\`code\` \*bold\* \[link\](http://x)<br>second line" in line
+
+
+def test_a_lone_surrogate_does_not_break_the_encoding():
+    assert plain("a\ud800b").encode("utf-8") == rb"a\ud800b"
+
+
+def test_names_from_data_stay_text_too(reading, make_run, edit):
+    path = make_run()
+    name = '<b onclick="x">$arm</b>'
+
+    def rename(metrics):
+        metrics["arms"][name] = metrics["arms"].pop("dpo")
+        metrics["head_to_head"] = {f"{name}_vs_sft": metrics["head_to_head"]["dpo_vs_sft"]}
+
+    edit(path / "metrics.json", rename)
+    page = to_html(run_page(report.load_run(path)))
+    assert not reading.outline(page).all("b")
+    assert "&lt;b onclick=" in page
+
+
+def test_markdown_has_the_same_numbers_as_html(reading, rendered):
+    page, _ = reading.page(rendered / "report.html")
+    markdown = (rendered / "report.md").read_text(encoding="utf-8")
+    assert re.search(r"\| device-hours of RLHF .* \| 2\.67 \| 1 \| supported \|", markdown)  # 120 s over 45 s
+    in_html = re.findall(r"\d+\.\d %", page)
+    in_markdown = re.findall(r"\d+\.\d %", markdown)
+    assert len(in_markdown) > 30 and set(in_markdown) <= set(in_html)
+    for name in re.findall(r"\(figures/(.*?)\)", markdown):
+        assert (rendered / "figures" / name).is_file()
+
+
+def test_rendering_again_gives_the_same_files(rendered, tmp_path):
+    report.render_run(rendered, tmp_path)
+    files = [file.relative_to(tmp_path) for file in tmp_path.rglob("*") if file.is_file()]
+    assert len(files) == 2 + len(report.figures(report.load_run(rendered)))  # report.html, report.md, the figures
+    for file in files:
+        assert (tmp_path / file).read_bytes() == (rendered / file).read_bytes()
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium or chrome on PATH")
+def test_a_browser_shows_it_without_sideways_scrolling(rendered, tmp_path):
+    page = (rendered / "report.html").read_text(encoding="utf-8")
+    frame = tmp_path / "frame.html"
+    probe = (
+        "<script>onload = () => { const page = frames[0].document, root = page.documentElement;"
+        " document.title = [root.scrollWidth, root.clientWidth,"
+        " page.querySelectorAll('h2').length, page.querySelectorAll('table').length].join(' ') }</script>"
+    )
+    # A phone's width: headless browsers open no window that narrow, a frame can be.
+    inner = page.replace("&", "&amp;").replace('"', "&quot;")
+    frame.write_text(f'<iframe srcdoc="{inner}" width="390" height="800"></iframe>{probe}', encoding="utf-8")
+    flags = (
+        "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
+        " --disable-component-update --disable-sync --dump-dom"
+    )
+    command = [CHROMIUM, *flags.split(), f"--user-data-dir={tmp_path / 'profile'}", frame.as_uri()]
+    dom = subprocess.run(command, capture_output=True, text=True, timeout=600, check=True).stdout
+    scroll_width, client_width, headings, tables = map(int, found(r"<title>(.*?)</title>", dom).split())
+    assert client_width > 300 and scroll_width <= client_width
+    assert headings == page.count("<h2") and tables == page.count("<table")

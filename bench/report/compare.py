@@ -19,7 +19,7 @@ from bench.report.columns import (
     table_of,
     win_rate_columns,
 )
-from bench.report.load import NOT_TRAINED, Run, leaves, load_run, records
+from bench.report.load import NOT_TRAINED, WHERE_AND_WHEN, Run, leaves, load_run, records
 from bench.report.over_beta import kl_vs_beta, reward_kl_points, win_rate_vs_beta
 from bench.report.over_seeds import groups_of_seeds, means_in_words, seeds_section
 from bench.report.page import Block, Figures, Note, Page, Section, Table, Text, write_page
@@ -90,9 +90,12 @@ def policy_points(runs: Sequence[Run]) -> pd.DataFrame:
 
 
 def varied_settings(runs: Sequence[Run]) -> dict[str, list[Any]]:
-    """Dotted config keys that are not equal in all runs -> the value in each run (None: absent)."""
+    """Dotted config keys that are not equal in all runs -> the value in each run (None: absent).
+
+    But for where the runs went.
+    """
     settings = [dict(leaves(run.setting("config", {}))) for run in runs]
-    keys = sorted({key for of_run in settings for key in of_run})
+    keys = sorted({key for of_run in settings for key in of_run}.difference(WHERE_AND_WHEN))
     values = {key: [of_run.get(key) for of_run in settings] for key in keys}
     return {key: of_runs for key, of_runs in values.items() if any(value != of_runs[0] for value in of_runs)}
 

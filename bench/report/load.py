@@ -20,8 +20,10 @@ NOT_TRAINED = frozenset((START, REFERENCE, *(arm for arm in _ORDER if not cost_s
 """The arms that need no stage beyond the shared SFT model."""
 COMPARED = frozenset((START, "ppo", "dpo"))
 """The arms whose pairs are the question; of others the report tells."""
-NAMES_OF_A_RUN = ("seed", "name", "run_id", "results_dir", "checkpoint_every_s")
-"""Settings that say which run it is, where it goes and when it is saved, and not what it does."""
+WHERE_AND_WHEN = ("run_id", "results_dir", "checkpoint_every_s")
+"""Settings that say where a run goes and when it is saved, and not what it does."""
+NAMES_OF_A_RUN = ("seed", "name", *WHERE_AND_WHEN)
+"""The same, and which run it is."""
 
 
 @dataclass(frozen=True, eq=False)

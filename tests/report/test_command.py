@@ -18,7 +18,7 @@ def test_command_writes_elsewhere_when_asked(make_run, tmp_path, capsys):
 
 
 def test_command_compares_beside_the_experiment(make_run, tmp_path, capsys):
-    folders = [str(make_run(f"b{beta}", dpo_beta=beta)) for beta in (0.1, 0.2)]
+    folders = [str(make_run(f"b{beta}", dpo_beta=beta)) for beta in (0.1, 0.5)]
     assert main([*folders, folders[0]]) == 0  # a folder given twice is one run
     page = tmp_path / "fixture-comparison" / "report.html"
     assert capsys.readouterr().out.strip() == str(page)
@@ -37,7 +37,7 @@ def test_command_answers_bad_input_with_one_line_and_its_code(make_run, tmp_path
 
 
 def test_command_leaves_out_runs_that_did_not_finish_and_says_so(make_run, edit, tmp_path, capsys):
-    finished = [make_run(f"b{beta}", dpo_beta=beta) for beta in (0.1, 0.2)]
+    finished = [make_run(f"b{beta}", dpo_beta=beta) for beta in (0.1, 0.5)]
     killed, failed, empty = (
         make_run("killed"),
         make_run("failed"),

@@ -78,7 +78,7 @@ def test_a_run_beyond_one_range_is_outside_and_says_where(run_of, edit, expectat
 
 
 def test_other_settings_have_no_expectation_but_a_seed_or_a_name_is_no_setting(make_run, run_of, edit, expectation):
-    assert against_expectation(make_run("b", dpo_beta=0.2), [expectation]) == ""
+    assert against_expectation(make_run("b", dpo_beta=0.5), [expectation]) == ""
 
     path = run_of(7)
     edit(path / "run.json", lambda run: run["config"].update(name="other", results_dir="elsewhere", later_setting=1))
@@ -103,7 +103,7 @@ def test_only_seeds_of_one_setting_make_an_expectation(make_run, seeds, tmp_path
         assert not (tmp_path / "refused.json").exists()
         return str(caught.value)
 
-    assert "differ in dpo.beta (0.1, 0.2)" in refused([*seeds, make_run("b", seed=3, dpo_beta=0.2)])
+    assert "differ in dpo.beta (0.1, 0.5)" in refused([*seeds, make_run("b", seed=3, dpo_beta=0.5)])
     assert "[0]" in refused(seeds[:1])
     assert "[0, 1, 2, 0]" in refused([*seeds, seeds[0]])
     no_ppo = [make_run(f"n{seed}", seed=seed, arms=("sft", "dpo")) for seed in (0, 1)]

@@ -20,9 +20,9 @@ def test_policies_over_beta_are_drawn_on_a_log_axis_in_order(make_run, reading):
 
 
 def test_beta_zero_has_a_place_on_the_axis(make_run, reading):
-    runs = [report.load_run(make_run(f"b{beta}", ppo_beta=beta)) for beta in (0.001, 0.1)]
+    runs = [report.load_run(make_run(f"b{beta}", dpo_beta=beta)) for beta in (0.02, 0.1)]
     points = report.policy_points(runs)
-    points.loc[points["beta"] == 0.001, "beta"] = 0.0
+    points.loc[points["beta"] == 0.02, "beta"] = 0.0
     axes = reading.axes(over_beta.kl_vs_beta(points))
     left, right = axes.transData.transform([(0.0, 0.0), (0.1, 0.0)])[:, 0]
     assert axes.get_xscale() == "symlog" and np.isfinite([left, right]).all() and left < right

@@ -15,14 +15,16 @@ from bench.report.over_seeds import duel_summaries, groups_of_seeds, win_rate_ov
 from bench.report.page import Figures, Table
 
 
-def test_seeds_of_one_setting_form_a_group(make_run):
-    def loaded(name, **differing):
-        return report.load_run(make_run(name, **differing))
+def test_seeds_of_one_setting_form_a_group(make_run, edit):
+    def loaded(name, seed=0, beta=0.1):
+        path = make_run(name, seed=seed)
+        edit(path / "run.json", lambda run: run["config"]["dpo"].update(beta=beta))
+        return report.load_run(path)
 
     a0, a1 = loaded("a0"), loaded("a1", seed=1)
-    b0, b1 = loaded("b0", dpo_beta=0.5), loaded("b1", seed=1, dpo_beta=0.5)
-    alone = loaded("c0", dpo_beta=0.9)
-    twice = [loaded("d0", dpo_beta=0.7), loaded("d0-again", dpo_beta=0.7), loaded("d1", seed=1, dpo_beta=0.7)]
+    b0, b1 = loaded("b0", beta=0.5), loaded("b1", seed=1, beta=0.5)
+    alone = loaded("c0", beta=0.9)
+    twice = [loaded("d0", beta=0.7), loaded("d0-again", beta=0.7), loaded("d1", seed=1, beta=0.7)]
 
     assert groups_of_seeds([a0, b0, alone, a1, b1, *twice]) == [[a0, a1], [b0, b1]]
 
@@ -89,7 +91,7 @@ def test_a_seed_without_the_arm_leaves_only_that_arm_out(make_run):
 
 
 def test_one_seed_has_no_mean_over_seeds(make_run):
-    runs = [report.load_run(make_run(f"b{beta}", dpo_beta=beta)) for beta in (0.1, 0.2)]
+    runs = [report.load_run(make_run(f"b{beta}", dpo_beta=beta)) for beta in (0.1, 0.5)]
     page = comparison_page(runs)
     assert page.sections[0].title == "Against beta" and not any("Mean over seeds" in line for line in page.answer)
 

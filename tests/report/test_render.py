@@ -95,7 +95,7 @@ def test_a_run_of_before_the_evaluator_measured_these_shows_none_of_them(make_ru
     page = run_page(run)
     titles = [section.title for section in page.sections]
     assert not {"Length", "Health", "Best of n", "Degeneration", "Judges"} & set(titles)
-    text = to_markdown(page)
+    text = to_markdown(page).partition("## How it was made")[0]
     for absent in ("Holm", "at equal length", "FLOPs", "MFU", "projected", "Bradley", "Energy", "collapsed"):
         assert absent not in text
     for table in (
@@ -115,5 +115,8 @@ PUBLISHED = sorted(path.parent.relative_to(REFERENCE).as_posix() for path in REF
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_the_published_runs_render(name):
-    page = to_html(run_page(report.load_run(REFERENCE / name)))
-    assert "Results" in page and ">nan" not in page
+    page = run_page(report.load_run(REFERENCE / name))
+    text = to_markdown(page)
+    assert "## Results" in text and "| nan" not in text
+    if "/" not in name:  # the seeds of one experiment have the same figures: those of the others are drawn
+        assert ">nan" not in to_html(page)

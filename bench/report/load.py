@@ -148,7 +148,7 @@ def records(table: pd.DataFrame) -> list[dict[str, Any]]:
     return [{str(key): value for key, value in row.items()} for row in table.reset_index().to_dict("records")]
 
 
-def with_interval(measured: Mapping[str, Any], name: str) -> dict[str, Any] | None:
+def with_interval(measured: Mapping[str, Any], name: str) -> Mapping[str, Any] | None:
     """The estimate of a number whose interval stands beside it, `x` and `x_ci95`; None where there is no number."""
     value = measured.get(name)
     if value is None or isinstance(value, Mapping):

@@ -1,6 +1,6 @@
 """Runs that differ in their seed alone: every seed's win rate, their mean and spread, and which of them collapsed."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -196,7 +196,7 @@ class _Verdicts:
         if self.shared and all(file.exists() for file in files.values()):
             self._rows = {seed: read_jsonl(file) for seed, file in files.items()}
 
-    def against(self, arm: str, opponent: str) -> dict[int, Points] | None:
+    def against(self, arm: str, opponent: str) -> Mapping[int, Points] | None:
         """seed -> prompt -> 1, 0.5 or 0."""
         # Imported where it is needed: it brings torch, which no other part of a report does.
         from bench.evaluate.win_rate import points_by_prompt
@@ -210,7 +210,7 @@ class _Verdicts:
         }
         return found if all(found.values()) else None
 
-    def of_a_duel(self, a: str, b: str) -> dict[int, tuple[Points, Points]] | None:
+    def of_a_duel(self, a: str, b: str) -> Mapping[int, tuple[Points, Points]] | None:
         """seed -> points of a against b, and the difference of their points against the reference summary."""
         direct, of_a, of_b = self.against(a, b), self.against(a, REFERENCE), self.against(b, REFERENCE)
         if direct is None or of_a is None or of_b is None:

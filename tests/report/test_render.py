@@ -113,6 +113,7 @@ REFERENCE = Path(__file__).parents[2] / "results" / "reference"
 PUBLISHED = sorted(path.parent.relative_to(REFERENCE).as_posix() for path in REFERENCE.glob("**/metrics.json"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_the_published_runs_render(name):
     page = run_page(report.load_run(REFERENCE / name))

@@ -136,7 +136,7 @@ def head_to_head_table(run: Run) -> pd.DataFrame:
     ]
     table = pd.DataFrame(rows) if rows else pd.DataFrame(columns=columns)
     # The arm-against-arm question first (dpo_vs_ppo), then each arm against the baselines.
-    baselines = table["arm_a"].isin(NOT_TRAINED).astype(int) + table["arm_b"].isin(NOT_TRAINED).astype(int)
+    baselines = table["arm_a"].isin(list(NOT_TRAINED)).astype(int) + table["arm_b"].isin(list(NOT_TRAINED)).astype(int)
     return table.iloc[baselines.argsort(kind="stable")].reset_index(drop=True)
 
 

@@ -1,6 +1,10 @@
 """python -m bench.report."""
 
+import pytest
+
 from bench.report.__main__ import main
+
+pytestmark = pytest.mark.slow  # whole pages
 
 
 def test_command_renders_one_run_in_place(make_run, capsys):

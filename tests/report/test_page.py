@@ -12,6 +12,8 @@ from bench.report.page import to_html
 from bench.report.render import run_page
 from bench.report.words import plain
 
+pytestmark = pytest.mark.slow  # whole pages
+
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 
 

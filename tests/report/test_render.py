@@ -12,6 +12,7 @@ from bench.report.render import run_page
 from bench.report.sections import claims, cost, head_to_head, health, length, results, reward_model, world
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arms", "gold"), [(("sft", "dpo"), True), (("sft",), False), (("base", "sft", "ppo", "dpo"), False)]
 )

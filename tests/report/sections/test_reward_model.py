@@ -18,6 +18,7 @@ def test_rules_stand_beside_accuracy(make_run, reading):
     assert row["beats_longer_wins"] == measured["beats_longer_wins"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("verdict", "words"),
     [
@@ -37,6 +38,7 @@ def test_whether_the_reward_model_beats_longer_wins_is_said(make_run, edit, verd
     assert any("Read with care" in line for line in answer(run)) is (verdict != "supported")
 
 
+@pytest.mark.slow
 def test_a_reward_model_that_was_not_put_beside_length_is_not_blamed(make_run, edit):
     path = make_run()
     edit(path / "metrics.json", lambda metrics: metrics["reward_model"].pop("beats_longer_wins"))

@@ -4,10 +4,14 @@ import hashlib
 import json
 import re
 
+import pytest
+
 from bench import report
 from bench.report.page import to_html
 from bench.report.render import run_page
 from bench.report.words import plain
+
+pytestmark = pytest.mark.slow  # whole pages
 
 
 def rows_of(file):

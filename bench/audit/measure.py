@@ -1,6 +1,6 @@
 """Labelled pairs and verdicts in, the numbers of audit.json out."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -12,7 +12,9 @@ from bench.audit.pairs import Annotation, Confidence, LabelledPair
 from bench.errors import DataError
 from bench.evaluate import agreement
 from bench.evaluate.agreement import LENGTH_BINS, Shown, length_bin
+from bench.evaluate.judge_error import Labelled, error_rates, labelled
 from bench.evaluate.win_rate import resolve, win_rate
+from bench.provenance import stable_hash
 from bench.records import Verdict, VerdictLabel
 
 MOST_CONFIDENCES = 10
@@ -48,6 +50,7 @@ class Audit:
                 "pairwise": agreement.pairwise_agreement(labels, self.seed, self.resamples),
                 "krippendorff_alpha": agreement.krippendorff_alpha(labels, self.seed, self.resamples),
             }
+        numbers["annotators"] = [self._annotator(name, theirs) for name, theirs in _by_annotator(pairs).items()]
         return numbers | self._binned(
             lambda pairs: {"length_bias": self._length_bias(pairs, [pair.labels for pair in pairs])}
         )
@@ -82,8 +85,30 @@ class Audit:
             "position_bias": agreement.position_bias(list(raw.values()), self.seed, self.resamples),
             **leaning(self.pairs),
             "human_agreement": agreed(self.several) if self.several else None,
+            "annotators": [
+                {"annotator": name, "pairs": len(theirs), **agreed([own for own, _ in theirs])}
+                for name, theirs in _by_annotator(self.pairs).items()
+            ],
         }
+        numbers |= error_rates(labelled_pairs(self.pairs, resolved))
         return numbers | self._binned(lambda pairs: {**agreed(pairs), **leaning(pairs)})
+
+    def _annotator(self, name: str, theirs: Sequence[tuple[LabelledPair, LabelledPair]]) -> dict[str, Any]:
+        """One annotator's labels, alone and beside the others' labels of the same pairs."""
+        own = [one for one, _ in theirs]
+        shared = [(one.labels[0], others.labels) for one, others in theirs if others.annotations]
+        return {
+            "annotator": name,
+            "pairs": len(own),
+            "ties": sum(one.labels.count("tie") for one in own),
+            "agreement": agreement.accuracy(
+                [label for label, _ in shared], [others for _, others in shared], self.seed, self.resamples
+            ),
+            "position_bias": agreement.position_bias(
+                [[annotation.shown for annotation in one.annotations] for one in own], self.seed, self.resamples
+            ),
+            "length_bias": self._length_bias(own, [one.labels for one in own]),
+        }
 
     def _binned(self, measure: Callable[[list[LabelledPair]], dict[str, Any]]) -> dict[str, Any]:
         return {
@@ -94,6 +119,43 @@ class Audit:
     def _length_bias(self, pairs: Sequence[LabelledPair], verdicts: Sequence[Sequence[VerdictLabel]]) -> dict[str, Any]:
         lengths = [(length(pair.a), length(pair.b)) for pair in pairs]
         return agreement.length_bias(verdicts, lengths, self.seed, self.resamples)
+
+
+def labelled_pairs(pairs: Sequence[LabelledPair], verdicts: Mapping[str, VerdictLabel]) -> list[Labelled]:
+    """Every label of the pairs beside a judge's verdict; `verdicts` is pair id -> verdict."""
+    rows = [pair_row(pair) for pair in pairs]
+    return labelled(
+        [row["post"] for row in rows],
+        [verdicts[pair.id] for pair in pairs],
+        [pair.labels for pair in pairs],
+        [(row["length_a"], row["length_b"]) for row in rows],
+    )
+
+
+def pair_row(pair: LabelledPair) -> dict[str, Any]:
+    """A line of pairs.jsonl: what a judge's errors are counted by, without the texts."""
+    return {
+        "pair_id": pair.id,
+        "post": pair.id if pair.prompt is None else stable_hash(pair.prompt)[:12],
+        "length_a": length(pair.a),
+        "length_b": length(pair.b),
+        "labels": pair.labels,
+    }
+
+
+def _by_annotator(pairs: Iterable[LabelledPair]) -> dict[str, list[tuple[LabelledPair, LabelledPair]]]:
+    """Annotator -> their pairs, each with their annotation alone and with all others; who labelled most comes first.
+
+    Annotations without a name are in no row.
+    """
+    found: dict[str, list[tuple[LabelledPair, LabelledPair]]] = {}
+    for pair in pairs:
+        for i, annotation in enumerate(pair.annotations):
+            if annotation.annotator is not None:
+                others = pair.annotations[:i] + pair.annotations[i + 1 :]
+                both = replace(pair, annotations=(annotation,)), replace(pair, annotations=others)
+                found.setdefault(annotation.annotator, []).append(both)
+    return dict(sorted(found.items(), key=lambda item: (-len(item[1]), item[0])))
 
 
 def _by_length(pairs: Iterable[LabelledPair]) -> Bins:

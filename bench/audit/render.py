@@ -8,6 +8,9 @@ _BIN_TITLES = {
     "by_confidence": "confidence",
 }
 
+MOST_ANNOTATORS = 30
+"""Annotators with a row in the report; audit.json has all."""
+
 
 def markdown(audit: Mapping[str, Any]) -> str:
     """Tables of everything in audit.json."""
@@ -28,6 +31,9 @@ def markdown(audit: Mapping[str, Any]) -> str:
             ]
     if audit.get("judge_agreement"):
         parts += ["## How far the judges agree", _table(*_agreement(audit["judge_agreement"]))]
+    if labels["annotators"]:
+        shown = f", the {MOST_ANNOTATORS} who labelled most" if len(labels["annotators"]) > MOST_ANNOTATORS else ""
+        parts += [f"## By annotator{shown}", _table(*_annotators(labels, judges))]
     for key, title in _BIN_TITLES.items():
         if labels[key]:
             parts += [f"## By {title}", _table(*_binned(key, title, labels, judges))]
@@ -40,6 +46,8 @@ def _overall(labels: Mapping[str, Any], judges: Mapping[str, Any]) -> tuple[list
     rows = [
         ["accuracy against the labels", "-", *(_share(judge["accuracy"], n) for judge in judges.values())],
         ["Cohen's kappa", "-", *(_number(judge["kappa"], n) for judge in judges.values())],
+        ["the longer found where labels prefer it", "-", *(_share(j["sensitivity"], n) for j in judges.values())],
+        ["the shorter found where labels prefer it", "-", *(_share(j["specificity"], n) for j in judges.values())],
         ["first shown chosen (position bias)", *(_share(one["position_bias"], n) for one in everyone.values())],
         ["longer chosen (length bias)", *(_share(one["length_bias"], n) for one in everyone.values())],
         ["of them of equal length (half)", *(str(one["length_bias"]["equal_length"]) for one in everyone.values())],
@@ -88,6 +96,18 @@ def _log_odds(found: Mapping[str, Any], name: str, n: int) -> list[str]:
 def _agreement(entries: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
     rows = [[" and ".join(entry["judges"]), _share(entry["agreement"]), _number(entry["kappa"])] for entry in entries]
     return ["", "say the same (a tie half)", "Cohen's kappa"], rows
+
+
+def _annotators(labels: Mapping[str, Any], judges: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+    header = ["annotator", "pairs", "ties", "agrees with the others", "first shown chosen", "longer chosen"]
+    header += [f"{name} agrees" for name in judges]
+    rows = []
+    for i, one in enumerate(labels["annotators"][:MOST_ANNOTATORS]):
+        n = one["pairs"]
+        shares = [one[key] for key in ("agreement", "position_bias", "length_bias")]
+        shares += [judge["annotators"][i]["accuracy"] for judge in judges.values()]
+        rows.append([one["annotator"], str(n), str(one["ties"]), *(_share(share, n) for share in shares)])
+    return header, rows
 
 
 def _binned(

@@ -8,7 +8,7 @@ from typing import Any
 from bench.audit.config import AuditConfig
 from bench.audit.judges import both_log_odds, judged
 from bench.audit.log_odds import log_odds_numbers
-from bench.audit.measure import Audit
+from bench.audit.measure import Audit, pair_row
 from bench.audit.pairs import read_pairs
 from bench.audit.render import markdown
 from bench.errors import RunFolderError
@@ -22,7 +22,7 @@ SCHEMA = 1
 
 
 def audit(config: AuditConfig, command: str) -> Path:
-    """Audit and return the folder: run.json, verdicts/, report.md and, last, audit.json.
+    """Audit and return the folder: run.json, verdicts/, pairs.jsonl, report.md and, last, audit.json.
 
     The same command finds the same folder and writes it anew; a judge's verdicts come from the cache then.
 
@@ -64,6 +64,7 @@ def audit(config: AuditConfig, command: str) -> Path:
     write_json(folder / "run.json", record)
     for name, (_, verdicts) in found.items():
         write_jsonl(folder / "verdicts" / f"{_plain(name)}.jsonl", [asdict(verdict) for verdict in verdicts])
+    write_jsonl(folder / "pairs.jsonl", [pair_row(pair) for pair in pairs])
     write_text(folder / "report.md", markdown(numbers))
     write_json(folder / "audit.json", numbers)
     return folder

@@ -9,8 +9,9 @@ from typing import Any
 
 from bench.evaluate.bradley_terry import bradley_terry
 from bench.evaluate.decisions import NOT_DECIDED, Decision, decide
+from bench.evaluate.judge_error import Labelled, corrected_win_rate
 from bench.evaluate.judges.bias import judge_report
-from bench.evaluate.length_control import length_controlled_win_rate, win_rate_by_length
+from bench.evaluate.length_control import Sized, length_controlled_win_rates, win_rate_by_length
 from bench.evaluate.power import prompts_to_decide
 from bench.evaluate.statistics import RESAMPLES, estimate, holm, mcnemar_test, paired_difference
 from bench.evaluate.win_rate import flip_rate, flips, head_to_head, points_by_prompt, win_rate
@@ -20,17 +21,39 @@ Duel = tuple[str, str]
 """(arm, opponent)."""
 ByJudge = Mapping[str, Sequence[Verdict]]
 Lengths = Mapping[str, Mapping[str, float]]
-"""arm -> prompt_id -> tokens."""
+"""arm -> prompt_id -> length, in tokens where nothing else is said."""
 
 
-def against_reference(duel: Duel, judged: ByJudge, lengths: Lengths, seed: int, resamples: int) -> dict[str, Any]:
-    """An arm's `win_rate`, `win_rate_length_controlled` and `win_rate_by_length`, each by judge."""
+def against_reference(
+    duels: Mapping[Duel, ByJudge],
+    lengths: Lengths,
+    characters: Lengths,
+    labels: Mapping[str, Sequence[Labelled]],
+    seed: int,
+    resamples: int,
+) -> dict[str, dict[str, Any]]:
+    """Arm -> its `win_rate`, `win_rate_corrected`, `win_rate_length_controlled` and `win_rate_by_length`, by judge.
+
+    Args:
+        duels: each arm's verdicts against the reference summaries. Length is controlled for all of them together.
+        characters: as `lengths`, in characters, which labelled pairs are measured in.
+        labels: judge -> its labelled pairs; a win rate is corrected for the judges that are here.
+    """
+    controlled = _length_controlled(duels, lengths, one_opponent=True)
     return {
-        "win_rate": {judge: win_rate(verdicts, seed, resamples) for judge, verdicts in judged.items()},
-        "win_rate_length_controlled": {
-            judge: _length_controlled(duel, verdicts, lengths) for judge, verdicts in judged.items()
-        },
-        "win_rate_by_length": {judge: _by_length(duel, verdicts, lengths, seed) for judge, verdicts in judged.items()},
+        arm: {
+            "win_rate": {judge: win_rate(verdicts, seed, resamples) for judge, verdicts in judged.items()},
+            "win_rate_corrected": {
+                judge: _corrected((arm, opponent), judged[judge], characters, labels[judge])
+                for judge in judged
+                if judge in labels
+            },
+            "win_rate_length_controlled": controlled[arm, opponent],
+            "win_rate_by_length": {
+                judge: _by_length((arm, opponent), verdicts, lengths, seed) for judge, verdicts in judged.items()
+            },
+        }
+        for (arm, opponent), judged in duels.items()
     }
 
 
@@ -51,12 +74,11 @@ def head_to_heads(
         duels: verdicts of each pair of arms.
         references: arm -> its verdicts against the reference summaries, on the same prompts.
     """
+    controlled = _length_controlled(duels, lengths, one_opponent=False)
     result = {}
     for (a, b), judged in duels.items():
         entry = head_to_head(judged, seed, resamples)
-        entry["win_rate_length_controlled"] = {
-            judge: _length_controlled((a, b), verdicts, lengths) for judge, verdicts in judged.items()
-        }
+        entry["win_rate_length_controlled"] = controlled[a, b]
         entry["mcnemar"] = {
             judge: paired_wins(references[a][judge], references[b][judge], seed, resamples) for judge in judged
         }
@@ -133,10 +155,27 @@ def _judges(duels: Mapping[Duel, ByJudge]) -> list[str]:
     return list(dict.fromkeys(judge for judged in duels.values() for judge in judged))
 
 
-def _length_controlled(duel: Duel, verdicts: Sequence[Verdict], lengths: Lengths) -> dict[str, Any]:
+def _length_controlled(
+    duels: Mapping[Duel, ByJudge], lengths: Lengths, one_opponent: bool
+) -> dict[Duel, dict[str, dict[str, Any]]]:
+    """Duel -> judge -> win rate at equal length, one regression per judge."""
+    found: dict[Duel, dict[str, dict[str, Any]]] = {duel: {} for duel in duels}
+    for judge in _judges(duels):
+        sized = {}
+        for (arm, opponent), judged in duels.items():
+            points = points_by_prompt(judged[judge])
+            sized[arm, opponent] = {p: Sized(points[p], lengths[arm][p], lengths[opponent][p]) for p in points}
+        for duel, rate in length_controlled_win_rates(sized, one_opponent).items():
+            found[duel][judge] = rate
+    return found
+
+
+def _corrected(
+    duel: Duel, verdicts: Sequence[Verdict], characters: Lengths, labels: Sequence[Labelled]
+) -> dict[str, Any]:
     points = points_by_prompt(verdicts)
-    arm, opponent = (lengths[name] for name in duel)
-    return length_controlled_win_rate(list(points.values()), [arm[p] - opponent[p] for p in points])
+    arm, opponent = (characters[name] for name in duel)
+    return corrected_win_rate(list(points.values()), [(arm[p], opponent[p]) for p in points], labels)
 
 
 def _by_length(duel: Duel, verdicts: Sequence[Verdict], lengths: Lengths, seed: int) -> list[dict[str, Any]]:

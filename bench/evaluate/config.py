@@ -18,6 +18,7 @@ class EvaluationConfig:
     noninferiority_margin: float = 0.0
     cost_tolerance: float = 0.1
     samples_in_report: int = 5
+    judge_labels: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         require(not isinstance(self.metrics, str), "evaluation.metrics", self.metrics, "must be a list of metrics")
@@ -29,6 +30,8 @@ class EvaluationConfig:
             require(there, f"evaluation.{setting}", None, f"must name a model, which the metric {name} needs")
         once = len(set(self.metrics)) == len(self.metrics)
         require(once, "evaluation.metrics", list(self.metrics), "must name each metric once")
+        require(not isinstance(self.judge_labels, str), "evaluation.judge_labels", self.judge_labels, "must be a list")
+        object.__setattr__(self, "judge_labels", tuple(self.judge_labels))  # YAML gives a list, which cannot be hashed
         require(
             self.bootstrap_resamples >= 100,
             "evaluation.bootstrap_resamples",

@@ -16,6 +16,7 @@ from bench.evaluate.arm_numbers import sampling_numbers, text_numbers
 from bench.evaluate.best_of_n import Candidate, best_of_first, kl_bound_estimate, read_candidates, sizes
 from bench.evaluate.claims import verdicts_on_claims
 from bench.evaluate.comparisons import against_reference, head_to_heads, judge_habits, strengths
+from bench.evaluate.judge_error import Labelled, error_rates, labelled, read_labelled
 from bench.evaluate.judges.asking import AskingJudge
 from bench.evaluate.judges.base import Judge
 from bench.evaluate.judges.config import PANEL
@@ -23,6 +24,7 @@ from bench.evaluate.judges.factory import ask_ahead, build_judges
 from bench.evaluate.panel import agreement_of_judges, majority
 from bench.evaluate.power import power_summary
 from bench.evaluate.reward_models import Scored, reward_model_numbers
+from bench.evaluate.rules import pair_scores
 from bench.evaluate.statistics import bootstrap_mean, estimate
 from bench.evaluate.summary_metrics import Summary, descriptions, summary_estimates
 from bench.evaluate.text_models import TextModels
@@ -30,7 +32,7 @@ from bench.evaluate.win_rate import compare, questions, win_rate
 from bench.evaluate.world import world_numbers
 from bench.models.loading import load_policy, load_reward_model
 from bench.progress import StageBar
-from bench.records import ComparisonData, Completion, Verdict
+from bench.records import ComparisonData, Completion, Verdict, VerdictLabel
 from bench.scoring import reward_scores, summed_logps
 
 if TYPE_CHECKING:
@@ -103,9 +105,13 @@ class Evaluation:
             for duel in (*references, *pairs):
                 judged[duel] = self._judged(*duel)
                 bar.update(1)
-        for arm, _ in references:
-            duel = (arm, REFERENCE)
-            numbers[arm] |= against_reference(duel, judged[duel], lengths, *self._draws)
+        characters = {arm: {p: float(len(text)) for p, text in texts.items()} for arm, texts in self.texts.items()}
+        labels = {judge: rows for judge, (_, rows) in self.labels.items()}
+        compared = against_reference(
+            {duel: judged[duel] for duel in references}, lengths, characters, labels, *self._draws
+        )
+        for arm, found in compared.items():
+            numbers[arm] |= found
         metrics: dict[str, Any] = {
             "arms": numbers,
             "summary_metrics": descriptions(self.config.evaluation.metrics),
@@ -155,7 +161,7 @@ class Evaluation:
         return numbers
 
     def _judges(self, habits: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-        """`judge_habits` with each judge's kind and prompt, and what was asked and bought."""
+        """`judge_habits` with each judge's kind and prompt, what was asked and bought, and how often it errs."""
         for spec in self.config.judge.specs:
             habits[spec.name]["kind"] = spec.kind
         if (members := self.config.judge.panel) is not None:
@@ -164,6 +170,10 @@ class Evaluation:
             habits[judge.name]["prompt_hash"] = judge.prompt_hash
             if isinstance(judge, AskingJudge):
                 habits[judge.name]["usage"] = judge.usage.to_dict()
+            if judge.name in self.labels:
+                source, rows = self.labels[judge.name]
+                pairs = round(sum(row.weight for row in rows))
+                habits[judge.name]["labels"] = {"source": source, "pairs": pairs, **error_rates(rows)}
         return habits
 
     def _by_n(self, arm: Mapping[str, Any]) -> dict[str, Any]:
@@ -182,17 +192,49 @@ class Evaluation:
             }
         return result
 
-    def _reward_models(self) -> dict[str, Any]:
-        pairs = self.data.preferences["validation"]
-        sides = [[(pair.prompt, getattr(pair, side)) for pair in pairs] for side in ("chosen", "rejected")]
+    @cached_property
+    def labels(self) -> dict[str, tuple[str, list[Labelled]]]:
+        """Judge -> where its labelled pairs are from, and the pairs: audits, or the run's own held-out pairs for the
+        judge that is a reward model."""
+        found: dict[str, tuple[str, list[Labelled]]] = {}
+        if self._has_reward_judge:
+            pairs = self.data.preferences["validation"]
+            scores = pair_scores(*self._scored["judge_reward_model"])
+            found["reward_model"] = (
+                "validation",
+                labelled(
+                    [pair.prompt for pair in pairs],
+                    [_CHOSEN[score] for score in scores],
+                    [["a"]] * len(pairs),
+                    [(len(pair.chosen), len(pair.rejected)) for pair in pairs],
+                ),
+            )
+        hashes = {judge.name: judge.prompt_hash for judge in self.judges}
+        for folder in self.config.evaluation.judge_labels:
+            for judge, (prompt_hash, rows) in read_labelled(Path(folder)).items():
+                if hashes.get(judge) == prompt_hash:
+                    found[judge] = folder, rows
+        return found
+
+    @cached_property
+    def _scored(self) -> dict[str, Scored]:
+        """Name in metrics.json -> a reward model's scores of the held-out pairs."""
         stages = {"reward_model": needs_reward(self.config.arms), "judge_reward_model": self._has_reward_judge}
-        scored = {
-            name: Scored(*(self._score(_REWARD_STAGES[name], side) for side in sides))
+        return {
+            name: Scored(*(self._score(_REWARD_STAGES[name], side) for side in self._sides))
             for name, is_there in stages.items()
             if is_there
         }
-        implicit = Scored(*map(self._logratios, sides)) if "dpo" in self.config.arms else None
-        return reward_model_numbers(pairs, scored, implicit, *self._draws)
+
+    @property
+    def _sides(self) -> list[list[tuple[str, str]]]:
+        """The held-out pairs' chosen summaries, and the rejected ones, each with its prompt."""
+        pairs = self.data.preferences["validation"]
+        return [[(pair.prompt, getattr(pair, side)) for pair in pairs] for side in ("chosen", "rejected")]
+
+    def _reward_models(self) -> dict[str, Any]:
+        implicit = Scored(*map(self._logratios, self._sides)) if "dpo" in self.config.arms else None
+        return reward_model_numbers(self.data.preferences["validation"], self._scored, implicit, *self._draws)
 
     def _logratios(self, summaries: Sequence[tuple[str, str]]) -> list[float]:
         """log pi_DPO - log pi_SFT of each summary, in nats."""
@@ -282,6 +324,7 @@ def text_models(config: "RunConfig", device: torch.device, cache_dir: Path) -> T
 
 
 _OF_EVERY_N = ("win_rate", "reward", "length_tokens", "kl_ref")
+_CHOSEN: dict[float, VerdictLabel] = {1.0: "a", 0.5: "tie", 0.0: "b"}
 _REWARD_STAGES = {"reward_model": "reward", "judge_reward_model": "judge_reward"}
 
 

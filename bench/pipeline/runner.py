@@ -25,6 +25,7 @@ from bench.data import (
     truncate_prompts,
 )
 from bench.errors import ConfigError, DataError, RunFolderError
+from bench.evaluate.judge_error import check_labels
 from bench.evaluate.judges.factory import check_judges, prompt_hashes
 from bench.evaluate.kl_sign import negative_kls
 from bench.evaluate.power import power_line
@@ -74,6 +75,7 @@ def run(config: RunConfig, command: str) -> Path:
 def _claimed(config: RunConfig, weights: str) -> tuple[Path, bool]:
     """The run's folder and whether it is finished, after all that can be refused before data and models are read."""
     check_judges(config.judge)
+    check_labels(config.evaluation.judge_labels, config.judge.names, prompt_hashes(config.judge))
     check_batches(config, processes.count())
     check_models(
         config.evaluation.metrics,

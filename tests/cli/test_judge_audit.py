@@ -117,7 +117,7 @@ def test_the_same_command_finds_the_same_folder_and_the_same_numbers(command: Ca
 
     assert second == first
     assert {path.name: path.read_text() for path in folder.rglob("*") if path.is_file()} == before
-    assert set(before) == {"run.json", "audit.json", "report.md", "title_overlap.jsonl"}
+    assert set(before) == {"run.json", "audit.json", "pairs.jsonl", "report.md", "title_overlap.jsonl"}
     assert (
         json.loads(before["audit.json"])["judges"]["title_overlap"]["length_bias"]["value"] == 0.95
     )  # the title is LONG

@@ -6,7 +6,8 @@ import pytest
 from scipy import stats
 
 from bench.evaluate.comparisons import against_reference, head_to_heads, judge_habits, paired_wins, strengths
-from bench.evaluate.length_control import length_controlled_win_rate
+from bench.evaluate.judge_error import Labelled
+from bench.evaluate.length_control import Sized, length_controlled_win_rates
 from bench.evaluate.power import prompts_needed
 from bench.evaluate.win_rate import SWAPPED
 from bench.records import Verdict, VerdictLabel
@@ -35,19 +36,38 @@ LENGTHS = lengths_of(
 
 
 def test_lengths_are_those_of_the_prompts_that_were_parsed():
-    labels = "a?babaatbbab"
+    labels = {"dpo": "a?babaatbbab", "sft": "babab?bbabab"}
+    duels = {(arm, "reference"): {"fake": verdicts(arm, "reference", labels[arm])} for arm in labels}
+    by_arm = against_reference(duels, LENGTHS, LENGTHS, {}, seed=0, resamples=100)
+    sized = {
+        arm: {
+            f"p{i}": Sized({"a": 1.0, "b": 0.0, "t": 0.5}[label], LENGTHS[arm][f"p{i}"], LENGTHS["reference"][f"p{i}"])
+            for i, label in enumerate(labels[arm])
+            if label != "?"
+        }
+        for arm in labels
+    }
+    together = length_controlled_win_rates(sized, one_opponent=True)
+    for arm, found in by_arm.items():
+        points = [row.points for row in sized[arm].values()]
+        assert found["win_rate"]["fake"]["n"] == 11
+        assert found["win_rate_length_controlled"]["fake"] == together[arm] and together[arm]["value"] is not None
+        by_length = found["win_rate_by_length"]["fake"]
+        assert sum(b["n"] for b in by_length) == 11
+        assert sum(b["n"] * b["value"] for b in by_length if b["n"]) == pytest.approx(sum(points))
+
+
+def test_win_rates_are_corrected_for_the_judges_with_labels():
+    labels = [Labelled(str(i), 1, verdict, 1) for i, verdict in enumerate([1] * 90 + [-1] * 10)]
+    labels += [Labelled(str(i), -1, verdict, 1) for i, verdict in enumerate([-1] * 70 + [1] * 30, start=100)]
+    judged = {"fake": verdicts("dpo", "reference", "aaab?b"), "gold": verdicts("dpo", "reference", "aaaaaa")}
+    characters = lengths_of(dpo=[5] * 6, reference=[4, 4, 4, 4, 9, 9])  # tokens would say otherwise on p1 and p3
     found = against_reference(
-        ("dpo", "reference"), {"fake": verdicts("dpo", "reference", labels)}, LENGTHS, seed=0, resamples=100
-    )
-    kept = [i for i in range(N) if labels[i] != "?"]
-    points = [{"a": 1.0, "b": 0.0, "t": 0.5}[labels[i]] for i in kept]
-    differences = [LENGTHS["dpo"][f"p{i}"] - LENGTHS["reference"][f"p{i}"] for i in kept]
-    assert found["win_rate"]["fake"]["n"] == 11
-    expected = length_controlled_win_rate(points, differences)
-    assert found["win_rate_length_controlled"]["fake"] == expected and expected["value"] is not None
-    by_length = found["win_rate_by_length"]["fake"]
-    assert sum(b["n"] for b in by_length) == 11
-    assert sum(b["n"] * b["value"] for b in by_length if b["n"]) == pytest.approx(sum(points))
+        {("dpo", "reference"): judged}, LENGTHS, characters, {"fake": labels}, seed=0, resamples=100
+    )["dpo"]["win_rate_corrected"]
+    # Longer on 4 of 5 parsed prompts and shorter on 1: o = 3/5; alpha = .9 - .7, c = .9 + .7 - 1; mean of s = 1/5.
+    assert found["fake"]["value"] == pytest.approx((1 + (1 / 5 - 0.2 * 3 / 5) / 0.6) / 2)
+    assert set(found) == {"fake"}
 
 
 def test_wins_are_paired_by_prompt_and_a_tie_is_no_win():

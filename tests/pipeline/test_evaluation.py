@@ -72,6 +72,18 @@ def test_reward_models_are_put_to_what_they_say(scorer: str, metrics: dict[str, 
     assert found["overconfidence"]["value"] == pytest.approx(confidence - accuracy["value"])
 
 
+def test_win_rates_are_corrected_by_the_held_out_pairs_of_a_reward_model_judge(metrics: dict[str, Any]):
+    labels = metrics["judges"]["reward_model"]["labels"]
+    assert (labels["source"], labels["pairs"]) == ("validation", metrics["data"]["counts"]["preferences_validation"])
+    assert 0 < labels["sensitivity"]["n"] + labels["specificity"]["n"] <= labels["pairs"] + 1
+    assert "labels" not in metrics["judges"]["gold"]
+    for arm in ARMS:
+        corrected = metrics["arms"][arm]["win_rate_corrected"]
+        assert list(corrected) == ["reward_model"]
+        assert corrected["reward_model"]["n"] == metrics["arms"][arm]["win_rate"]["reward_model"]["n"]
+        assert (corrected["reward_model"]["value"] is None) is (corrected["reward_model"]["reason"] is not None)
+
+
 @pytest.mark.parametrize("judge", JUDGES)
 def test_length_control_of_every_arm(judge: str, metrics: dict[str, Any]):
     for arm in ARMS:

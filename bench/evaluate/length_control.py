@@ -12,8 +12,6 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from scipy import stats
 from scipy.special import expit, logit
-from statsmodels.genmod.families import Binomial
-from statsmodels.genmod.generalized_linear_model import GLM
 
 from bench.errors import DataError
 from bench.evaluate.length_model import fit_length_model
@@ -69,47 +67,6 @@ def length_controlled_win_rates(duels: Mapping[K, Mapping[str, Sized]], one_oppo
     if kept:
         found |= _fitted(kept, one_opponent)
     return {duel: found[duel] for duel in duels}
-
-
-def length_controlled_win_rate(points: Sequence[float], length_differences: Sequence[float]) -> dict[str, Any]:
-    """Win rate of an arm over its opponent had both written summaries of equal length.
-
-    The model of AlpacaEval 2 (Dubois et al. 2024, arXiv 2404.04475, Eq. 2) without its instruction-difficulty
-    term, which needs a table for a fixed set of prompts: logit P(win) = theta + phi tanh(d / sd(d)), d the length
-    difference. The answer, its prediction averaged over prompts with d set to 0, is logistic(theta).
-
-    The interval is theta +- t se, put through the logistic function, with se from the sandwich covariance: a tie is
-    half a win, so verdicts are not binomial (Papke & Wooldridge 1996). It costs one fit where a bootstrap takes
-    thousands, some of them separable, and covers (bench.evaluate.simulation).
-
-    Args:
-        points: 1, 0.5 or 0 per prompt: the arm won, tied, lost.
-        length_differences: length of the arm's summary minus its opponent's, in tokens.
-
-    Returns:
-        "value", "ci95", "n"; "length_effect" (phi, positive where longer summaries win); "reason". Where the data
-        have no such number, value, ci95 and length_effect are None and `reason` says why; it is None otherwise.
-
-    Raises:
-        DataError: not one length difference per verdict.
-    """
-    y, d = _paired(points, length_differences)
-    if (reason := _no_lone_answer(y, d)) is not None:
-        return _lone_unknown(y.size, reason)
-    design = np.column_stack([np.ones_like(d), np.tanh(d / d.std())])
-    with np.errstate(divide="ignore", invalid="ignore"):  # fitted probabilities that round to 0 or 1
-        fit = GLM(y, design, family=Binomial()).fit(cov_type="HC0")
-    theta, phi = (float(parameter) for parameter in fit.params)
-    half = float(fit.bse[0] * stats.t.isf(ALPHA / 2, y.size - 2))
-    if not math.isfinite(half):
-        return _lone_unknown(y.size, "length all but separates wins from losses")
-    return {
-        "value": float(expit(theta)),
-        "ci95": [float(expit(theta - half)), float(expit(theta + half))],
-        "n": y.size,
-        "length_effect": phi,
-        "reason": None,
-    }
 
 
 def win_rate_by_length(
@@ -258,26 +215,4 @@ def _flag(rows: Rows, duels: int, one_opponent: bool) -> str | None:
         return f"lengths are within a factor of two on only {share:.1%} of prompts: extrapolated"
     if one_opponent and _hardly_varies(_columns(rows)[1]):
         return "most of its summaries are equally long: its length can hardly be told from difficulty"
-    return None
-
-
-def _lone_unknown(n: int, reason: str) -> dict[str, Any]:
-    return {"value": None, "ci95": None, "n": n, "length_effect": None, "reason": reason}
-
-
-def _no_lone_answer(y: np.ndarray, d: np.ndarray) -> str | None:
-    """Why the model has no finite estimate at equal length, or None where it has one."""
-    if y.size < 3:
-        return f"{y.size} parsed verdicts, too few for a regression on length"
-    if np.ptp(y) == 0:
-        return "every verdict is the same"
-    if np.ptp(d) == 0:
-        return "every length difference is the same"
-    if d.min() > 0 or d.max() < 0:
-        side = "longer" if d.min() > 0 else "shorter"
-        return f"every summary is {side} than its opponent: equal length would be extrapolated"
-    # A maximum of the likelihood exists only if wins and losses overlap in length (Albert & Anderson 1984).
-    not_won, not_lost = d[y < 1], d[y > 0]
-    if not_won.max() <= not_lost.min() or not_lost.max() <= not_won.min():
-        return "length alone separates wins from losses"
     return None

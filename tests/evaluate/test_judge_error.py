@@ -13,7 +13,7 @@ from bench.evaluate.judge_error import (
     labelled,
     read_labelled,
 )
-from bench.evaluate.simulate_judge_error import ErringJudge, corrected_coverage
+from bench.evaluate.simulation.judge_error import ErringJudge, corrected_coverage
 
 Z = 1.959964
 
@@ -132,9 +132,9 @@ def test_rows_are_seen_from_the_longer_summary_and_weigh_as_pairs():
 @pytest.mark.parametrize("accuracy", [0.6, 0.75, 0.9])
 def test_corrected_win_rates_cover(accuracy):
     share, refused = corrected_coverage(
-        ErringJudge(accuracy, accuracy, ties=0.1, undecided=0.1), 256, 600, 400, np.random.default_rng(1)
+        ErringJudge(accuracy, accuracy, ties=0.1, undecided=0.1), 256, 600, 200, np.random.default_rng(1)
     )
-    assert 0.92 <= share <= 0.98 and refused < 0.05  # 95 % +- 2.5 standard errors of 400 repetitions
+    assert 0.91 <= share <= 0.99 and refused < 0.05  # 95 % +- 2.5 standard errors of 200 repetitions
 
 
 def test_a_judge_that_leans_is_corrected_and_a_coin_is_refused():

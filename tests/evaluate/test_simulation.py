@@ -67,12 +67,19 @@ def test_a_question_of_its_own(rng, share):
 
 
 def test_length_control(rng):
-    even = LengthWorld(quality=0.0, liking=1.5)
+    even = LengthWorld(likings=(1.5,))
     controlled, raw = length_control_coverage(even, 256, 100, rng)
     assert agrees(controlled, COVERAGE, 100)
     assert raw < 0.1
-    points, differences = even.judged(20_000, rng)
-    assert np.mean(points) > 0.6 and np.mean(differences) == pytest.approx(6, abs=0.3)
+    (rows,) = even.judged(20_000, rng).values()
+    assert np.mean([row.points for row in rows.values()]) > 0.6
+    assert np.median([row.length for row in rows.values()]) == pytest.approx(37, abs=1)
+
+
+def test_the_truth_of_a_world_of_lengths_is_what_its_arms_win_without_a_liking_for_length(rng):
+    world = LengthWorld((0.8, -1.0), (0.0, 0.0), (36.0, 20.0), difficulty=1.5, ties=0.2)
+    for rows, truth in zip(world.judged(100_000, rng).values(), world.truths, strict=True):
+        assert np.mean([row.points for row in rows.values()]) == pytest.approx(truth, abs=0.006)  # 4 standard errors
 
 
 def test_strengths(rng):

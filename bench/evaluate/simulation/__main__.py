@@ -17,14 +17,16 @@ from typing import Any
 
 import numpy as np
 
-from bench.evaluate.simulation import clusters, decisions, length, seeds, shares, strengths, tails
+from bench.evaluate.simulation import clusters, decisions, judge_error, length, seeds, shares, strengths, tails
 from bench.evaluate.simulation.row import Row, Study
 from bench.files import read_json, write_json, write_text
 from bench.progress import StageBar
 from bench.reach import code_key
 
 STUDIES: tuple[Study, ...] = tuple(
-    study for room in (shares, clusters, decisions, strengths, tails, seeds, length) for study in room.STUDIES
+    study
+    for room in (shares, clusters, decisions, strengths, tails, seeds, length, judge_error)
+    for study in room.STUDIES
 )
 
 

@@ -96,13 +96,13 @@ class Audit:
     def _annotator(self, name: str, theirs: Sequence[tuple[LabelledPair, LabelledPair]]) -> dict[str, Any]:
         """One annotator's labels, alone and beside the others' labels of the same pairs."""
         own = [one for one, _ in theirs]
-        shared = [(one.labels[0], others.labels) for one, others in theirs if others.annotations]
+        shared = [(one.labels, others.labels) for one, others in theirs if others.annotations]
         return {
             "annotator": name,
             "pairs": len(own),
             "ties": sum(one.labels.count("tie") for one in own),
             "agreement": agreement.accuracy(
-                [label for label, _ in shared], [others for _, others in shared], self.seed, self.resamples
+                [labels[0] for labels, _ in shared], [others for _, others in shared], self.seed, self.resamples
             ),
             "position_bias": agreement.position_bias(
                 [[annotation.shown for annotation in one.annotations] for one in own], self.seed, self.resamples

@@ -51,7 +51,7 @@ def labelled(
     posts: Sequence[str],
     verdicts: Sequence[VerdictLabel],
     labels: Sequence[Sequence[VerdictLabel]],
-    lengths: Sequence[tuple[int, int]],
+    lengths: Sequence[tuple[float, float]],
 ) -> list[Labelled]:
     """The rows of pairs of summaries a and b; unparsed verdicts are left out.
 
@@ -146,7 +146,7 @@ def error_rates(rows: Sequence[Labelled]) -> dict[str, Any]:
 
 
 def corrected_win_rate(
-    points: Sequence[float], lengths: Sequence[tuple[int, int]], rows: Sequence[Labelled]
+    points: Sequence[float], lengths: Sequence[tuple[float, float]], rows: Sequence[Labelled]
 ) -> dict[str, Any]:
     """An arm's win rate as people would have it, and an interval that holds the labels' error too.
 

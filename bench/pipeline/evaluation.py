@@ -200,12 +200,13 @@ class Evaluation:
         if self._has_reward_judge:
             pairs = self.data.preferences["validation"]
             scores = pair_scores(*self._scored["judge_reward_model"])
+            chosen: list[VerdictLabel] = ["a"]
             found["reward_model"] = (
                 "validation",
                 labelled(
                     [pair.prompt for pair in pairs],
-                    [_CHOSEN[score] for score in scores],
-                    [["a"]] * len(pairs),
+                    [_VERDICTS[score] for score in scores],
+                    [chosen] * len(pairs),
                     [(len(pair.chosen), len(pair.rejected)) for pair in pairs],
                 ),
             )
@@ -324,7 +325,7 @@ def text_models(config: "RunConfig", device: torch.device, cache_dir: Path) -> T
 
 
 _OF_EVERY_N = ("win_rate", "reward", "length_tokens", "kl_ref")
-_CHOSEN: dict[float, VerdictLabel] = {1.0: "a", 0.5: "tie", 0.0: "b"}
+_VERDICTS: dict[float, VerdictLabel] = {1.0: "a", 0.5: "tie", 0.0: "b"}
 _REWARD_STAGES = {"reward_model": "reward", "judge_reward_model": "judge_reward"}
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pandas as pd
 
-from bench.report.columns import JUDGE, count_column, share_column, table_of
+from bench.report.columns import ARM, JUDGE, count_column, share_column, table_of, text_column
 from bench.report.load import Run, estimate_columns, frame, records, with_interval
 from bench.report.page import Block
 from bench.report.words import is_number
@@ -31,6 +31,26 @@ def section(run: Run) -> list[Block]:
             " longer summary is the better one, an unbiased judge chooses it more often than not.",
         )
     ]
+    corrected = records(corrected_table(run))
+    if corrected:
+        blocks.append(
+            table_of(
+                "Win rates with the judge's errors taken out",
+                [
+                    ARM,
+                    JUDGE,
+                    share_column("win_rate", "win rate"),
+                    share_column("corrected", "corrected"),
+                    share_column("sensitivity", "finds the longer", with_n=True),
+                    share_column("specificity", "finds the shorter", with_n=True),
+                    text_column("reason", "why there is no number"),
+                ],
+                corrected,
+                "What the win rate would be by the labels of the labelled pairs on which the judge was tried (n), if it"
+                " is as good on the arms' summaries; it finds the longer summary so often where the labels prefer it,"
+                " and the shorter one. Estimator of Rogan and Gladen; the interval holds the labels' error too.",
+            )
+        )
     asked = [row for row in rows if is_number(row.get("requests"))]
     if asked:
         used = ("requests", "retries", "cached", "prompt_tokens", "completion_tokens")
@@ -43,6 +63,22 @@ def section(run: Run) -> list[Block]:
             )
         )
     return blocks
+
+
+def corrected_table(run: Run) -> pd.DataFrame:
+    """One row per arm and judge with labelled pairs: `win_rate`, `corrected`, `sensitivity`, `specificity` (estimates)
+    and `reason`, None where there is a corrected win rate."""
+    rows = []
+    for arm in run.arms:
+        measured = run.metrics["arms"][arm]
+        for judge, found in measured.get("win_rate_corrected", {}).items():
+            row: dict[str, Any] = {"arm": arm, "judge": judge, "reason": found["reason"]}
+            row |= estimate_columns("win_rate", measured["win_rate"][judge])
+            row |= estimate_columns("corrected", found)
+            for name in ("sensitivity", "specificity"):
+                row |= estimate_columns(name, run.metrics["judges"][judge]["labels"][name])
+            rows.append(row)
+    return frame(rows, "arm", "judge", "win_rate", "corrected", "sensitivity", "specificity", "reason")
 
 
 def judge_table(run: Run) -> pd.DataFrame:

@@ -25,8 +25,8 @@ def section(run: Run) -> list[Block]:
     blocks: list[Block] = [
         Text(
             "Judges tend to prefer the longer summary, and arms differ in length. At equal length: the win rate that a"
-            " logistic regression on the difference in length predicts where both summaries are equally long (Dubois"
-            " et al. 2024). Where it lies far from the win rate, length did part of the winning; it takes out length"
+            " logistic regression on the difference in length, over all arms together, predicts where both summaries"
+            " are equally long (after Dubois et al. 2024). Where it lies far from the win rate, length did part of the winning; it takes out length"
             " itself, and not what goes with it."
         ),
         table_of(
@@ -38,7 +38,7 @@ def section(run: Run) -> list[Block]:
                 share_column("equal_length", "at equal length"),
                 count_column("equal_length_n", "n"),
                 estimate_column("length_effect", "length effect (log-odds)", 2),
-                text_column("reason", "why there is no number"),
+                text_column("caution", "why there is no number, or a doubtful one"),
             ],
             controlled,
             "Length effect: above 0, longer summaries win more often.",
@@ -67,7 +67,7 @@ def length_table(run: Run) -> pd.DataFrame:
     """One row per arm and judge: `win_rate`, `equal_length` (estimates) and what stands between them.
 
     `length_effect` is the log-odds by which a longer summary wins (above 0: longer ones do); `reason` says why there
-    is no number at equal length, None where there is one.
+    is no number at equal length, None where there is one; `caution` is the reason, or why the number is doubtful.
     """
     rows = []
     for arm in run.arms:
@@ -79,8 +79,9 @@ def length_table(run: Run) -> pd.DataFrame:
             row: dict[str, Any] = {"arm": arm, "judge": judge}
             row |= estimate_columns("win_rate", measured["win_rate"][judge])
             row |= estimate_columns("equal_length", controlled)
-            rows.append(row | {"length_effect": to_number(controlled["length_effect"]), "reason": controlled["reason"]})
-    return frame(rows, "arm", "judge", "win_rate", "equal_length", "length_effect", "reason")
+            row |= {"length_effect": to_number(controlled["length_effect"]), "reason": controlled["reason"]}
+            rows.append(row | {"caution": controlled["reason"] or controlled.get("flag")})
+    return frame(rows, "arm", "judge", "win_rate", "equal_length", "length_effect", "reason", "caution")
 
 
 def length_bin_table(run: Run) -> pd.DataFrame:

@@ -15,6 +15,27 @@ def test_habits_are_shown(make_run, edit, reading):
     assert [row[name] for name in ("decided", "ties", "unparsed")] == ["700", "33", "7"]
 
 
+def test_win_rates_are_shown_beside_the_corrected_ones(make_run, edit, reading):
+    path = make_run()
+    refused = {"value": None, "ci95": None, "reason": "no better than chance"}
+    answered = {"value": 0.61, "ci95": [0.5, 0.72], "reason": None}
+
+    def correct(metrics):
+        for arm, found in (("ppo", answered), ("dpo", refused)):
+            metrics["arms"][arm]["win_rate_corrected"]["reward_model"].update(found)
+
+    edit(path / "metrics.json", correct)
+    metrics = reading.metrics(path)
+    table = reading.cells(reading.sections(path)["Judges"], "win rates with the judge")
+    assert {judge for _, judge in table} == {"reward-model judge"}  # gold makes no errors
+    ppo, labels = table["RLHF (PPO)", "reward-model judge"], metrics["judges"]["reward_model"]["labels"]
+    assert ppo["win rate"] == reading.per_cent(metrics["arms"]["ppo"]["win_rate"]["reward_model"])
+    corrected = metrics["arms"]["ppo"]["win_rate_corrected"]["reward_model"]
+    assert ppo["corrected"] == reading.per_cent(corrected)
+    assert ppo["finds the longer"] == reading.per_cent(labels["sensitivity"], with_n=True)
+    assert table["DPO", "reward-model judge"]["why there is no number"] == "no better than chance"
+
+
 def test_what_an_asked_judge_used_up_is_shown(make_run, edit, reading):
     path = make_run()
     usage = JudgeUsage(requests=1234, retries=5, cached=67, prompt_tokens=89012, completion_tokens=3456)

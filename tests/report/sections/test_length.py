@@ -16,7 +16,11 @@ def run_dir(make_run, edit):
             value=None, ci95=None, length_effect=None, reason="every verdict is the same"
         )
 
+    def doubt(metrics):
+        metrics["arms"]["ppo"]["win_rate_length_controlled"]["gold"].update(flag="extrapolated")
+
     edit(path / "metrics.json", refuse)
+    edit(path / "metrics.json", doubt)
     return path
 
 
@@ -32,7 +36,8 @@ def test_the_win_rate_stands_as_judged_and_at_equal_length(run_dir, reading):
 
     without = table["DPO", "reward-model judge"]
     assert without["at equal length"] == "–"  # noqa: RUF001
-    assert without["why there is no number"] == "every verdict is the same"
+    assert without["why there is no number, or a doubtful one"] == "every verdict is the same"
+    assert table["RLHF (PPO)", "gold judge"]["why there is no number, or a doubtful one"] == "extrapolated"
 
 
 def empty_the_first_bin(metrics):

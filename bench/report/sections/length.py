@@ -26,8 +26,8 @@ def section(run: Run) -> list[Block]:
         Text(
             "Judges tend to prefer the longer summary, and arms differ in length. At equal length: the win rate that a"
             " logistic regression on the difference in length, over all arms together, predicts where both summaries"
-            " are equally long (after Dubois et al. 2024). Where it lies far from the win rate, length did part of the winning; it takes out length"
-            " itself, and not what goes with it."
+            " are equally long (after Dubois et al. 2024). Where it lies far from the win rate, length did part of the"
+            " winning; it takes out length itself, and not what goes with it."
         ),
         table_of(
             "Win rate against the reference summary, as judged and at equal length",

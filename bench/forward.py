@@ -109,7 +109,7 @@ def token_kl(
             ref_logits = _logits(ref_states, ref_head, temperature)
         return (next_token_kl(_logits(states, head, temperature), ref_logits),)
 
-    return scatter(*_in_chunks(of_chunk, head, hidden, ref_hidden), mask)
+    return scatter(*_in_chunks(of_chunk, head, hidden, ref_hidden), mask)  # pyright: ignore[reportCallIssue]
 
 
 def completion_values(value_model: PreTrainedModel, rows: Rows) -> Float[Tensor, "B C"]:

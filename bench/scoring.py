@@ -72,7 +72,7 @@ def completion_scores(
             heads = [lm_head(model) for model in models]
             kl = list(token_kl(states[0], heads[0], states[1], heads[1], rows.completion_mask, scale).sum(1).tolist())
         for index, *score in zip(indices, logps, ref_logps, kl, strict=True):
-            results[index] = CompletionScore(*score)
+            results[index] = CompletionScore(*score)  # pyright: ignore[reportArgumentType]
     return [result for result in results if result is not None]
 
 

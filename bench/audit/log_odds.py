@@ -109,7 +109,7 @@ def _both_orders(first: np.ndarray, second: np.ndarray, offset: float) -> list[V
     """The verdict on a and b over both orders: where they disagree, a tie."""
     shown = zip((first - offset).tolist(), (second - offset).tolist(), strict=True)
     pairs = [(_label(one), _label(-other)) for one, other in shown]
-    return [one if one == other else "tie" for one, other in pairs]
+    return [one if one == other else "tie" for one, other in pairs]  # pyright: ignore[reportReturnType]
 
 
 def _label(difference: float) -> VerdictLabel:

@@ -79,7 +79,7 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
     if origin is Mapping:
         if not isinstance(value, Mapping):
             raise ConfigError(f"{path} must be a group of settings, got {value!r}")
-        *_, inner = arguments
+        *_, inner = arguments  # pyright: ignore[reportAssignmentType]
         return {str(key): _convert(inner, item, f"{path}.{key}") for key, item in value.items()}
     if hint is Any:
         return value

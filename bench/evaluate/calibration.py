@@ -126,7 +126,7 @@ def _curve(
     rows = []
     for i in np.unique(bins):
         there = np.flatnonzero(bins == i)
-        of_bin = None if posts is None else [posts[row] for row in there]
+        of_bin = None if posts is None else [posts[row] for row in there]  # pyright: ignore[reportArgumentType, reportCallIssue]
         rows.append(
             {
                 "confidence": [float(edges[i]), float(edges[i + 1])],

@@ -57,7 +57,7 @@ def _faster(metrics: Mapping[str, Any], tolerance: float) -> dict[str, Any]:
         f"measured once, so within {tolerance:.0%} of 1 is not decided; on a busy machine FLOPs and CPU time decide, "
         "if they agree",
         _measured(ratio) | context,
-        verdict,
+        verdict,  # pyright: ignore[reportArgumentType]
     )
 
 
@@ -91,7 +91,7 @@ def _as_good(metrics: Mapping[str, Any], margin: float) -> dict[str, Any]:
     judged = rates[judge] if judge else None
     kl_ref = {arm: _get(metrics, "arms", arm, "kl_ref", "value") for arm in ("dpo", "ppo")}
     tested = judged is not None and judged["value"] is not None
-    p_value = share_test(judged_counts(judged), 0.5 - margin) if tested else None
+    p_value = share_test(judged_counts(judged), 0.5 - margin) if tested else None  # pyright: ignore[reportArgumentType]
     verdict = decide(judged, 0.5 - margin, p_value)
     needed = _get(metrics, "head_to_head", "dpo_vs_ppo", "prompts_needed", judge) if judge else None
     return _claim(

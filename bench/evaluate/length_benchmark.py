@@ -107,8 +107,8 @@ def summary(found: Sequence[Row]) -> list[str]:
         f" (raw win rate: {np.abs(raw - published).mean():.2f}), bias {differences.mean():+.2f},"
         f" largest {np.abs(differences).max():.2f}; of those without a flag: mean {unflagged.mean():.2f},"
         f" largest {unflagged.max():.2f}, {(unflagged > FAR).sum()} above {FAR:g}.",
-        f"Spearman's correlation with the published values: {stats.spearmanr(ours, published).statistic:.3f}"
-        f" (raw win rate: {stats.spearmanr(raw, published).statistic:.3f}).",
+        f"Spearman's correlation with the published values: {stats.spearmanr(ours, published).statistic:.3f}"  # pyright: ignore[reportAttributeAccessIssue]
+        f" (raw win rate: {stats.spearmanr(raw, published).statistic:.3f}).",  # pyright: ignore[reportAttributeAccessIssue]
         f"Intervals that hold the published value: {sum(held)} of {len(held)}.",
     ]
 

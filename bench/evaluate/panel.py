@@ -35,7 +35,7 @@ def majority(members: Mapping[str, Sequence[Verdict]]) -> list[Verdict]:
             arm_a=shown.arm_a,
             arm_b=shown.arm_b,
             order=shown.order,
-            verdict=labels[shown.prompt_id],
+            verdict=labels[shown.prompt_id],  # pyright: ignore[reportArgumentType]
             judge=PANEL,
             prompt_hash="",
         )
@@ -49,7 +49,7 @@ def majority_of(votes: Sequence[VerdictLabel]) -> VerdictLabel:
     if not parsed:
         return "unparsed"
     vote, times = Counter(parsed).most_common(1)[0]
-    return vote if 2 * times > len(parsed) else "tie"
+    return vote if 2 * times > len(parsed) else "tie"  # pyright: ignore[reportReturnType]
 
 
 def agreement_of_judges(

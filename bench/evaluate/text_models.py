@@ -88,7 +88,7 @@ class TextModels:
         return model, tokenizer, self._entailment_label(model.config)
 
     def _entailment_label(self, config: PreTrainedConfig) -> int:
-        labels = {str(label): index for index, label in config.id2label.items()}
+        labels = {str(label): index for index, label in config.id2label.items()}  # pyright: ignore[reportOptionalMemberAccess]
         found = [index for label, index in labels.items() if label.lower() == "entailment"]
         if len(found) != 1:
             raise ConfigError(
@@ -114,4 +114,4 @@ class TextModels:
 
 
 def _encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str | tuple[str, str]], limit: int) -> BatchEncoding:
-    return tokenizer(list(texts), padding=True, truncation=True, max_length=limit, return_tensors="pt")
+    return tokenizer(list(texts), padding=True, truncation=True, max_length=limit, return_tensors="pt")  # pyright: ignore[reportArgumentType]

@@ -62,9 +62,9 @@ def test_labels_that_do_not_rise_with_the_log_odds_fit_no_offset(sign: int):
 def test_swapping_a_and_b_changes_nothing():
     first, second, chosen = always_first(100, lean=1.0)
     labels = ["a" if c else "b" for c in chosen]
-    one = log_odds_numbers(first.tolist(), second.tolist(), [[label] for label in labels], seed=0)
+    one = log_odds_numbers(first.tolist(), second.tolist(), [[label] for label in labels], seed=0)  # pyright: ignore[reportArgumentType]
     swapped = [["b" if label == "a" else "a"] for label in labels]
-    other = log_odds_numbers(second.tolist(), first.tolist(), swapped, seed=0)
+    other = log_odds_numbers(second.tolist(), first.tolist(), swapped, seed=0)  # pyright: ignore[reportArgumentType]
 
     for way, estimate in one["accuracy"].items():
         assert other["accuracy"][way]["value"] == pytest.approx(estimate["value"])

@@ -76,15 +76,15 @@ def test_distinct_n_and_its_jackknife():
         without = [plain_distinct(summaries[:i] + summaries[i + 1 :], n) for i in range(12)]
         jackknife = 11 / 12 * sum((one - statistics.mean(without)) ** 2 for one in without)
 
-        assert statistics.mean(values) == pytest.approx(plain_distinct(summaries, n))
-        assert statistics.variance(values) / 12 == pytest.approx(jackknife)
+        assert statistics.mean(values) == pytest.approx(plain_distinct(summaries, n))  # pyright: ignore[reportArgumentType]
+        assert statistics.variance(values) / 12 == pytest.approx(jackknife)  # pyright: ignore[reportArgumentType]
 
 
 def test_distinct_n_by_hand():
     """Five words, of which "a", "b", "c" are distinct; 2-grams "a b", "b a" and "c a", all distinct."""
     summaries = [["a", "b", "a"], ["c", "a"]]
-    assert statistics.mean(distinct_ngrams(summaries, 1)) == pytest.approx(3 / 5)
-    assert statistics.mean(distinct_ngrams(summaries, 2)) == pytest.approx(3 / 5)
+    assert statistics.mean(distinct_ngrams(summaries, 1)) == pytest.approx(3 / 5)  # pyright: ignore[reportArgumentType]
+    assert statistics.mean(distinct_ngrams(summaries, 2)) == pytest.approx(3 / 5)  # pyright: ignore[reportArgumentType]
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_the_jackknife_covers():
     words, weights = [str(i) for i in range(1000)], [1 / (i + 5) for i in range(1000)]
 
     def sample() -> list[float]:
-        return distinct_ngrams([rng.choices(words, weights, k=rng.randint(5, 20)) for _ in range(64)], 2)
+        return distinct_ngrams([rng.choices(words, weights, k=rng.randint(5, 20)) for _ in range(64)], 2)  # pyright: ignore[reportReturnType]
 
     draws = [sample() for _ in range(200)]
     truth = statistics.mean(statistics.mean(values) for values in draws)

@@ -64,7 +64,7 @@ def test_curled_and_straight_apostrophes_are_one():
 
 def test_invented_places_of_the_built_in_world_are_found():
     """Its facts are known: of the summaries with a place, just those whose place the post does not name."""
-    world = build(SyntheticConfig(10, 10, 10, 10, eval_prompts=300), seed=0)
+    world = build(SyntheticConfig(10, 10, 10, 10, eval_prompts=300), seed=0)  # pyright: ignore[reportArgumentType]
     rows = [(row.reference, row.prompt) for row in world.eval_prompts]
     # Every third summary is put to another post, whose places are others.
     pairs = [(text, rows[(i + 1) % 300][1] if i % 3 == 0 else prompt) for i, (text, prompt) in enumerate(rows)]

@@ -28,7 +28,7 @@ def test_key_names_everything_that_the_answer_depends_on():
 def test_answers_come_back(tmp_path: Path):
     path = tmp_path / "deep" / "answers.sqlite"
     outcomes = itertools.cycle(["finished", "cut_off", "refused", "filtered", "unfinished"])
-    answers = {f"key{i}": Answer(f"answer {i} \x00 \u202e \U0001f600", next(outcomes)) for i in range(1200)}
+    answers = {f"key{i}": Answer(f"answer {i} \x00 \u202e \U0001f600", next(outcomes)) for i in range(1200)}  # pyright: ignore[reportArgumentType]
     first = VerdictCache(path)
     for key, answer in answers.items():
         assert first.put(key, answer, **COUNTS) == answer

@@ -11,7 +11,7 @@ from bench.records import Verdict
 def verdicts(judge: str, labels: Sequence[str], arm: str = "x") -> list[Verdict]:
     """One prompt per label; a label of two letters is what the orders ab and ba say, in terms of the arms."""
     return [
-        Verdict(f"p{i}", arm, "y", order, {"a": "a", "b": "b", "t": "tie", "u": "unparsed"}[letter], judge, "h")
+        Verdict(f"p{i}", arm, "y", order, {"a": "a", "b": "b", "t": "tie", "u": "unparsed"}[letter], judge, "h")  # pyright: ignore[reportArgumentType]
         for i, label in enumerate(labels)
         for order, letter in zip(("ab", "ba"), label, strict=False)
     ]  # fmt: skip
@@ -37,7 +37,7 @@ def verdicts(judge: str, labels: Sequence[str], arm: str = "x") -> list[Verdict]
 )
 def test_majority_of(votes: str, label: str):
     words = {"a": "a", "b": "b", "t": "tie", "u": "unparsed"}
-    assert all(majority_of([words[vote] for vote in order]) == label for order in itertools.permutations(votes))
+    assert all(majority_of([words[vote] for vote in order]) == label for order in itertools.permutations(votes))  # pyright: ignore[reportArgumentType]
 
 
 def test_the_panel_votes_with_each_judges_verdict_over_both_orders():

@@ -67,8 +67,8 @@ def test_without_words_there_is_no_value(no_models: TextModels):
 
 
 def test_a_row_tells_a_reader_what_it_is():
-    assert set(descriptions(METRICS)) == set(METRICS)
-    for words in descriptions(METRICS).values():
+    assert set(descriptions(METRICS)) == set(METRICS)  # pyright: ignore[reportArgumentType]
+    for words in descriptions(METRICS).values():  # pyright: ignore[reportArgumentType]
         assert set(words) == {"title", "unit", "note"} and words["title"] and words["unit"] in ("share", "number")
 
 

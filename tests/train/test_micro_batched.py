@@ -72,23 +72,23 @@ def test_dpo(make_policy, tokenizer, tmp_path, sizes, limits):
     ref_logps = dpo.pair_logps(load_policy(tmp_path / "sft", CPU), tokenizer, PAIRS, batch_size=N)
     runs = []
     for name, limit in (("cut", LIMITS[limits]), ("whole", WHOLE)):
-        settings, context = DPOSettings(**TRAINING, **limit), a_context(tmp_path / name, "dpo")
+        settings, context = DPOSettings(**TRAINING, **limit), a_context(tmp_path / name, "dpo")  # pyright: ignore[reportArgumentType]
         policy, log = dpo.train_dpo(tmp_path / "sft", tokenizer, PAIRS, ref_logps, settings, context, epochs=2)
         runs.append((log, list(policy.parameters())))
     assert sizes[-2:] == [2 * N, 2 * N]
-    check(*runs, sizes[:-2], limits, sides=2)
+    check(*runs, sizes[:-2], limits, sides=2)  # pyright: ignore[reportCallIssue]
 
 
 @pytest.mark.parametrize("limits", LIMITS)
 def test_reward_model(make_classifier, tokenizer, tmp_path, sizes, limits):
     runs = []
     for name, limit in (("cut", LIMITS[limits]), ("whole", WHOLE)):
-        settings, context = RewardSettings(**TRAINING, **limit), a_context(tmp_path / name, "reward")
+        settings, context = RewardSettings(**TRAINING, **limit), a_context(tmp_path / name, "reward")  # pyright: ignore[reportArgumentType]
         model = make_classifier()
         log = reward.train_reward_model(model, tokenizer, PAIRS, settings, context, epochs=2)
         runs.append((log, list(model.parameters())))
     assert sizes[-2:] == [2 * N, 2 * N]
-    check(*runs, sizes[:-2], limits, sides=2)
+    check(*runs, sizes[:-2], limits, sides=2)  # pyright: ignore[reportCallIssue]
 
 
 @pytest.mark.parametrize("limits", LIMITS)
@@ -107,8 +107,8 @@ def test_sft(make_policy, tokenizer, tmp_path, sizes, limits):
             train_dataset=Dataset.from_list(rows),
             processing_class=tokenizer,
         )  # fmt: skip
-        trainer.settings = BudgetedSettings(**LIMITS[limits])
-        with packed(trainer.model.base_model):
+        trainer.settings = BudgetedSettings(**LIMITS[limits])  # pyright: ignore[reportArgumentType, reportAttributeAccessIssue]
+        with packed(trainer.model.base_model):  # pyright: ignore[reportArgumentType]
             trainer.train()
         runs.append(([row for row in trainer.state.log_history if "loss" in row], list(trainer.model.parameters())))
-    check(*runs, sizes, limits, sides=1)
+    check(*runs, sizes, limits, sides=1)  # pyright: ignore[reportCallIssue]

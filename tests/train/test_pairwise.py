@@ -219,7 +219,7 @@ def test_the_log_holds_the_losses_of_its_steps(make_policy, architecture, tokeni
 
     ref_logps = slow_logps(load_policy(tmp_path / "sft", CPU), tokenizer)
     logps, count = slow_logps(after_one_step, tokenizer), torch.ones(4, dtype=torch.long)
-    ratios = LogRatios(*(own - ref for own, ref in zip(logps, ref_logps, strict=True)), count, count)
+    ratios = LogRatios(*(own - ref for own, ref in zip(logps, ref_logps, strict=True)), count, count)  # pyright: ignore[reportCallIssue]
     second = dpo_loss(ratios, beta=0.3).item()
     assert rows[0]["loss"] == pytest.approx(math.log(2), abs=1e-5)
     assert rows[1]["loss"] == pytest.approx(second, abs=1e-4) and abs(second - math.log(2)) > 0.02
@@ -290,7 +290,7 @@ def test_reward_training_equals_the_stock_one(make_classifier, architecture, tok
             assert found[name] == pytest.approx(expected[name], rel=1e-5, abs=1e-5), name
         assert found["grad_norm"] == pytest.approx(expected["grad_norm"], rel=1e-3)
         assert found["accuracy"] == expected["accuracy"]
-    assert ours[2]["loss"] < ours[0]["loss"]
+    assert ours[2]["loss"] < ours[0]["loss"]  # pyright: ignore[reportOperatorIssue]
 
 
 def test_the_log_holds_the_reward_loss(make_classifier, architecture, tokenizer, tmp_path):

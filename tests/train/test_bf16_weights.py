@@ -17,6 +17,8 @@ from bench.train.settings.dpo import DPOSettings
 from bench.train.settings.reward import RewardSettings
 from bench.train.settings.sft import SFTSettings
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 PAIRS = [
     PreferencePair("a", "POST: the cat sat on the warm mat. TL;DR:", "the cat slept.", "a dog"),

@@ -41,7 +41,7 @@ PAIRS = [
 ]
 BATCH: dict[str, Any] = dict(learning_rate=1e-3, batch_size=2, micro_batch_size=2, warmup_steps=3)
 STEPS = 12  # a kill falls into any of the three epochs
-pytestmark = pytest.mark.usefixtures("one_thread")  # the processes started here have one
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]  # the processes started here have one
 Training = Callable[[Path, float], tuple[nn.Module, TrainingLog]]
 
 

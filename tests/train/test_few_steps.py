@@ -23,6 +23,8 @@ from bench.train.settings.rloo import RLOOSettings
 from bench.train.settings.sft import SFTSettings
 from bench.train.sft import train_sft
 
+pytestmark = pytest.mark.slow
+
 PAIRS = [
     PreferencePair("a", "POST: the cat sat on the warm mat. TL;DR:", "the cat slept.", "a dog"),
     PreferencePair("b", "POST: a dog ran after the ball. TL;DR:", "the dog lost the ball", "the dog ran in the river"),

@@ -27,6 +27,8 @@ from bench.train.settings.dpo import DPOSettings
 from bench.train.settings.reward import RewardSettings
 from bench.train.trl_common import WHOLE_ROWS, LogCallback, train, training_arguments
 
+pytestmark = pytest.mark.slow
+
 PAIRS = [
     PreferencePair("a", "POST: the cat sat on the warm mat. TL;DR:", "the cat slept.", "a dog"),
     PreferencePair("b", "POST: a dog ran after the ball. TL;DR:", "the dog lost the ball", "the dog ran in the river"),

@@ -21,7 +21,7 @@ from bench.train.log import TrainingLog
 
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(["bench.train.ppo"])
-pytestmark = pytest.mark.usefixtures("one_thread")  # the processes started here have one
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]  # the processes started here have one
 
 
 def without_time(log: TrainingLog) -> TrainingLog:

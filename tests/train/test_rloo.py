@@ -16,6 +16,8 @@ from bench.train import rloo
 from bench.train.context import RolloutBudget
 from bench.train.settings.rloo import RLOOSettings, within_budget
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 PROMPTS = ["POST: the cat sat on the warm mat. TL;DR:", "POST: a dog ran after the ball. TL;DR:", "TL;DR:"]
 TEMPERATURE = 0.7

@@ -11,6 +11,8 @@ from bench.train import trl_common
 from bench.train.settings.sft import SFTSettings
 from bench.train.sft import train_sft
 
+pytestmark = pytest.mark.slow
+
 DEMONSTRATIONS = [
     Demonstration("a", "POST: the cat sat on the warm mat. TL;DR:", "the cat slept."),
     Demonstration("b", "POST: a dog ran after the ball. TL;DR:", "the dog lost the ball in the river"),

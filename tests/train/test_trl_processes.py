@@ -30,7 +30,7 @@ from bench.train.settings.sft import SFTSettings
 from bench.train.sft import train_sft
 
 CPU = torch.device("cpu")
-pytestmark = pytest.mark.usefixtures("one_thread")  # the processes started here have one
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]  # the processes started here have one
 WORDS = "cat dog cake party river ball sugar mat".split()
 PAIRS = [
     PreferencePair(

@@ -118,3 +118,41 @@ def test_the_page_shows_estimates_with_intervals_and_what_there_is_none_of():
     assert "judge" not in markdown({**numbers, "judges": {}}).replace("Judge audit", "")
     tables = [block for block in page.split("\n\n") if block.startswith("|")]
     assert all(len(set(map(len, table.splitlines()))) == 1 for table in tables)  # columns are aligned
+
+
+def test_every_annotator_has_a_row_beside_the_others_and_the_judge():
+    def by(name, a, b, **labels):
+        annotations = [Annotation(Shown(label, order), who, None) for who, (label, order) in labels.items()]
+        return LabelledPair(name, "a post", a, b, tuple(annotations), ())
+
+    pairs = [
+        by("1", "xxx", "x", ann=("a", "ab"), bob=("a", "ba"), cat=("b", "ab")),
+        by("2", "x", "xxx", ann=("a", "ab"), bob=("tie", "ab")),
+        by("3", "xxx", "x", ann=("b", "ab")),
+    ]
+    measured = audit(pairs)
+    labels = {row["annotator"]: row for row in measured.labels()["annotators"]}
+    judge = measured.judge([verdict(name, "ab", "a") for name in "123"])
+    beside = {row["annotator"]: row for row in judge["annotators"]}
+
+    assert {name: (row["pairs"], row["ties"]) for name, row in labels.items()} == {
+        "ann": (3, 0), "bob": (2, 1), "cat": (1, 0),
+    }  # fmt: skip
+    # ann: with bob and cat on 1 (1, 0), with bob's tie on 2; pair 3 has no other label.
+    assert labels["ann"]["agreement"]["value"] == pytest.approx((1 / 2 + 1 / 2) / 2)
+    assert labels["ann"]["agreement"]["n"] == 2 and labels["ann"]["agreement"]["ci95"] is not None
+    assert labels["bob"]["agreement"]["value"] == pytest.approx((1 / 2 + 1 / 2) / 2)
+    assert labels["cat"]["agreement"]["value"] == 0
+    assert labels["ann"]["position_bias"]["value"] == pytest.approx(2 / 3)
+    assert labels["ann"]["length_bias"]["value"] == pytest.approx(1 / 3)  # the longer one on 1 alone
+    assert [beside[name]["accuracy"]["value"] for name in ("ann", "bob", "cat")] == pytest.approx([2 / 3, 3 / 4, 0])
+    # Decided labels, each 1/m of its pair: the longer one in two of three on 1; the shorter one in the third, in one
+    # of two on 2 and on 3. The judge says the longer one on 1 and 3, the shorter one on 2.
+    assert judge["sensitivity"]["value"] == pytest.approx(1)
+    assert judge["specificity"]["value"] == pytest.approx((1 / 2) / (1 / 3 + 1 / 2 + 1))
+    report = markdown({"data": {"name": "x"}, "labels": measured.labels(), "judges": {"judge": judge}})
+    assert "## By annotator" in report and "| ann       | 3     | 0" in report
+
+
+def test_labels_without_names_are_in_no_row():
+    assert audit([pair("1", "xx", "x", "a")]).labels()["annotators"] == []

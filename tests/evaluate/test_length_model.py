@@ -118,10 +118,10 @@ def test_win_rates_are_averages_over_what_the_verdicts_say_of_each_prompt(joint)
 
 
 def test_a_lone_arm_without_difficulty_is_a_ridge_regression_with_a_sandwich():
-    points, x, _ = (a[:1] if a.ndim == 2 else a for a in world(1, 80, seed=5))
+    points, x, _ = (a[:1] if a.ndim == 2 else a for a in world(1, 16, seed=5))
     points = np.where(np.isnan(points), 1.0, points)
     fit = fit_length_model(points, x, None)
-    y, design = points[0], np.column_stack([np.ones(80), x[0]])
+    y, design = points[0], np.column_stack([np.ones(16), x[0]])
     # One arm: the mean's prior and the spread's add up. Nothing spreads, so the EM step has (0.5^2 + 0) / 1.
     precision = np.diag([0, 1 / (2.5**2 + 0.5**2)])
 

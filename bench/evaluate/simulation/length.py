@@ -79,7 +79,7 @@ def _study(name: str, world: LengthWorld, n: int) -> Study:
         where = f"n {n}, {name}"
         controlled, raw = length_control_coverage(world, n, repetitions, rng)
         rows = [Row("length-controlled win rate covers", where, controlled, COVERAGE, repetitions)]
-        if max(map(abs, world.qualities)) == 0:  # equally good: the raw interval should be misled
+        if max(map(abs, world.qualities)) == world.difficulty == 0:  # length alone: the raw interval should be misled
             rows.append(Row("raw win rate covers", where, raw, AT_MOST, repetitions, "it should be misled"))
         return rows
 

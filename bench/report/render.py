@@ -19,6 +19,7 @@ from bench.report.sections import (
     results,
     reward_model,
     samples,
+    summaries,
     training,
     world,
 )
@@ -34,6 +35,7 @@ SECTIONS: tuple[tuple[str, Callable[[Run], list[Block]]], ...] = (
     ("Training", training.section),
     ("Best of n", best_of_n.section),
     ("Degeneration", degeneration.section),
+    ("Summaries", summaries.section),
     ("Judges", judges.section),
     ("Reward model", reward_model.section),
     ("Built-in world", world.section),

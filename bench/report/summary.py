@@ -7,6 +7,7 @@ import pandas as pd
 
 from bench.report.load import COMPARED, Run, load_run, records
 from bench.report.sections.head_to_head import head_to_head_table
+from bench.report.sections.judges import caveats
 from bench.report.sections.results import arm_table
 
 _MEASURES = (
@@ -25,7 +26,7 @@ def summary(run_dir: Path) -> str:
     run = load_run(run_dir)
     arms = pd.DataFrame([_arm_row(row, run) for row in records(arm_table(run))])
     lines = [f"{run.metrics['experiment']}, seed {run.metrics['seed']}: win rates against the reference summary", ""]
-    lines += [arms.to_string(index=False), "", "head to head:"]
+    lines += [arms.to_string(index=False), "", *caveats(run), "head to head:"]
     duels = records(head_to_head_table(run))
     asked = [row for row in duels if {row["arm_a"], row["arm_b"]} <= COMPARED]
     lines += [_duel(row) for row in asked]

@@ -2,6 +2,7 @@
 
 from bench.report.load import COMPARED, NOT_TRAINED, Run, records
 from bench.report.sections.head_to_head import head_to_head_table
+from bench.report.sections.judges import caveats
 from bench.report.sections.results import arm_table
 from bench.report.sections.reward_model import reward_model_table
 from bench.report.words import Row, arm_name, count, in_words, is_number, judge_name, number
@@ -15,6 +16,7 @@ def answer(run: Run) -> list[str]:
         judge = next(judge for judge in run.judges if judge in {row["judge"] for row in pairs})
         found = [head_to_head_in_words(row) for row in pairs if row["judge"] == judge]
         lines.append(f"By the {judge_name(judge)}: {'; '.join(found)}.")
+    lines += caveats(run)
     costs = [
         f"{arm_name(row['arm'], short=True)} {number(row['device_hours'])}"
         for row in records(arm_table(run))

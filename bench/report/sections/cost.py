@@ -8,13 +8,15 @@ import pandas as pd
 from bench.arms import STAGES
 from bench.report.columns import Column, count_column, estimate_column, share_column, table_of
 from bench.report.load import NOT_TRAINED, Run, frame, records, to_number
-from bench.report.page import Block, Figures, Table, Text
+from bench.report.page import Block, Figures, Note, Table, Text
 from bench.report.plot import WIDE, Plot, arm_colour, drawn, new_axes, styled
 from bench.report.sections.results import arm_table
 from bench.report.words import NONE, Cell, Row, arm_name, count, estimate, is_number, number, plain
 
 _COST_FIELDS = (
     "wall_s",
+    "cpu_s",
+    "other_load",
     "device_hours",
     "gpu_hours",
     "peak_memory_gib",
@@ -53,6 +55,13 @@ def section(run: Run) -> list[Block]:
             Figures(plots),
         ]
     rows = records(cost_table(run))
+    if busy := run.metrics.get("cost", {}).get("busy"):
+        blocks.append(
+            Note(
+                f"Measured on a busy machine: {', '.join(busy)}. Their wall time and device-hours are as much the other"
+                " work's as theirs; FLOPs are not moved by it, and CPU time less."
+            )
+        )
     if rows:
         blocks.append(
             table_of(
@@ -61,6 +70,8 @@ def section(run: Run) -> list[Block]:
                     Column("stage", lambda row: Cell(row["stage"])),
                     Column("only for", lambda row: Cell(NONE if row["needed_by"] == "shared" else row["needed_by"])),
                     estimate_column("wall_s", "wall time (s)"),
+                    estimate_column("cpu_s", "CPU time (s)"),
+                    share_column("other_load", "processors taken by others"),
                     estimate_column("device_hours", "device-hours"),
                     estimate_column("gpu_hours", "GPU-hours"),
                     estimate_column("peak_memory_gib", "peak memory (GiB)"),

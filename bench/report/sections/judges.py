@@ -7,7 +7,10 @@ import pandas as pd
 from bench.report.columns import ARM, JUDGE, count_column, share_column, table_of, text_column
 from bench.report.load import Run, estimate_columns, frame, records, with_interval
 from bench.report.page import Block
-from bench.report.words import is_number
+from bench.report.words import arm_name, count, in_words, is_number, judge_name
+
+_TRUTH = ("gold", "human")
+"""Judges that are what others are measured by."""
 
 
 def section(run: Run) -> list[Block]:
@@ -79,6 +82,50 @@ def corrected_table(run: Run) -> pd.DataFrame:
                 row |= estimate_columns(name, run.metrics["judges"][judge]["labels"][name])
             rows.append(row)
     return frame(rows, "arm", "judge", "win_rate", "corrected", "sensitivity", "specificity", "reason")
+
+
+def caveats(run: Run) -> list[str]:
+    """What the numbers of judges that were learned have to be read with: their own accuracy, and the truth's word."""
+    return [" ".join(sentences) for judge in run.judges if (sentences := _caveat(run, judge))]
+
+
+def _caveat(run: Run, judge: str) -> list[str]:
+    kind = run.metrics.get("judges", {}).get(judge, {}).get("kind", judge)
+    if kind in _TRUTH:
+        return []
+    name = judge_name(judge)
+    accuracy = run.metrics.get("judge_reward_model", {}).get("accuracy") if kind == "reward_model" else None
+    labels = run.metrics.get("judges", {}).get(judge, {}).get("labels")
+    if accuracy is not None:
+        row = estimate_columns("accuracy", accuracy)
+        known = f"is right on {in_words(row, 'accuracy')} of {count(accuracy['n'])} held-out pairs"
+    elif labels:
+        right, wrong = (estimate_columns("share", labels[name]) for name in ("sensitivity", "specificity"))
+        known = f"is right on {in_words(right, 'share')} of labelled wins and {in_words(wrong, 'share')} of losses"
+    else:
+        known = "was not measured against labels here (python -m bench.judge_audit does that)"
+    sentences = [f"Read the {name} with care: it {known}."]
+    for entry in run.metrics.get("judge_agreement", []):
+        others = [other for other in entry["judges"] if other != judge]
+        if judge in entry["judges"] and others[0] in _TRUTH and entry["agreement"]["value"] is not None:
+            row = estimate_columns("agreement", entry["agreement"])
+            sentences.append(f"It says what the {judge_name(others[0])} says of {in_words(row, 'agreement')} of pairs.")
+    return [*sentences, *_where_they_part(run, judge)]
+
+
+def _where_they_part(run: Run, judge: str) -> list[str]:
+    """The arm whose win rate moves most with the judge, where the two intervals exclude each other."""
+    apart: list[tuple[float, str]] = []
+    for truth in (name for name in run.judges if name in _TRUTH):
+        for arm in run.arms:
+            rates = run.metrics["arms"][arm].get("win_rate", {})
+            ours, theirs = (estimate_columns("rate", rates.get(name)) for name in (judge, truth))
+            if not all(is_number(row.get("rate_low")) for row in (ours, theirs)):
+                continue
+            if ours["rate_low"] > theirs["rate_high"] or ours["rate_high"] < theirs["rate_low"]:
+                said = f"On {arm_name(arm)} it says {in_words(ours, 'rate')}, the {judge_name(truth)}"
+                apart.append((abs(ours["rate"] - theirs["rate"]), f"{said} {in_words(theirs, 'rate')}."))
+    return [max(apart)[1]] if apart else []
 
 
 def judge_table(run: Run) -> pd.DataFrame:

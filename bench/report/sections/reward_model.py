@@ -4,16 +4,18 @@ from typing import Any
 
 import pandas as pd
 
-from bench.report.columns import Column, count_column, share_column, table_of
-from bench.report.load import Run, estimate_columns, records, to_number, with_interval
-from bench.report.page import Block, Note, Text
-from bench.report.words import Cell, Row, count, in_words, is_number
+from bench.report.columns import Column, count_column, estimate_column, points_column, share_column, table_of
+from bench.report.load import Run, estimate_columns, frame, records, to_number, with_interval
+from bench.report.page import Block, Figures, Note, Text
+from bench.report.plot import Plot, drawn, error_bars, new_axes, styled
+from bench.report.words import Cell, Row, count, in_words, is_number, number
 
 _SCORER_NAMES = {
     "reward_model": "Reward model (PPO trains against it)",
     "judge_reward_model": "Judge's reward model",
     "implicit_reward": "DPO's implicit reward",
 }
+_CURVE_STYLES = (("#D55E00", "s"), ("#555555", "D"), ("#0072B2", "o"))
 
 
 def section(run: Run) -> list[Block]:
@@ -36,7 +38,75 @@ def section(run: Run) -> list[Block]:
             rows,
             "Intervals take the pairs of one post together: they depend on one another.",
         ),
+        *_calibration(run),
     ]
+
+
+def _calibration(run: Run) -> list[Block]:
+    rows = records(calibration_table(run))
+    if not rows:
+        return []
+    return [
+        Figures(drawn([calibration_curves(run)])),
+        table_of(
+            "Whether a reward model means what it says: sigma(difference of its scores) as the label's probability",
+            [
+                Column("scorer", lambda row: Cell(_SCORER_NAMES[row["scorer"]])),
+                points_column("overconfidence", "confidence less accuracy (points)"),
+                share_column("ece", "calibration error"),
+                estimate_column("brier", "Brier score", 3),
+                count_column("brier_n", "n"),
+            ],
+            rows,
+            "Calibration error: mean distance of accuracy from confidence over ten bins, less what chance adds to it."
+            " Brier score: mean squared distance of the probability from the label, 0.25 for a coin. Rankings, and so"
+            " win rates, do not depend on calibration; the strength of PPO's reward does.",
+        ),
+    ]
+
+
+def calibration_table(run: Run) -> pd.DataFrame:
+    """One row per reward model: `brier`, `ece`, `overconfidence` (mean confidence less accuracy), each an estimate."""
+    rows = []
+    for scorer in _SCORER_NAMES:
+        found = run.metrics.get(scorer, {}).get("calibration")
+        if found is not None:
+            row: dict[str, Any] = {"scorer": scorer}
+            for field in ("brier", "ece", "overconfidence"):
+                row |= estimate_columns(field, found[field])
+            rows.append(row)
+    return frame(rows, "scorer", "brier", "ece", "overconfidence")
+
+
+@styled
+def calibration_curves(run: Run) -> Plot | None:
+    """Accuracy on held-out pairs over the confidence of the scores, bin by bin; the diagonal is what it says."""
+    figure, axes = new_axes()
+    parts = []
+    for place, scorer in enumerate(_SCORER_NAMES):
+        bins = run.metrics.get(scorer, {}).get("calibration", {}).get("curve", [])
+        rows = [estimate_columns("right", row) | {"said": row["mean_confidence"]} for row in bins]
+        if not rows:
+            continue
+        axes.errorbar(
+            [100 * row["said"] for row in rows],
+            [100 * row["right"] for row in rows],
+            yerr=100 * error_bars(rows, "right"),
+            label=_SCORER_NAMES[scorer],
+            color=_CURVE_STYLES[place][0],
+            marker=_CURVE_STYLES[place][1],
+            capsize=3,
+        )
+        told = ", ".join(f"{number(100 * row['said'], 0)} % {in_words(row, 'right')}" for row in rows)
+        parts.append(f"{_SCORER_NAMES[scorer]}: {told}")
+    if not parts:
+        return None
+    axes.plot([50, 100], [50, 100], color="#333333", linewidth=1, linestyle="--")
+    axes.set(title="Confidence and accuracy", xlabel="% said (dashed: right that often)", ylabel="% right")
+    figure.legend(loc="outside lower center", ncols=1)
+    return Plot(
+        "calibration", "Confidence and accuracy", f"Share of pairs right, by confidence. {'; '.join(parts)}.", figure
+    )
 
 
 def reward_model_table(run: Run) -> pd.DataFrame:

@@ -19,6 +19,15 @@ with install_import_hook(["bench.records", "bench.ops", "bench.forward", "bench.
     import bench.ops
     import bench.records  # noqa: F401
 
+# And these when a test asks for them: TRL takes seconds to import.
+install_import_hook(
+    [
+        f"bench.train.{name}"
+        for name in "ppo_experience ppo_models ppo_update ranks micro_batched pairs dpo reward".split()
+    ],
+    "beartype.beartype",
+)
+
 TEXTS = [
     "POST: the cat sat on the warm mat and slept all day. TL;DR: the cat slept.",
     "POST: a dog ran after the red ball and lost it in the river. TL;DR: the dog lost the ball.",

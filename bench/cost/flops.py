@@ -86,8 +86,8 @@ def _product(tally: Tally, product: Callable[..., Tensor], left: int) -> Callabl
         flops = 2 * result.numel() * a.size(-1)
         if _builds_graph(result):
             flops *= 1 + a.requires_grad + b.requires_grad
-        # What is written into `out` may be wider than what was multiplied; else autocast may have narrowed it.
-        tally[a.dtype if "out" in kwargs else result.dtype] += flops
+        # What is written into `out` or asked for may be wider than what was multiplied; autocast may have narrowed it.
+        tally[a.dtype if {"out", "out_dtype"} & kwargs.keys() else result.dtype] += flops
         return result
 
     return counted

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -66,7 +66,7 @@ class PairTrainer(MicroBatched):
     def _prepare_dataset(self, dataset: Dataset, *_: Any, **__: Any) -> Dataset:
         return dataset  # there is nothing to tokenise
 
-    def lengths_of(self, inputs: Batch) -> Tensor:
+    def lengths_of(self, inputs: Batch) -> Int[Tensor, " R"]:
         return inputs["lengths"]
 
     def compute_loss(
@@ -74,7 +74,7 @@ class PairTrainer(MicroBatched):
         model: nn.Module,
         inputs: Batch,
         return_outputs: bool = False,
-        num_items_in_batch: Tensor | int | None = None,
+        num_items_in_batch: Int[Tensor, ""] | int | None = None,
     ) -> Float[Tensor, ""]:
         loss, numbers = self.loss_of(model, inputs)
         means = self.accelerator.gather(torch.stack([*numbers.values()]).detach().float()[None])

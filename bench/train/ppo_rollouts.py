@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from typing import Protocol
 
 import torch
+from jaxtyping import Int
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -47,8 +48,8 @@ class RolloutSampler(Protocol):
     gives_logps: bool
     """Whether the rollouts carry log-probs; else they are 0."""
 
-    def sample(self, prompts: Sequence[list[int]], seed: int, places: Tensor, total: int) -> Rollout:
-        """The prompts stand at `places` (B,) of a batch of `total` rows that several processes share."""
+    def sample(self, prompts: Sequence[list[int]], seed: int, places: Int[Tensor, " B"], total: int) -> Rollout:
+        """The prompts stand at `places` of a batch of `total` rows that several processes share."""
         ...
 
 
@@ -73,7 +74,7 @@ class LoopSampler:
             to_bf16_weights(self.model)
 
     @torch.no_grad()
-    def sample(self, prompts: Sequence[list[int]], seed: int, places: Tensor, total: int) -> Rollout:
+    def sample(self, prompts: Sequence[list[int]], seed: int, places: Int[Tensor, " B"], total: int) -> Rollout:
         if self.model is not self.policy:
             for target, source in zip(self.model.parameters(), self.policy.parameters(), strict=True):
                 target.copy_(source)

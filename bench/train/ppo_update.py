@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformers import get_scheduler
 
@@ -105,7 +106,7 @@ class PPOUpdate:
         self,
         phase: "_Phase",
         experience: Experience,
-        minibatch: Tensor,
+        minibatch: Int[Tensor, " M"],
         statistics: dict[str, float],
         steps: dict[str, int],
     ) -> bool:
@@ -130,7 +131,7 @@ class PPOUpdate:
             self.optimizers[name].zero_grad(set_to_none=True)
         return good
 
-    def _accumulate(self, phase: "_Phase", experience: Experience, minibatch: Tensor) -> dict[str, float]:
+    def _accumulate(self, phase: "_Phase", experience: Experience, minibatch: Int[Tensor, " M"]) -> dict[str, float]:
         """Add the gradient of this process's share of the minibatch, if any; the numbers are those of all of it."""
         mask = experience.rollout.completion_mask
         tokens = mask[minibatch].sum()
@@ -147,15 +148,15 @@ class PPOUpdate:
         reduced = self.ranks.reduce(totals, self.device)
         return reduced | self.ranks.reduce(maxima, self.device, "max") if maxima else reduced
 
-    def _learn_policy(self, experience: Experience, rows: Tensor) -> tuple[Tensor, dict[str, float]]:
+    def _learn_policy(self, experience: Experience, rows: Int[Tensor, " n"]) -> "_LossAndNumbers":
         return self._policy_loss(experience, rows, self._forward(experience, rows))
 
-    def _learn_value(self, experience: Experience, rows: Tensor) -> tuple[Tensor, dict[str, float]]:
+    def _learn_value(self, experience: Experience, rows: Int[Tensor, " n"]) -> "_LossAndNumbers":
         with autocast(self.device, self.autocasts):
             values = self.models.values(take(experience.rollout, rows))
         return self._value_loss(experience, rows, values)
 
-    def _learn_both(self, experience: Experience, rows: Tensor) -> tuple[Tensor, dict[str, float]]:
+    def _learn_both(self, experience: Experience, rows: Int[Tensor, " n"]) -> "_LossAndNumbers":
         outputs = self._forward(experience, rows)
         with autocast(self.device, self.autocasts):
             values = self.models.values(take(experience.rollout, rows), outputs.hidden)
@@ -163,11 +164,11 @@ class PPOUpdate:
         value_loss, of_value = self._value_loss(experience, rows, values)
         return policy_loss + value_loss, statistics | of_value
 
-    def _forward(self, experience: Experience, rows: Tensor) -> Outputs:
+    def _forward(self, experience: Experience, rows: Int[Tensor, " n"]) -> Outputs:
         with autocast(self.device, self.autocasts):
             return self.models.forward(take(experience.rollout, rows), self.temperature)
 
-    def _policy_loss(self, experience: Experience, rows: Tensor, outputs: Outputs) -> tuple[Tensor, dict[str, float]]:
+    def _policy_loss(self, experience: Experience, rows: Int[Tensor, " n"], outputs: Outputs) -> "_LossAndNumbers":
         mask = experience.rollout.completion_mask[rows]
         policy = ppo_policy_loss(
             outputs.logps, experience.old_logps[rows], experience.advantages[rows], mask, self.settings.clip_range
@@ -185,7 +186,9 @@ class PPOUpdate:
             "ratio_max": policy.ratio_max.item(),
         }
 
-    def _value_loss(self, experience: Experience, rows: Tensor, values: Tensor) -> tuple[Tensor, dict[str, float]]:
+    def _value_loss(
+        self, experience: Experience, rows: Int[Tensor, " n"], values: Float[Tensor, "n C"]
+    ) -> "_LossAndNumbers":
         mask = experience.rollout.completion_mask[rows]
         loss = ppo_value_loss(
             values, experience.old_values[rows], experience.returns[rows], mask, self.settings.value_clip_range
@@ -193,10 +196,13 @@ class PPOUpdate:
         return self.settings.vf_coef * loss, {"value_loss": loss.item()}
 
 
+_LossAndNumbers = tuple[Float[Tensor, ""], dict[str, float]]
+
+
 class _Phase(NamedTuple):
     """What is learnt at once: (batch, rows) -> the loss, a mean over the rows' tokens, and its numbers."""
 
-    loss: Callable[[Experience, Tensor], tuple[Tensor, dict[str, float]]]
+    loss: Callable[[Experience, Tensor], _LossAndNumbers]
     networks: tuple[str, ...]  # that step
     statistics: tuple[str, ...]  # the numbers' names
 

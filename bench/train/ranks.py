@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
+from jaxtyping import Int, Shaped
 from torch import Tensor, distributed
 
 from bench import processes
@@ -27,11 +28,13 @@ class Ranks:
         processes.connect(device)
         return cls(distributed.get_rank() if processes.count() > 1 else 0, processes.count())
 
-    def own(self, rows: Tensor) -> Tensor:
-        """This process's share of the rows (N,): every `count`-th, so that shares of sorted rows are alike."""
+    def own(self, rows: Int[Tensor, " N"]) -> Int[Tensor, " n"]:
+        """This process's share of the rows: every `count`-th, so that shares of sorted rows are alike."""
         return rows[self.index :: self.count]
 
-    def gather(self, part: Tensor, rows: Tensor, total: int, fill: float = 0) -> Tensor:
+    def gather(
+        self, part: Shaped[Tensor, "n ..."], rows: Int[Tensor, " n"], total: int, fill: float = 0
+    ) -> Shaped[Tensor, "{total} ..."]:
         """The batch (total, ...) on every process, of which this one has `part` at `rows`.
 
         Parts may differ in their second dimension: the narrower ones are filled up with `fill`.

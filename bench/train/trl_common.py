@@ -1,4 +1,17 @@
-"""What the TRL trainers share: their arguments, their log, their progress, and going on after a kill."""
+"""What the TRL trainers share: their arguments, their log, their progress, and going on after a kill.
+
+Of TRL's insides this project uses, here and nowhere else, what `make test-trl` runs with the oldest and the newest
+release that pyproject.toml allows:
+  - every trainer: `_metrics["train"]`, of whose lists its `log` takes the means (`micro_batched`, `pairs`), and
+    `_total_train_tokens`, the count behind num_tokens (`pairs`, `train` below)
+  - DPO and the reward model: `_prepare_dataset` and `_precompute_ref_logps` are told that nothing is to be done
+    (`pairs`, `dpo`); tokens, batches, forward pass and loss are this project's
+  - SFT: the loss and the tokens are TRL's; `trl.trainer.utils._use_triton` decides in TRL 1.16 which positions reach
+    the LM head (`sft`)
+  - RLOO: `_get_train_sampler` with its RepeatSampler, `_generate_single_turn`, and the names in its log (`rloo`,
+    `health.rloo`)
+  - vLLM: `trl.generation.vllm_generation.VLLMGeneration` (`vllm_rollouts`)
+"""
 
 import os
 import time

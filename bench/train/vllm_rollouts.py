@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import torch
 from accelerate import Accelerator
+from jaxtyping import Int
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 from trl.generation.vllm_generation import VLLMGeneration
@@ -49,7 +50,7 @@ class VLLMSampler:
         )
 
     @torch.no_grad()
-    def sample(self, prompts: Sequence[list[int]], seed: int, places: Tensor, total: int) -> Rollout:
+    def sample(self, prompts: Sequence[list[int]], seed: int, places: Int[Tensor, " B"], total: int) -> Rollout:
         self.engine.sync_weights()
         _, completions, *_ = self.engine.generate(list(prompts), images=None, num_generations=1)
         tokens = torch.full((len(prompts), self.max_new_tokens), self.pad, device=self.device)

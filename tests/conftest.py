@@ -10,8 +10,11 @@ from transformers import AutoModelForSequenceClassification, PreTrainedModel, Pr
 from bench.models import tiny
 from bench.models.config import Architecture, ModelConfig
 
+TYPECHECKER = "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"
+"""An int is a float, as for pyright. What the import hook takes is source text."""
+
 # Imported here, before any test imports them: only what is imported under the hook is checked.
-with install_import_hook(["bench.records", "bench.ops", "bench.forward", "bench.losses"], "beartype.beartype"):
+with install_import_hook(["bench.records", "bench.ops", "bench.forward", "bench.losses"], TYPECHECKER):
     import bench.forward
     import bench.losses.dpo
     import bench.losses.ppo
@@ -25,7 +28,7 @@ install_import_hook(
         f"bench.train.{name}"
         for name in "ppo_experience ppo_models ppo_update ranks micro_batched pairs dpo reward".split()
     ],
-    "beartype.beartype",
+    TYPECHECKER,
 )
 
 TEXTS = [

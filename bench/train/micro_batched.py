@@ -8,7 +8,7 @@ import contextlib
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Num
 from torch import Tensor, nn
 
 from bench.micro_batches import micro_batches
@@ -29,7 +29,7 @@ class MicroBatched(CutWarmup):
     _metrics: dict[str, dict[str, list[float]]]  # TRL's: mode -> name -> one value per call of compute_loss
 
     def training_step(
-        self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Int[Tensor, ""] | int | None = None
+        self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Num[Tensor, ""] | int | None = None
     ) -> Float[Tensor, ""]:
         """Add the batch's gradient and return its loss."""
         model.train()

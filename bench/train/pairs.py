@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Num
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -74,7 +74,7 @@ class PairTrainer(MicroBatched):
         model: nn.Module,
         inputs: Batch,
         return_outputs: bool = False,
-        num_items_in_batch: Int[Tensor, ""] | int | None = None,
+        num_items_in_batch: Num[Tensor, ""] | int | None = None,
     ) -> Float[Tensor, ""]:
         loss, numbers = self.loss_of(model, inputs)
         means = self.accelerator.gather(torch.stack([*numbers.values()]).detach().float()[None])

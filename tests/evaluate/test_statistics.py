@@ -3,6 +3,7 @@ import math
 
 import numpy as np
 import pytest
+from statsmodels.stats.multitest import multipletests
 from scipy import optimize, stats
 from scipy.special import ndtr, ndtri
 
@@ -210,6 +211,12 @@ def test_holm_steps_down_and_never_falls():
     assert adjusted == {name: pytest.approx(p) for name, p in {"c": 0.06, "a": 0.04, "d": 0.6, "b": 0.06}.items()}
     assert holm({"x": 0.7, "y": 0.8}) == {"x": pytest.approx(1.0), "y": pytest.approx(1.0)}  # no probability above 1
     assert holm({}) == {}
+
+
+def test_holm_equals_the_library():
+    p_values = np.random.default_rng(0).beta(0.5, 2.0, 40).round(2)  # with ties
+    adjusted = holm({str(i): p for i, p in enumerate(p_values)})
+    assert list(adjusted.values()) == pytest.approx(multipletests(p_values, method="holm")[1])
 
 
 def test_counts_of_wins_ties_and_losses_are_their_counts():

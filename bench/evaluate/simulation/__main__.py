@@ -58,8 +58,10 @@ def main(argv: list[str] | None = None) -> int:
             for row in _rows([earlier]):
                 print(_line(row), flush=True)
             if options.out is not None:
-                write_json(options.out, {"studies": known | found})
-                write_text(options.out.with_suffix(".md"), table(_rows(list((known | found).values()))))
+                studies = known | found
+                write_json(options.out, {"studies": studies})
+                in_order = [studies[study.name] for study in STUDIES if study.name in studies]
+                write_text(options.out.with_suffix(".md"), table(_rows(in_order)))
             bar.update(1)
     return 0 if all(row.ok for row in _rows(list(found.values()))) else 1
 

@@ -18,11 +18,11 @@ def tail_coverage(
     draw: Callable[[Rng, int], np.ndarray], mean: float, median: float, n: int, repetitions: int, rng: Rng
 ) -> dict[str, float]:
     """Shares: "covers" (intervals that hold the mean), "or says so" (hold it, or come with a limit), "limit" (come with
-    one), "median" (intervals of the median that hold it)."""
+    one, or not at all: equal values), "median" (intervals of the median that hold it)."""
     hits: dict[str, list[bool]] = {"covers": [], "or says so": [], "limit": [], "median": []}
     for _ in range(repetitions):
         found = mean_with_tail(draw(rng, n).tolist())
-        covered, limited = holds(found["ci95"], mean), found["limit"] is not None
+        covered, limited = holds(found["ci95"], mean), found["limit"] is not None or found["ci95"] is None
         for name, hit in (("covers", covered), ("or says so", covered or limited), ("limit", limited)):
             hits[name].append(hit)
         hits["median"].append(holds(found["median"]["ci95"], median))

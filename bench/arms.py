@@ -142,12 +142,30 @@ ARMS = (
 REFERENCE = "reference"
 """The human summaries, scored like an arm; no stage makes them."""
 REFERENCE_COLOUR = "#333333"
+_SPARE_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#999999")
+_SPARE_MARKERS = ("o", "s", "D", "^", "v", "P", "X", "<", ">")
+"""Of arms that are in no row. Their numbers have no common divisor: 63 arms in a row look different."""
 
 BY_NAME: Mapping[str, Arm] = {arm.name: arm for arm in ARMS}
 STAGE_BY_NAME: Mapping[str, Stage] = {stage.name: stage for stage in STAGES}
 DEFAULT_ARMS = tuple(arm.name for arm in ARMS if arm.default)
 START = "sft"
 """The arm where every other one starts: its cost is shared, and so counted for no other arm."""
+
+
+def arm_of(name: str, among: Iterable[str] = ()) -> Arm:
+    """The arm's row, or a spare one for an arm that was made elsewhere: called by its name, no stage makes it.
+
+    Args:
+        among: the arms that it is shown with, which then all look different. Without them its name alone says how it
+            looks, and two names may look alike.
+    """
+    if name in BY_NAME:
+        return BY_NAME[name]
+    strangers = sorted({other for other in among if other not in BY_NAME and other != REFERENCE})
+    place = strangers.index(name) if name in strangers else sum(name.encode())
+    colour = _SPARE_COLOURS[place % len(_SPARE_COLOURS)]
+    return Arm(name, name, name, "made elsewhere", colour, _SPARE_MARKERS[place % len(_SPARE_MARKERS)], stage="")
 
 
 def generated(arm: Arm) -> Stage:

@@ -4,7 +4,9 @@ from bench.arms import (
     ARMS,
     BY_NAME,
     DEFAULT_ARMS,
+    REFERENCE,
     STAGES,
+    arm_of,
     cost_stages,
     generated,
     graph,
@@ -62,3 +64,13 @@ def test_names_colours_and_markers_tell_the_arms_apart():
         assert len({getattr(arm, field) for arm in ARMS}) == len(ARMS)
     assert len({stage.name for stage in STAGES}) == len(STAGES)
     assert all(source in names(STAGES) for stage in STAGES for source in stage.inputs.values())
+
+
+def test_twelve_arms_made_elsewhere_all_look_different_and_the_tables_keep_their_look():
+    strangers = [f"{kind}-{size}" for kind in ("gpt", "sft", "ppo", "ptx") for size in ("xl", "6b", "175b")]
+    among = [*strangers, "dpo", REFERENCE]
+    looks = {(arm_of(name, among).colour, arm_of(name, among).marker) for name in strangers}
+
+    assert len(looks) == 12
+    assert arm_of("dpo", among) is BY_NAME["dpo"]
+    assert arm_of("ppo-xl").label == "ppo-xl"

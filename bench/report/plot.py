@@ -16,11 +16,9 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from bench.arms import BY_NAME, REFERENCE, REFERENCE_COLOUR
+from bench.arms import REFERENCE, REFERENCE_COLOUR, arm_of
 from bench.report.words import Row, is_number
 
-_OTHER_COLOURS = ("#CC79A7", "#E69F00", "#56B4E9")
-"""Of arms that are in no table: a run of another version."""
 NEUTRAL = "#333333"
 """Of lines that belong to no arm."""
 _STYLE: dict[Any, Any] = {
@@ -85,10 +83,8 @@ class Plot:
         return self.svg()
 
 
-def arm_colour(arm: str) -> str:
-    if arm == REFERENCE:
-        return REFERENCE_COLOUR
-    return BY_NAME[arm].colour if arm in BY_NAME else _OTHER_COLOURS[sum(arm.encode()) % len(_OTHER_COLOURS)]
+def arm_colour(arm: str, among: Sequence[str] = ()) -> str:
+    return REFERENCE_COLOUR if arm == REFERENCE else arm_of(arm, among).colour
 
 
 def drawn(plots: Sequence[Plot | None]) -> list[Plot]:
@@ -109,9 +105,9 @@ def error_bars(rows: Sequence[Row], column: str) -> np.ndarray:
     return np.array([below, above]).clip(min=0)
 
 
-def point_style(arm: str) -> dict[str, Any]:
-    marker = BY_NAME[arm].marker if arm in BY_NAME else "^"
-    return {"color": arm_colour(arm), "marker": marker, "capsize": 3, "markersize": 6}
+def point_style(arm: str, among: Sequence[str] = ()) -> dict[str, Any]:
+    """Colour and marker; `among` are the arms of the run, as in `arm_of`."""
+    return {"color": arm_colour(arm, among), "marker": arm_of(arm, among).marker, "capsize": 3, "markersize": 6}
 
 
 def slug(name: str) -> str:

@@ -3,9 +3,9 @@ import math
 
 import numpy as np
 import pytest
-from statsmodels.stats.multitest import multipletests
 from scipy import optimize, stats
 from scipy.special import ndtr, ndtri
+from statsmodels.stats.multitest import multipletests
 
 from bench.errors import DataError
 from bench.evaluate.statistics import (

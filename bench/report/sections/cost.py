@@ -184,7 +184,7 @@ def memory_bars(run: Run) -> Plot | None:
     bars = axes.barh(
         [arm_name(row["arm"], short=True) for row in rows],
         [row["peak_memory_gib"] for row in rows],
-        color=[arm_colour(row["arm"]) for row in rows],
+        color=[arm_colour(row["arm"], run.arms) for row in rows],
         height=0.6,
     )
     axes.bar_label(bars, fmt="%.2f", padding=4)

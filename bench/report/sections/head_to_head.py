@@ -189,7 +189,7 @@ def strength_bars(run: Run) -> list[Plot]:
                 [place],
                 xerr=error_bars([row], column),
                 linestyle="none",
-                **point_style(row["arm"]),
+                **point_style(row["arm"], run.arms),
             )
         axes.axvline(0, color=NEUTRAL, linewidth=1, linestyle="--")
         axes.set_yticks(range(len(rows)), [arm_name(row["arm"], short=True) for row in rows])

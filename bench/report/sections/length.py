@@ -120,7 +120,7 @@ def win_rate_by_length(run: Run) -> list[Plot]:
                 yerr=100 * error_bars(of_arm, "win_rate"),
                 linestyle="none",
                 label=arm_name(arm, short=True),
-                **point_style(arm),
+                **point_style(arm, run.arms),
             )
         axes.axhline(50, color=NEUTRAL, linewidth=1, linestyle="--")
         axes.set(title=title, ylabel="% of prompts", ylim=(0, 100), xlabel="length over that of the reference summary")

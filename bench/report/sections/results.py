@@ -102,7 +102,7 @@ def win_rate_bars(run: Run) -> list[Plot]:
             [_marked(row) for row in rows],
             [100 * row[column] for row in rows],
             yerr=100 * error_bars(rows, column),
-            color=[arm_colour(row["arm"]) for row in rows],
+            color=[arm_colour(row["arm"], run.arms) for row in rows],
             capsize=4,
             width=0.6,
         )

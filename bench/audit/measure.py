@@ -13,7 +13,7 @@ from bench.errors import DataError
 from bench.evaluate import agreement
 from bench.evaluate.agreement import LENGTH_BINS, Shown, length_bin
 from bench.evaluate.judge_error import Labelled, error_rates, labelled
-from bench.evaluate.win_rate import resolve, win_rate
+from bench.evaluate.win_rate import flip_rate, flips, resolve
 from bench.provenance import stable_hash
 from bench.records import Verdict, VerdictLabel
 
@@ -24,10 +24,11 @@ Bins = dict[str, list[LabelledPair]]
 
 
 class Audit:
-    """The pairs of one audit, and how their intervals are drawn."""
+    """The pairs of one audit, and how their intervals are drawn: over posts, of which several pairs may be."""
 
     def __init__(self, pairs: Sequence[LabelledPair], seed: int, resamples: int) -> None:
         self.pairs, self.seed, self.resamples = pairs, seed, resamples
+        self.posts = {pair.id: post_of(pair) for pair in pairs}
         self.bins = {"by_length_difference": _by_length(pairs), "by_confidence": _by_confidence(pairs)}
         self.several = [pair for pair in pairs if len(pair.annotations) > 1]
 
@@ -39,7 +40,7 @@ class Audit:
             "labels": sum(len(pair.labels) for pair in pairs),
             "ties": sum(pair.labels.count("tie") for pair in pairs),
             "position_bias": agreement.position_bias(
-                [[annotation.shown for annotation in pair.annotations] for pair in pairs], self.seed, self.resamples
+                [[annotation.shown for annotation in pair.annotations] for pair in pairs], *self._draws(pairs)
             ),
             "length_bias": self._length_bias(pairs, [pair.labels for pair in pairs]),
             "human_agreement": None,
@@ -47,8 +48,8 @@ class Audit:
         if self.several:
             labels = [pair.labels for pair in self.several]
             numbers["human_agreement"] = {
-                "pairwise": agreement.pairwise_agreement(labels, self.seed, self.resamples),
-                "krippendorff_alpha": agreement.krippendorff_alpha(labels, self.seed, self.resamples),
+                "pairwise": agreement.pairwise_agreement(labels, *self._draws(self.several)),
+                "krippendorff_alpha": agreement.krippendorff_alpha(labels, *self._draws(self.several)),
             }
         numbers["annotators"] = [self._annotator(name, theirs) for name, theirs in _by_annotator(pairs).items()]
         return numbers | self._binned(
@@ -70,19 +71,22 @@ class Audit:
             said: list[VerdictLabel] = [resolved[pair.id] for pair in pairs]
             labels = [pair.labels for pair in pairs]
             return {
-                "accuracy": agreement.accuracy(said, labels, self.seed, self.resamples),
-                "kappa": agreement.kappa(said, labels, self.seed, self.resamples),
+                "accuracy": agreement.accuracy(said, labels, *self._draws(pairs)),
+                "kappa": agreement.kappa(said, labels, *self._draws(pairs)),
             }
 
         def leaning(pairs: Sequence[LabelledPair]) -> dict[str, Any]:
             return {"length_bias": self._length_bias(pairs, [[v.verdict for v in raw[pair.id]] for pair in pairs])}
 
-        counts = win_rate(verdicts, self.seed, self.resamples)
+        said = list(resolved.values())
+        flipped = [(self.posts[pair_id], flip) for pair_id, flip in flips(verdicts).items()]
         numbers = {
             "n": len(resolved),
-            **{name: counts[name] for name in ("ties", "unparsed", "flip_rate")},
+            "ties": said.count("tie"),
+            "unparsed": said.count("unparsed"),
+            **flip_rate(flipped, self.seed, self.resamples),
             **agreed(self.pairs),
-            "position_bias": agreement.position_bias(list(raw.values()), self.seed, self.resamples),
+            "position_bias": agreement.position_bias(list(raw.values()), *self._draws(self.pairs)),
             **leaning(self.pairs),
             "human_agreement": agreed(self.several) if self.several else None,
             "annotators": [
@@ -96,16 +100,18 @@ class Audit:
     def _annotator(self, name: str, theirs: Sequence[tuple[LabelledPair, LabelledPair]]) -> dict[str, Any]:
         """One annotator's labels, alone and beside the others' labels of the same pairs."""
         own = [one for one, _ in theirs]
-        shared = [(one.labels, others.labels) for one, others in theirs if others.annotations]
+        shared = [(one, others) for one, others in theirs if others.annotations]
         return {
             "annotator": name,
             "pairs": len(own),
             "ties": sum(one.labels.count("tie") for one in own),
             "agreement": agreement.accuracy(
-                [labels[0] for labels, _ in shared], [others for _, others in shared], self.seed, self.resamples
+                [one.labels[0] for one, _ in shared],
+                [others.labels for _, others in shared],
+                *self._draws([one for one, _ in shared]),
             ),
             "position_bias": agreement.position_bias(
-                [[annotation.shown for annotation in one.annotations] for one in own], self.seed, self.resamples
+                [[annotation.shown for annotation in one.annotations] for one in own], *self._draws(own)
             ),
             "length_bias": self._length_bias(own, [one.labels for one in own]),
         }
@@ -118,7 +124,11 @@ class Audit:
 
     def _length_bias(self, pairs: Sequence[LabelledPair], verdicts: Sequence[Sequence[VerdictLabel]]) -> dict[str, Any]:
         lengths = [(length(pair.a), length(pair.b)) for pair in pairs]
-        return agreement.length_bias(verdicts, lengths, self.seed, self.resamples)
+        return agreement.length_bias(verdicts, lengths, *self._draws(pairs))
+
+    def _draws(self, pairs: Sequence[LabelledPair]) -> tuple[int, int, list[str]]:
+        """How the intervals of these pairs are drawn: seed, resamples, and the post of each."""
+        return self.seed, self.resamples, [self.posts[pair.id] for pair in pairs]
 
 
 def labelled_pairs(pairs: Sequence[LabelledPair], verdicts: Mapping[str, VerdictLabel]) -> list[Labelled]:
@@ -136,11 +146,16 @@ def pair_row(pair: LabelledPair) -> dict[str, Any]:
     """A line of pairs.jsonl: what a judge's errors are counted by, without the texts."""
     return {
         "pair_id": pair.id,
-        "post": pair.id if pair.prompt is None else stable_hash(pair.prompt)[:12],
+        "post": post_of(pair),
         "length_a": length(pair.a),
         "length_b": length(pair.b),
         "labels": pair.labels,
     }
+
+
+def post_of(pair: LabelledPair) -> str:
+    """The name of the pair's post; where the file has no posts each pair counts as one of its own."""
+    return pair.id if pair.prompt is None else stable_hash(pair.prompt)[:12]
 
 
 def _by_annotator(pairs: Iterable[LabelledPair]) -> dict[str, list[tuple[LabelledPair, LabelledPair]]]:

@@ -17,8 +17,8 @@ def markdown(audit: Mapping[str, Any]) -> str:
     labels, judges = audit["labels"], audit["judges"]
     parts = [
         f"# Judge audit of {audit['data']['name']}",
-        f"{labels['pairs']:,} pairs with {labels['labels']:,} labels. Value [95 % interval] (n where it is not all"
-        " pairs). Lengths are in characters; a tie counts half for agreement and nothing for the biases.",
+        f"{labels['pairs']:,} pairs with {labels['labels']:,} labels. Value [95 % interval, over posts] (n where it is"
+        " not all pairs). Lengths are in characters; a tie counts half for agreement and nothing for the biases.",
         _table(*_overall(labels, judges)),
     ]
     if labels["human_agreement"]:
@@ -53,7 +53,7 @@ def _overall(labels: Mapping[str, Any], judges: Mapping[str, Any]) -> tuple[list
         ["of them of equal length (half)", *(str(one["length_bias"]["equal_length"]) for one in everyone.values())],
         ["ties", *(str(one["ties"]) for one in everyone.values())],
         ["unparsed", "-", *(str(judge["unparsed"]) for judge in judges.values())],
-        ["flip rate (both orders shown)", "-", *(_plain_share(judge["flip_rate"]) for judge in judges.values())],
+        ["flip rate (both orders shown)", "-", *(_flip_rate(judge) for judge in judges.values())],
     ]
     if not judges:
         rows = [row for row in rows if row[1] != "-"]
@@ -138,8 +138,8 @@ def _number(estimate: Mapping[str, Any], n: int | None = None) -> str:
     return _estimate(estimate, n, lambda value: f"{value:.2f}", "")
 
 
-def _plain_share(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.1f} %"
+def _flip_rate(judge: Mapping[str, Any]) -> str:
+    return _share({"value": judge["flip_rate"], "ci95": judge["flip_rate_ci95"], "n": None})
 
 
 def _estimate(estimate: Mapping[str, Any], n: int | None, shown: Any, unit: str) -> str:
@@ -147,7 +147,7 @@ def _estimate(estimate: Mapping[str, Any], n: int | None, shown: Any, unit: str)
         return "-"
     ci95 = estimate["ci95"]
     interval = " [no interval]" if ci95 is None else f" [{shown(ci95[0])}, {shown(ci95[1])}]"
-    return f"{shown(estimate['value'])}{unit}{interval}" + ("" if n == estimate["n"] else f" (n {estimate['n']:,})")
+    return f"{shown(estimate['value'])}{unit}{interval}" + ("" if estimate["n"] == n else f" (n {estimate['n']:,})")
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -48,11 +48,13 @@ def audit(config: AuditConfig, command: str) -> Path:
         if (odds := both_log_odds(judge, pairs)) is not None:
             labels = [pair.labels for pair in pairs]
             numbers["judges"][name]["log_odds"] = log_odds_numbers(
-                *odds, labels, config.seed, config.bootstrap_resamples
+                *odds, labels, config.seed, config.bootstrap_resamples, list(measured.posts.values())
             )
     alone = {name: verdicts for name, (_, verdicts) in found.items() if name != PANEL}
     if len(alone) > 1:
-        numbers["judge_agreement"] = agreement_of_judges([alone], config.seed, config.bootstrap_resamples)
+        numbers["judge_agreement"] = agreement_of_judges(
+            [alone], config.seed, config.bootstrap_resamples, measured.posts
+        )
     record = {
         "schema": SCHEMA,
         "command": command,

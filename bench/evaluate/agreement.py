@@ -1,12 +1,12 @@
 """How far verdicts on the same pairs agree, and which way they lean.
 
 The pair is the unit: it weighs the same however many annotators saw it, and its annotators stay together when pairs
-are resampled.
+are resampled. Pairs of one post stay together too, where `posts` names the post of each.
 """
 
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from functools import cache
 from itertools import combinations
 from typing import Any, Literal, NamedTuple
@@ -28,6 +28,8 @@ from bench.evaluate.statistics import (
 from bench.evaluate.win_rate import POINTS, Order
 from bench.records import VerdictLabel
 
+Posts = Sequence[Hashable] | None
+"""The post of each pair; None where every pair has one of its own."""
 PARSED: tuple[VerdictLabel, ...] = ("a", "b", "tie")
 NO_ESTIMATE = {"value": None, "ci95": None, "n": 0}
 
@@ -55,7 +57,11 @@ def points_of_agreement(one: VerdictLabel, other: VerdictLabel) -> float:
 
 
 def accuracy(
-    verdicts: Sequence[VerdictLabel], labels: Sequence[Sequence[VerdictLabel]], seed: int, resamples: int = RESAMPLES
+    verdicts: Sequence[VerdictLabel],
+    labels: Sequence[Sequence[VerdictLabel]],
+    seed: int,
+    resamples: int = RESAMPLES,
+    posts: Posts = None,
 ) -> dict[str, Any]:
     """Estimate of how often a judge says what the annotators say, a tie against a decision counting half.
 
@@ -64,34 +70,39 @@ def accuracy(
         labels: per pair, one label per annotator; a pair's value is the mean over them.
     """
     values = [
-        float(np.mean([points_of_agreement(verdict, label) for label in given]))
+        None if verdict == "unparsed" else float(np.mean([points_of_agreement(verdict, label) for label in given]))
         for verdict, given in zip(verdicts, labels, strict=True)
-        if verdict != "unparsed"
     ]
-    return _share(values, seed, resamples)
+    return _share(values, seed, resamples, posts)
 
 
 def kappa(
-    verdicts: Sequence[VerdictLabel], labels: Sequence[Sequence[VerdictLabel]], seed: int, resamples: int = RESAMPLES
+    verdicts: Sequence[VerdictLabel],
+    labels: Sequence[Sequence[VerdictLabel]],
+    seed: int,
+    resamples: int = RESAMPLES,
+    posts: Posts = None,
 ) -> dict[str, Any]:
     """Estimate of Cohen's kappa (1960) of a judge and the annotators over a, b and tie, which are not ordered here.
 
     Agreement beyond what two raters of these habits reach by chance: 0 none, 1 complete. Arguments as in `accuracy`;
-    a pair with m labels puts 1/m of a count for each into the table. The interval is BCa over pairs. The value is
-    None where both only ever say one and the same thing: chance alone explains that completely.
+    a pair with m labels puts 1/m of a count for each into the table. The interval is BCa over pairs, or over posts. The
+    value is None where both only ever say one and the same thing: chance alone explains that completely.
     """
     tables = []
     for verdict, given in zip(verdicts, labels, strict=True):
+        table = np.zeros((len(PARSED), len(PARSED)))
         if verdict != "unparsed":
-            table = np.zeros((len(PARSED), len(PARSED)))
             for label in given:
                 table[PARSED.index(verdict), PARSED.index(label)] += 1 / len(given)
-            tables.append(table)
-    return kappa_of_tables(tables, seed, resamples)
+        tables.append(None if verdict == "unparsed" else table)
+    return kappa_of_tables(tables, seed, resamples, posts)
 
 
-def kappa_of_tables(tables: Sequence[np.ndarray], seed: int, resamples: int = RESAMPLES) -> dict[str, Any]:
-    """Estimate of Cohen's kappa from one table (3, 3) per unit, as `kappa`; whole units are resampled.
+def kappa_of_tables(
+    tables: Sequence[np.ndarray | None], seed: int, resamples: int = RESAMPLES, posts: Posts = None
+) -> dict[str, Any]:
+    """Estimate of Cohen's kappa from one table (3, 3) per unit, as `kappa`; whole units, or posts, are resampled.
 
     Rows are what the one rater says (a, b, tie), columns what the other says.
     """
@@ -103,18 +114,19 @@ def kappa_of_tables(tables: Sequence[np.ndarray], seed: int, resamples: int = RE
             return math.nan
         return cohens_kappa(table, return_results=False)  # pyright: ignore[reportReturnType]
 
-    return _bca_over_pairs([table.ravel() for table in tables], kappa_of, seed, resamples)
+    rows = [None if table is None else table.ravel() for table in tables]
+    return _bca(rows, kappa_of, seed, resamples, posts)
 
 
 def krippendorff_alpha(
-    labels: Sequence[Sequence[VerdictLabel]], seed: int, resamples: int = RESAMPLES
+    labels: Sequence[Sequence[VerdictLabel]], seed: int, resamples: int = RESAMPLES, posts: Posts = None
 ) -> dict[str, Any]:
     """Estimate of Krippendorff's alpha (2004, nominal) of the annotators, over the pairs that at least two labelled.
 
-    0 is what chance gives, 1 complete agreement. The interval is BCa over pairs. The value is None where all labels
-    are the same: nothing shows that the annotators can tell anything apart.
+    0 is what chance gives, 1 complete agreement. The interval is BCa over pairs, or over posts. The value is None where
+    all labels are the same: nothing shows that the annotators can tell anything apart.
     """
-    counts = [[given.count(label) for label in PARSED] for given in map(list, labels) if len(given) > 1]
+    counts = [[given.count(label) for label in PARSED] if len(given) > 1 else None for given in map(list, labels)]
 
     def alpha_of(kinds: np.ndarray, times: np.ndarray) -> float:
         table = np.repeat(kinds, times, axis=0)
@@ -122,25 +134,26 @@ def krippendorff_alpha(
             return math.nan
         return float(krippendorff.alpha(value_counts=table, level_of_measurement="nominal"))
 
-    return _bca_over_pairs(counts, alpha_of, seed, resamples)
+    return _bca(counts, alpha_of, seed, resamples, posts)
 
 
 def pairwise_agreement(
-    labels: Sequence[Sequence[VerdictLabel]], seed: int, resamples: int = RESAMPLES
+    labels: Sequence[Sequence[VerdictLabel]], seed: int, resamples: int = RESAMPLES, posts: Posts = None
 ) -> dict[str, Any]:
     """Estimate of how often two annotators of one pair agree, a tie against a decision counting half.
 
     Comparable with `accuracy` on the same pairs; those that fewer than two labelled are left out.
     """
     values = [
-        float(np.mean([points_of_agreement(*two) for two in combinations(given, 2)]))
+        float(np.mean([points_of_agreement(*two) for two in combinations(given, 2)])) if len(given) > 1 else None
         for given in labels
-        if len(given) > 1
     ]
-    return _share(values, seed, resamples)
+    return _share(values, seed, resamples, posts)
 
 
-def position_bias(shown: Sequence[Sequence[Shown]], seed: int, resamples: int = RESAMPLES) -> dict[str, Any]:
+def position_bias(
+    shown: Sequence[Sequence[Shown]], seed: int, resamples: int = RESAMPLES, posts: Posts = None
+) -> dict[str, Any]:
     """Estimate of the share of decided verdicts that go to the summary shown first, 0.5 where position is ignored.
 
     `shown` has the verdicts on each pair; ties, and verdicts whose order is not known, say nothing here.
@@ -152,9 +165,8 @@ def position_bias(shown: Sequence[Sequence[Shown]], seed: int, resamples: int = 
             for verdict, order in given
             if verdict in ("a", "b") and order is not None
         ]
-        if first:
-            values.append(float(np.mean(first)))
-    return _share(values, seed, resamples)
+        values.append(float(np.mean(first)) if first else None)
+    return _share(values, seed, resamples, posts)
 
 
 def length_bias(
@@ -162,6 +174,7 @@ def length_bias(
     lengths: Sequence[tuple[int, int]],
     seed: int,
     resamples: int = RESAMPLES,
+    posts: Posts = None,
 ) -> dict[str, Any]:
     """Estimate of the share of decided verdicts that go to the longer summary, and `equal_length`.
 
@@ -176,10 +189,11 @@ def length_bias(
     for given, (a, b) in zip(verdicts, lengths, strict=True):
         longer: VerdictLabel = "tie" if a == b else "a" if a > b else "b"
         decided = [points_of_agreement(verdict, longer) for verdict in given if verdict in ("a", "b")]
-        if decided:
-            values.append(float(np.mean(decided)))
-            equal += a == b
-    return _share(values if equal < len(values) else [], seed, resamples) | {"equal_length": equal}
+        values.append(float(np.mean(decided)) if decided else None)
+        equal += bool(decided) and a == b
+    if equal == len(values) - values.count(None):
+        return dict(NO_ESTIMATE) | {"equal_length": equal}
+    return _share(values, seed, resamples, posts) | {"equal_length": equal}
 
 
 def length_bin(a: int, b: int) -> LengthBin:
@@ -188,28 +202,38 @@ def length_bin(a: int, b: int) -> LengthBin:
     return next(name for name, largest in LENGTH_BINS.items() if difference <= largest)
 
 
-def _share(values: Sequence[float], seed: int, resamples: int) -> dict[str, Any]:
-    return estimate(proportion_interval(values, seed, resamples)) if values else dict(NO_ESTIMATE)
+def _share(values: Sequence[float | None], seed: int, resamples: int, posts: Posts) -> dict[str, Any]:
+    """Estimate of the mean over the pairs that have a value."""
+    there = [i for i, value in enumerate(values) if value is not None]
+    if not there:
+        return dict(NO_ESTIMATE)
+    of_pairs = None if posts is None else [posts[i] for i in there]
+    return estimate(proportion_interval([values[i] for i in there], seed, resamples, of_pairs))  # pyright: ignore[reportArgumentType]
 
 
-def _bca_over_pairs(
-    rows: Sequence[Sequence[float] | np.ndarray],
+def _bca(
+    rows: Sequence[Sequence[float] | np.ndarray | None],
     statistic: Callable[[np.ndarray, np.ndarray], float],
     seed: int,
     resamples: int,
+    posts: Posts,
 ) -> dict[str, Any]:
-    """Estimate of `statistic` with its BCa interval over pairs; null where it is not defined or does not vary.
+    """Estimate of `statistic` with its BCa interval over posts; null where it is not defined or does not vary.
 
     Few kinds of rows exist, so the statistic takes the distinct rows (K, D) and how often each is there (K,), and is
     computed once per distinct count. It is NaN where it is not defined; in a resample that counts as 0, no agreement
-    beyond chance.
+    beyond chance. Pairs that have no row are left out; without `posts` each is of a post of its own.
     """
-    if not rows:
+    there = [i for i, row in enumerate(rows) if row is not None]
+    if not there:
         return dict(NO_ESTIMATE)
-    kinds, codes = np.unique(np.asarray(rows, dtype=np.float64), axis=0, return_inverse=True)
-    value = statistic(kinds, np.bincount(codes))
+    kinds, kind = np.unique(np.asarray([rows[i] for i in there], dtype=np.float64), axis=0, return_inverse=True)
+    code = {post: i for i, post in enumerate(dict.fromkeys(there if posts is None else [posts[i] for i in there]))}
+    of_posts = np.zeros((len(code), len(kinds)), dtype=np.int64)  # how often each post has each kind
+    np.add.at(of_posts, (np.array([code[i if posts is None else posts[i]] for i in there]), kind), 1)
+    value = statistic(kinds, of_posts.sum(0))
     if math.isnan(value):
-        return {"value": None, "ci95": None, "n": len(codes)}
+        return {"value": None, "ci95": None, "n": len(there)}
 
     @cache
     def of_counts(counts: tuple[int, ...]) -> float:
@@ -217,20 +241,21 @@ def _bca_over_pairs(
         return 0.0 if math.isnan(found) else found
 
     low = high = math.nan
-    if len(codes) > 1:
+    if len(code) > 1:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", category=stats.DegenerateDataWarning)
             warnings.filterwarnings("ignore", category=RuntimeWarning)  # 0/0 in the acceleration of equal resamples
             low, high = stats.bootstrap(
-                (codes,),
-                lambda sample: of_counts(tuple(np.bincount(sample, minlength=len(kinds)))),
+                (np.arange(len(code)),),
+                lambda sample: of_counts(tuple(of_posts[sample].sum(0).tolist())),
                 n_resamples=resamples,
-                batch=max(1, BATCH_ELEMENTS // len(codes)),
+                batch=max(1, BATCH_ELEMENTS // len(code)),
                 confidence_level=1 - ALPHA,
                 method="BCa",
                 vectorized=False,
                 rng=np.random.default_rng(seed),
             ).confidence_interval
     if not (math.isfinite(low) and math.isfinite(high)):
-        return estimate(no_interval(value, len(codes), "it is the same whichever pairs are drawn"))
-    return estimate(Interval(value, float(low), float(high), len(codes)))
+        drawn = "pairs" if posts is None else "posts"
+        return estimate(no_interval(value, len(there), f"it is the same whichever {drawn} are drawn"))
+    return estimate(Interval(value, float(low), float(high), len(there)))

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bench.errors import ConfigError
-from bench.evaluate.statistics import Z, score_interval
+from bench.evaluate.statistics import Z, effective_counts, score_interval
 from bench.evaluate.win_rate import resolve
 from bench.files import read_jsonl
 from bench.records import Verdict, VerdictLabel
@@ -128,21 +128,25 @@ def check_labels(folders: Sequence[str], names: Sequence[str], prompt_hashes: Se
 def error_rates(rows: Sequence[Labelled]) -> dict[str, Any]:
     """`sensitivity` and `specificity`, each an estimate over the pairs whose labels are decided that way.
 
-    A judge's tie counts half. n is rounded where annotators of one pair disagree.
+    A judge's tie counts half. n is rounded where annotators of one pair disagree; the interval is over posts.
     """
-    rates: dict[str, Any] = {}
-    for name, side in (("sensitivity", 1.0), ("specificity", -1.0)):
-        of_side = [row for row in rows if row.label == side]
-        n = sum(row.weight for row in of_side)
-        right = sum(row.weight for row in of_side if row.verdict == side)
-        wrong = sum(row.weight for row in of_side if row.verdict == -side)
-        if n == 0:
-            rates[name] = {"value": None, "ci95": None, "n": 0}
-            continue
-        low, high = score_interval(right, wrong, n)
-        value = (1 + (right - wrong) / n) / 2
-        rates[name] = {"value": value, "ci95": [float(low), float(high)], "n": round(n)}
-    return rates
+    return {
+        name: _rate([row for row in rows if row.label == side], side)
+        for name, side in (("sensitivity", 1.0), ("specificity", -1.0))
+    }
+
+
+def _rate(rows: Sequence[Labelled], side: float) -> dict[str, Any]:
+    """Estimate of how often verdicts are `side`."""
+    if not rows:
+        return {"value": None, "ci95": None, "n": 0}
+    found, weights = [(1 + side * row.verdict) / 2 for row in rows], [row.weight for row in rows]
+    counts = effective_counts(found, [row.post for row in rows], weights)
+    value, n = float(np.average(found, weights=weights)), round(sum(weights))
+    if counts.n == 0:
+        return {"value": value, "ci95": None, "n": n, "reason": "all pairs are of one post"}
+    low, high = score_interval(*counts)
+    return {"value": value, "ci95": [float(low), float(high)], "n": n}
 
 
 def corrected_win_rate(

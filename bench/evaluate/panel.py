@@ -53,12 +53,16 @@ def majority_of(votes: Sequence[VerdictLabel]) -> VerdictLabel:
 
 
 def agreement_of_judges(
-    judged: Sequence[Mapping[str, Sequence[Verdict]]], seed: int, resamples: int = RESAMPLES
+    judged: Sequence[Mapping[str, Sequence[Verdict]]],
+    seed: int,
+    resamples: int = RESAMPLES,
+    posts: Mapping[str, str] | None = None,
 ) -> list[dict[str, Any]]:
     """How far each two judges agree on a run's prompts, one entry per pair of judges.
 
     Args:
         judged: per pair of arms, judge -> its verdicts; every judge has all prompts.
+        posts: prompt_id -> its post, where several may be of one: whole posts are then resampled.
 
     Returns:
         "judges": the two; "agreement": estimate of how often they say the same of a pair of summaries, a tie against a
@@ -68,11 +72,16 @@ def agreement_of_judges(
     """
     resolved = [{judge: resolve(verdicts) for judge, verdicts in by_judge.items()} for by_judge in judged]
     judges = list(dict.fromkeys(judge for by_judge in judged for judge in by_judge))
-    return [_agreement(one, other, resolved, seed, resamples) for one, other in combinations(judges, 2)]
+    return [_agreement(one, other, resolved, seed, resamples, posts) for one, other in combinations(judges, 2)]
 
 
 def _agreement(
-    one: str, other: str, resolved: Sequence[Mapping[str, Mapping[str, VerdictLabel]]], seed: int, resamples: int
+    one: str,
+    other: str,
+    resolved: Sequence[Mapping[str, Mapping[str, VerdictLabel]]],
+    seed: int,
+    resamples: int,
+    posts: Mapping[str, str] | None,
 ) -> dict[str, Any]:
     by_prompt: dict[str, list[tuple[VerdictLabel, VerdictLabel]]] = defaultdict(list)
     for labels in resolved:
@@ -81,10 +90,11 @@ def _agreement(
             if "unparsed" not in both:
                 by_prompt[prompt_id].append(both)
     shares = [float(np.mean([points_of_agreement(*both) for both in pairs])) for pairs in by_prompt.values()]
+    draws = seed, resamples, None if posts is None else [posts[prompt_id] for prompt_id in by_prompt]
     return {
         "judges": [one, other],
-        "agreement": estimate(proportion_interval(shares, seed, resamples)) if shares else dict(NO_ESTIMATE),
-        "kappa": kappa_of_tables([_table(pairs) for pairs in by_prompt.values()], seed, resamples),
+        "agreement": estimate(proportion_interval(shares, *draws)) if shares else dict(NO_ESTIMATE),
+        "kappa": kappa_of_tables([_table(pairs) for pairs in by_prompt.values()], *draws),
         "verdicts": sum(map(len, by_prompt.values())),
     }
 

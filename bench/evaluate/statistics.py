@@ -128,7 +128,9 @@ class Counts(NamedTuple):
     n: float
 
 
-def effective_counts(values: Sequence[float], posts: Sequence[Hashable] | None = None) -> Counts:
+def effective_counts(
+    values: Sequence[float], posts: Sequence[Hashable] | None = None, weights: Sequence[float] | None = None
+) -> Counts:
     """The wins, ties and losses of independent prompts that say as much as these values in [0, 1] do.
 
     They have the mean and the variance of the values; for wins, ties and losses (1, 0.5, 0) they are their counts.
@@ -137,22 +139,27 @@ def effective_counts(values: Sequence[float], posts: Sequence[Hashable] | None =
     the normal quantile, because so many posts tell that variance (Korn & Graubard 1998, Survey Methodology 24:193).
     Where all values are equal, a post counts as one. n is 0 where they are of one post.
 
+    Args:
+        weights: of each value, where several are shares of one prompt: n is their sum.
+
     Raises:
         DataError: a value outside [0, 1], or not one post per value.
     """
     x = np.asarray(values, dtype=np.float64)
     if not ((x >= 0) & (x <= 1)).all():
         raise DataError("a share needs values between 0 and 1")
-    n, mean, variance = float(x.size), x.mean(), x.var()
+    w = np.ones(x.size) if weights is None else np.asarray(weights, dtype=np.float64)
+    n, mean = float(w.sum()), np.average(x, weights=w)
+    variance = np.average((x - mean) ** 2, weights=w)
     if posts is not None and len(posts) != x.size:
         raise DataError(f"{len(posts)} posts for {x.size} values: give one each")
     if posts is not None and (clusters := len(set(posts))) < x.size:
         if clusters == 1:
             return Counts(0.0, 0.0, 0.0)
         code = {post: i for i, post in enumerate(dict.fromkeys(posts))}
-        sums = np.bincount([code[post] for post in posts], x - mean)
+        sums = np.bincount([code[post] for post in posts], w * (x - mean))
         between = clusters / (clusters - 1) * (sums**2).sum() / n**2
-        design_effect = max(1.0, between / (variance / n)) if variance > 0 else n / clusters
+        design_effect = max(1.0, between / (variance / n) if variance > 0 else n / clusters)
         n *= (Z / stats.t.isf(ALPHA / 2, clusters - 1)) ** 2 / design_effect
     lead = 2 * mean - 1
     untied = max(4 * variance + lead**2, abs(lead))  # a mean this far from one half takes so many

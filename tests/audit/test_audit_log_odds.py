@@ -69,3 +69,29 @@ def test_swapping_a_and_b_changes_nothing():
     for way, estimate in one["accuracy"].items():
         assert other["accuracy"][way]["value"] == pytest.approx(estimate["value"])
     assert math.isclose(one["offset"], other["offset"], rel_tol=1e-9)
+
+
+def test_whole_posts_are_resampled():
+    """Every pair four times, of one post: four times the pairs, and intervals as wide as without the copies."""
+    first, second, chosen = always_first(60, lean=1.0)
+    labels = [["a" if c else "b"] for c in chosen]
+    once = log_odds_numbers(first.tolist(), second.tolist(), labels, seed=0)  # pyright: ignore[reportArgumentType]
+    fourfold = first.repeat(4).tolist(), second.repeat(4).tolist(), [label for label in labels for _ in range(4)]
+    found = log_odds_numbers(*fourfold, seed=0, posts=np.arange(60).repeat(4).tolist())  # pyright: ignore[reportArgumentType]
+
+    assert found["lean_to_first"]["n"] == 240
+    assert found["lean_to_first"]["ci95"] == pytest.approx(once["lean_to_first"]["ci95"])
+    for way in ("as_shown", "position_free"):
+        (low, high), (l0, h0) = found["accuracy"][way]["ci95"], once["accuracy"][way]["ci95"]
+        assert high - low == pytest.approx(h0 - l0, rel=0.05)  # Student's t of 60 posts is 2 % wider
+    lead, alone = found["minus_as_shown"]["position_free"], once["minus_as_shown"]["position_free"]
+    assert lead["value"] == pytest.approx(alone["value"]) and lead["p_value"] == pytest.approx(
+        alone["p_value"], rel=0.3
+    )
+    assert found["accuracy"]["offset"]["value"] == pytest.approx(once["accuracy"]["offset"]["value"])  # the same folds
+
+
+def test_a_pair_alone_has_no_spread():
+    numbers = log_odds_numbers([0.5], [0.3], [["a"]], seed=0)
+
+    assert numbers["lean_to_first"]["ci95"] is None

@@ -7,15 +7,16 @@ from bench.audit.pairs import Annotation, LabelledPair
 from bench.audit.render import markdown
 from bench.errors import DataError
 from bench.evaluate.agreement import Shown
+from bench.evaluate.statistics import score_interval
 from bench.records import Verdict
 
 
-def pair(name, a, b, *labels, confidences=()) -> LabelledPair:
+def pair(name, a, b, *labels, confidences=(), post=None) -> LabelledPair:
     annotations = [
         Annotation(Shown(label, "ab"), None, confidence)
         for label, confidence in zip(labels, confidences or [None] * len(labels), strict=True)
     ]
-    return LabelledPair(name, "a post", a, b, tuple(annotations), ())
+    return LabelledPair(name, post or f"post of {name}", a, b, tuple(annotations), ())
 
 
 def verdict(name, order, label) -> Verdict:
@@ -123,7 +124,7 @@ def test_the_page_shows_estimates_with_intervals_and_what_there_is_none_of():
 def test_every_annotator_has_a_row_beside_the_others_and_the_judge():
     def by(name, a, b, **labels):
         annotations = [Annotation(Shown(label, order), who, None) for who, (label, order) in labels.items()]
-        return LabelledPair(name, "a post", a, b, tuple(annotations), ())
+        return LabelledPair(name, f"post of {name}", a, b, tuple(annotations), ())
 
     pairs = [
         by("1", "xxx", "x", ann=("a", "ab"), bob=("a", "ba"), cat=("b", "ab")),
@@ -156,3 +157,38 @@ def test_every_annotator_has_a_row_beside_the_others_and_the_judge():
 
 def test_labels_without_names_are_in_no_row():
     assert audit([pair("1", "xx", "x", "a")]).labels()["annotators"] == []
+
+
+def test_pairs_of_one_post_say_as_much_as_one():
+    """Ten posts of four pairs, alike within a post: the judge is right on seven posts, and the interval of every share
+    is that of n = 9 (1.960 / 2.262)^2, by the design effect 40/9 and Student's t of ten posts; unclustered n is 40."""
+    posts = [post for post in range(10) for _ in range(4)]
+    names = [str(i) for i in range(40)]
+    pairs = [pair(name, "xxxx", "x", "a", "a", post=f"post {post}") for name, post in zip(names, posts, strict=True)]
+    said = [
+        verdict(name, order, "a" if post < 7 else "b")
+        for name, post in zip(names, posts, strict=True)
+        for order in ("ab", "ba")
+    ]
+    measured = audit(pairs)
+    found, labels = measured.judge(said), measured.labels()
+
+    n = 9 * (1.959964 / 2.262157) ** 2
+    expected = [float(end) for end in score_interval(0.7 * n, 0.3 * n, n)]
+    bins = found["by_length_difference"][0]
+    for share in (found["accuracy"], found["length_bias"], found["sensitivity"], bins["accuracy"]):
+        assert share["value"] == pytest.approx(0.7) and share["n"] == 40
+        assert share["ci95"] == pytest.approx(expected, abs=1e-5)
+    # What never varies counts once per post: no more is known of it than ten posts tell.
+    n = 10 * (1.959964 / 2.262157) ** 2
+    all_alike = [float(end) for end in score_interval(n, 0, n)]
+    for share in (labels["length_bias"], labels["position_bias"], labels["human_agreement"]["pairwise"]):
+        assert share["value"] == 1 and share["ci95"] == pytest.approx(all_alike, abs=1e-5)
+    assert (found["flip_rate"], found["flip_rate_ci95"]) == (0, pytest.approx([0, 1 - all_alike[0]], abs=1e-5))
+
+
+def test_pairs_without_posts_are_of_posts_of_their_own():
+    pairs = [LabelledPair(str(i), None, "xxxx", "x", pair("", "", "", "a").annotations, ()) for i in range(40)]
+    found = audit(pairs).judge([verdict(str(i), "ab", "a" if i < 28 else "b") for i in range(40)])
+
+    assert found["accuracy"]["ci95"] == pytest.approx([float(end) for end in score_interval(28, 12, 40)])

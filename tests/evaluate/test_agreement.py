@@ -255,3 +255,45 @@ def test_intervals_are_a_function_of_the_seed():
     assert kappa(verdicts, labels, 0) == kappa(verdicts, labels, 0)
     assert kappa(verdicts, labels, 0) != kappa(verdicts, labels, 1)
     assert math.isfinite(kappa(verdicts, labels, 1)["value"])
+
+
+def test_kappas_interval_over_posts_is_that_of_whole_posts():
+    """Each pair of 30 posts four times: the value of 120 pairs, and the resamples, so the interval, of 30."""
+    rng = np.random.default_rng(3)
+    verdicts = rng.choice(["a", "b"], size=30).tolist()
+    labels: list[list[VerdictLabel]] = [[verdict if rng.random() < 0.8 else "tie"] for verdict in verdicts]
+    posts = [post for post in range(30) for _ in range(4)]
+    once = kappa(verdicts, labels, SEED)
+    fourfold = [verdicts[post] for post in posts], [labels[post] for post in posts]
+    found = kappa(*fourfold, SEED, posts=posts)
+
+    assert (found["value"], found["n"]) == (pytest.approx(once["value"]), 120)
+    assert found["ci95"] == pytest.approx(once["ci95"])
+    low, high = kappa(*fourfold, SEED)["ci95"]  # as if each were of a post of its own: half as wide
+    assert high - low == pytest.approx((once["ci95"][1] - once["ci95"][0]) / 2, rel=0.15)
+
+
+def test_alphas_interval_over_posts_is_that_of_whole_posts():
+    rng = np.random.default_rng(4)
+    labels = rng.choice(["a", "b", "tie"], size=(24, 2), p=[0.6, 0.3, 0.1]).tolist()
+    posts = [post for post in range(24) for _ in range(5)]
+    found = krippendorff_alpha([labels[post] for post in posts], SEED, posts=posts)
+    # By its definition with n values, of which 5 n are copies: 1 - (N - 1) D / E, so that it differs by (N - 1) / N.
+    n, value = 48, krippendorff_alpha(labels, SEED)["value"]
+    assert found["value"] == pytest.approx(1 - (1 - value) * (5 * n - 1) / (5 * n) * n / (n - 1))
+    once = krippendorff_alpha(labels, SEED)["ci95"]
+    assert found["ci95"] == pytest.approx(once, abs=0.03)
+
+
+def test_posts_are_those_of_the_pairs_that_have_a_value():
+    """The unparsed pair leaves with its post: two posts of two pairs each stay, one all right, one all wrong."""
+    verdicts: list[VerdictLabel] = ["a", "a", "unparsed", "b", "b"]
+    found = accuracy(verdicts, [["a"]] * 5, SEED, posts=[0, 0, 1, 2, 2])
+    alone = accuracy(["a", "a", "b", "b"], [["a"]] * 4, SEED, posts=[0, 0, 2, 2])
+
+    assert found == alone and found["n"] == 4
+    assert accuracy(["a", "b"], one_each("a", "a"), SEED, posts=[0, 0])["ci95"] is None
+    assert (
+        kappa(["a", "b"], one_each("a", "a"), SEED, posts=[0, 0])["reason"]
+        == "it is the same whichever posts are drawn"
+    )

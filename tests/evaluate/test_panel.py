@@ -93,3 +93,16 @@ def test_nothing_was_read():
     (entry,) = agreement_of_judges([both(["u", "u"], ["a", "b"])], seed=0)
 
     assert entry["agreement"] == entry["kappa"] == {"value": None, "ci95": None, "n": 0} and entry["verdicts"] == 0
+
+
+def test_whole_posts_are_resampled_where_several_prompts_are_of_one():
+    """8 prompts, of 4 posts that are all alike within: as if there were 4, but for the t quantile of so few."""
+    judged = both(list("aabbaabb"), list("aaaaaabb"))
+    posts = {f"p{i}": f"post {i // 2}" for i in range(8)}
+    (found,) = agreement_of_judges([judged], seed=0, resamples=500, posts=posts)
+    (alone,) = agreement_of_judges([both(list("abab"), list("aaab"))], seed=0, resamples=500)
+
+    assert found["agreement"]["value"] == alone["agreement"]["value"] == 0.75
+    assert (found["agreement"]["n"], alone["agreement"]["n"]) == (8, 4)
+    assert found["agreement"]["ci95"][0] < alone["agreement"]["ci95"][0]
+    assert found["kappa"]["ci95"] == alone["kappa"]["ci95"]

@@ -238,6 +238,16 @@ def test_values_of_one_post_count_as_their_design_effect_says():
     assert effective_counts([1.0] * 40, posts).n == pytest.approx(10 * (1.959964 / 2.262157) ** 2, rel=1e-5)
 
 
+def test_weighted_values_count_as_their_weights():
+    """Half a win, and as much of a tie and a loss: 1.5 prompts of mean one half and variance (0.5^2 2 / 3)."""
+    variance = 1 / 6
+    assert effective_counts([1.0, 0.5, 0.0], weights=[0.5] * 3) == pytest.approx((2 * variance * 1.5,) * 2 + (1.5,))
+    # Two labels of each pair, half a pair each, by post: as the pairs themselves.
+    values, posts = [1.0, 1.0, 0.0, 1.0], [0, 0, 1, 2]
+    halves = effective_counts(np.repeat(values, 2).tolist(), np.repeat(posts, 2).tolist(), [0.5] * 8)
+    assert halves == pytest.approx(effective_counts(values, posts))
+
+
 def test_posts_of_one_pair_change_nothing():
     values = [1.0, 0.0, 0.5, 1.0, 1.0]
     assert proportion_interval(values, seed=0, posts=list("abcde")) == proportion_interval(values, seed=0)

@@ -1,11 +1,13 @@
 """One run: what is compared, with which budget, and where the results go."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from bench.arms import BY_NAME, DEFAULT_ARMS, START, needed
 from bench.cost.config import CostConfig
 from bench.data import DataConfig, SyntheticConfig
+from bench.data.evaluation_sets import EvalSetConfig
 from bench.evaluate.best_of_n import BestOfNSettings
 from bench.evaluate.config import EvaluationConfig
 from bench.evaluate.judges.config import JudgeConfig
@@ -72,6 +74,7 @@ class RunConfig:
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     cost: CostConfig = field(default_factory=CostConfig)
     health: HealthSettings = field(default_factory=HealthSettings)
+    sets: Mapping[str, EvalSetConfig] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         # NumPy takes seeds below 2**32, and the judge's reward model takes seed + 1.
@@ -82,12 +85,6 @@ class RunConfig:
         require(not unknown, "arms", list(self.arms), f"must be among {', '.join(BY_NAME)}")
         require(len(set(self.arms)) == len(self.arms), "arms", list(self.arms), "must not repeat an arm")
         require(START in self.arms, "arms", list(self.arms), f"must contain {START}, where every arm starts")
-        require(
-            self.sampling.temperature > 0 or not {"best_of_n", "rloo", "ppo"} & set(self.arms),
-            "sampling.temperature",
-            self.sampling.temperature,
-            "must be above 0 with arm best_of_n, rloo or ppo, which learn from or choose among samples that differ",
-        )
         for key, value in (("name", self.name), ("run_id", self.run_id)):
             plain = value is None or re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", value) is not None
             require(plain, key, value, "must be a plain folder name (letters, digits, . _ -)")
@@ -98,6 +95,11 @@ class RunConfig:
             list(self.judge.names),
             "has gold, which needs data=synthetic; use judge=reward_model",
         )
+        for name, wanted in self.sets.items():
+            plain = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_]*", name) is not None and name != "test"
+            require(plain, "sets", name, "must be a plain name (letters, digits, _) other than test, the headline's")
+            judged = self.judge.names != ("gold",) or isinstance(wanted.data, SyntheticConfig | None)
+            require(judged, f"sets.{name}.data", wanted.data, "has no truth for the judge gold; name another judge too")
         tokens = self.budget.max_prompt_tokens + self.budget.max_completion_tokens
         fits = self.model.kind != "tiny" or tokens <= self.model.max_positions
         require(
@@ -115,7 +117,9 @@ def check_batches(config: RunConfig, processes: int) -> None:
         ConfigError: names the batch size.
     """
     judges = ["judge_reward"] if "reward_model" in config.judge.names else []
-    for group in {stage.settings for stage in needed(config.arms, *judges)} - {None, "ppo"}:
+    for group in dict.fromkeys(stage.settings for stage in needed(config.arms, *judges)):
+        if group in (None, "ppo"):
+            continue
         settings = getattr(config, str(group))
         if isinstance(settings, RLOOSettings):
             settings = within_budget(settings, config.budget.ppo_episodes, processes)

@@ -18,7 +18,7 @@ _COMPACT_WHEN_FINISHED = 0.25  # drop finished rows from the cache once this sha
 
 @dataclass(frozen=True)
 class SamplingConfig:
-    """How every arm is sampled, in rollouts and in evaluation alike: plain temperature sampling, no truncation."""
+    """How the evaluation samples every arm: plain temperature sampling, no truncation."""
 
     temperature: float = 0.7
     batch_size: int = 64

@@ -60,22 +60,23 @@ def unknown_key(key: str, known: list[str]) -> str:
     return f"unknown config key {key}{hint}"
 
 
+def _of_kind(classes: list[Any], value: Any, path: str) -> Any:
+    """Of settings of several kinds, those of the kind that the value names."""
+    kinds = {cls.kind: cls for cls in classes}
+    kind = value.get("kind") if isinstance(value, Mapping) else None
+    if kind not in kinds:
+        raise ConfigError(f"{path}.kind must be one of {', '.join(kinds)}, got {kind!r}")
+    return kinds[kind]
+
+
 def _convert(hint: Any, value: Any, path: str) -> Any:
     """`value` as `hint`, refusing what only looks like it (a bool for a number, a number for a text)."""
     origin, arguments = get_origin(hint), get_args(hint)
-    if len(arguments) > 1 and all(is_dataclass(argument) for argument in arguments):
-        kinds: dict[str, Any] = {
-            argument.kind: argument for argument in arguments
-        }  # settings of several kinds name theirs
-        kind = value.get("kind") if isinstance(value, Mapping) else None
-        if kind not in kinds:
-            raise ConfigError(f"{path}.kind must be one of {', '.join(kinds)}, got {kind!r}")
-        return _bind(kinds[kind], value, f"{path}.")
     if origin in (Union, types.UnionType):
         if value is None and type(None) in arguments:
             return None
-        (inner,) = [argument for argument in arguments if argument is not type(None)]
-        return _convert(inner, value, path)
+        inner = [argument for argument in arguments if argument is not type(None)]
+        return _convert(inner[0] if len(inner) == 1 else _of_kind(inner, value, path), value, path)
     if origin is Mapping:
         if not isinstance(value, Mapping):
             raise ConfigError(f"{path} must be a group of settings, got {value!r}")

@@ -1,6 +1,7 @@
 """Raw text to records: where the data comes from, how prompts are written, and how posts are split."""
 
-from bench.data.config import CnnDmConfig, FilesConfig, TldrConfig
+from bench.data.articles import load_articles
+from bench.data.config import ArticlesConfig, CnnDmConfig, FilesConfig, TldrConfig
 from bench.data.hub import load_cnn_dm, load_tldr
 from bench.data.local import load_files
 from bench.data.prompts import completion_text, truncate_prompts
@@ -9,9 +10,10 @@ from bench.data.statistics import data_statistics, format_statistics
 from bench.data.synthetic import SyntheticConfig, build
 from bench.records import ComparisonData
 
-DataConfig = SyntheticConfig | FilesConfig | TldrConfig | CnnDmConfig
+DataConfig = SyntheticConfig | FilesConfig | TldrConfig | CnnDmConfig | ArticlesConfig
 
 __all__ = [
+    "ArticlesConfig",
     "CnnDmConfig",
     "DataConfig",
     "FilesConfig",
@@ -49,6 +51,8 @@ def load(config: DataConfig, seed: int) -> ComparisonData:
             data = load_tldr(config)
         case CnnDmConfig():
             data = load_cnn_dm(config)
+        case ArticlesConfig():
+            data = load_articles(config)
     check_no_leak(data)
     return data
 

@@ -139,6 +139,24 @@ class CnnDmConfig:
         _require_commit("revision", self.revision)
 
 
+@dataclass(frozen=True)
+class ArticlesConfig:
+    """A file of articles with a summary each (JSONL, CSV or Parquet), for policies trained elsewhere.
+
+    `article` and `summary` name the columns, `id` one that may be absent. The defaults are CNN/DM's.
+    """
+
+    path: str
+    kind: str = "articles"
+    article: str = "article"
+    summary: str = "highlights"
+    id: str | None = "id"
+    split_seed: int = 0
+
+    def __post_init__(self) -> None:
+        require(self.kind == "articles", "data.kind", self.kind, "must be 'articles'")
+
+
 def _require_common(kind: str, expected_kind: str, identical_pairs: str, judge_fraction: float) -> None:
     require(kind == expected_kind, "data.kind", kind, f"must be {expected_kind!r}")
     require(

@@ -68,7 +68,11 @@ def sampling_numbers(
 
 
 def _kl(rows: Sequence[Completion], seed: int, resamples: int) -> dict[str, Any]:
-    """`kl_ref_k1`, and `kl_ref`, which is exact where that was computed."""
+    """`kl_ref_k1`, and `kl_ref`, which is exact where that was computed; neither of greedy completions, which no
+    distribution was sampled for."""
+    if all(row.temperature == 0 for row in rows):
+        none = {"value": None, "ci95": None, "n": len(rows), "reason": "greedy completions have no KL"}
+        return {"kl_ref": none, "kl_ref_k1": none}
     k1 = [row.logp - row.ref_logp for row in rows if row.logp is not None and row.ref_logp is not None]
     numbers: dict[str, Any] = {"kl_ref_k1": {**mean_with_tail(k1), "estimator": "k1"}}
     numbers["kl_ref"] = numbers["kl_ref_k1"]

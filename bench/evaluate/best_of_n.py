@@ -23,6 +23,10 @@ class BestOfNSettings:
             1 <= self.n <= 1024 and self.n.bit_count() == 1, "best_of_n.n", self.n, "must be a power of two up to 1024"
         )
 
+    def at(self, temperature: float) -> int:
+        """How many samples differ at a temperature: greedy ones are all the same."""
+        return self.n if temperature > 0 else 1
+
 
 @dataclass(frozen=True)
 class Candidate:

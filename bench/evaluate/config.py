@@ -18,6 +18,7 @@ class EvaluationConfig:
     noninferiority_margin: float = 0.0
     cost_tolerance: float = 0.1
     samples_in_report: int = 5
+    temperatures: tuple[float, ...] = ()
     judge_labels: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -44,6 +45,9 @@ class EvaluationConfig:
             self.noninferiority_margin,
             "must be at least 0 and below 0.5",
         )
+        object.__setattr__(self, "temperatures", tuple(self.temperatures))
+        for temperature in self.temperatures:
+            require(temperature >= 0, "evaluation.temperatures", temperature, "must be 0 (greedy) or above")
         require(self.cost_tolerance >= 0, "evaluation.cost_tolerance", self.cost_tolerance, "must be at least 0")
         require(
             self.samples_in_report >= 0,

@@ -112,7 +112,7 @@ def _our_ppo(spec: Spec, tokenizer: PreTrainedTokenizerBase, pairs: list[Prefere
         value=_classifier(spec),
     )
     with FlopCounter() as flops:
-        rollouts = RolloutBudget(SamplingConfig(), spec.batch_size * spec.steps, spec.max_new_tokens)
+        rollouts = RolloutBudget(SamplingConfig().temperature, spec.batch_size * spec.steps, spec.max_new_tokens)
         trainer = PPOTrainer(models, tokenizer, settings, rollouts, _context(spec, scratch))
         log = trainer.train([PromptIds(p.id, tokenizer(p.prompt).input_ids) for p in pairs])
     return _read_log(Measurement(), log, [spec.batch_size] * spec.steps, flops)

@@ -19,6 +19,7 @@ from bench.cost import StageCost, metered
 from bench.files import read_jsonl
 from bench.models.loading import pick_device, same_weights, use_bf16
 from bench.pipeline.cache import CHECKPOINT, FinishedStage, StageCache
+from bench.pipeline.cells import TEST, Cell
 from bench.provenance import stable_hash
 from bench.reach import code_key
 from bench.records import ComparisonData, Completion
@@ -47,23 +48,36 @@ class Engine:
         self.device = pick_device(config.model.device)
         self.bf16 = use_bf16(config.model.precision, self.device)
         self.frozen_dtype = torch.bfloat16 if self.bf16 else torch.float32
-        self.done: dict[str, FinishedStage] = {}
+        self.headline = Cell(TEST, config.sampling.temperature, config, data)
+        self._done: dict[str, dict[str, FinishedStage]] = {}
 
-    def completions(self, arm: str) -> list[Completion]:
-        """The arm's summaries of the evaluation prompts."""
-        stage = self.finished(generated(BY_NAME[arm]))
+    @property
+    def done(self) -> dict[str, FinishedStage]:
+        """What was trained, and the headline's completions."""
+        return self.done_in(self.headline)
+
+    def done_in(self, cell: Cell) -> dict[str, FinishedStage]:
+        """The stages that a cell stands on."""
+        return {**self._done.get(self.headline.name, {}), **self._done.get(cell.name, {})}
+
+    def completions(self, arm: str, cell: Cell | None = None) -> list[Completion]:
+        """The arm's summaries of a cell's prompts, the headline's unless another is named."""
+        stage = self.finished(generated(BY_NAME[arm]), cell)
         return [Completion(**row) for row in read_jsonl(stage.folder / COMPLETIONS)]
 
-    def finished(self, stage: Stage) -> FinishedStage:
+    def finished(self, stage: Stage, cell: Cell | None = None) -> FinishedStage:
         """The stage, from memory, from the cache, or built from its inputs, which are finished first."""
-        if stage.name not in self.done:
-            sources = {role: self.finished(STAGE_BY_NAME[source]) for role, source in stage.inputs.items()}
-            self.done[stage.name] = self._run(stage, sources)
-        return self.done[stage.name]
+        # Only what reads the evaluation's prompts differs from cell to cell.
+        at = cell if cell is not None and "prompts" in stage.reads else self.headline
+        done = self._done.setdefault(at.name, {})
+        if stage.name not in done:
+            sources = {role: self.finished(STAGE_BY_NAME[source], cell) for role, source in stage.inputs.items()}
+            done[stage.name] = self._run(stage, sources, at)
+        return done[stage.name]
 
-    def _run(self, stage: Stage, sources: Mapping[str, FinishedStage]) -> FinishedStage:
+    def _run(self, stage: Stage, sources: Mapping[str, FinishedStage], cell: Cell) -> FinishedStage:
         module = import_module(stage.module)
-        values: dict[str, Any] = module.needs(self.config, self.data)
+        values: dict[str, Any] = module.needs(cell.config, cell.data)
         folders = {role: source.folder for role, source in sources.items()}
         inputs = {
             # Another kind of device, or precision, gives another model.

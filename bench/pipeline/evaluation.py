@@ -7,71 +7,61 @@ from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-from transformers import PreTrainedTokenizerBase
-
 from bench.arms import REFERENCE, cost_stages, needs_reward
 from bench.cost import StageCost, judge_cost, summed
 from bench.evaluate.arm_numbers import sampling_numbers, text_numbers
 from bench.evaluate.best_of_n import Candidate, best_of_first, kl_bound_estimate, read_candidates, sizes
 from bench.evaluate.claims import verdicts_on_claims
-from bench.evaluate.comparisons import against_reference, head_to_heads, judge_habits, strengths
+from bench.evaluate.comparisons import Duel, Lengths, against_reference, head_to_heads, judge_habits, strengths
 from bench.evaluate.judge_error import Labelled, error_rates, labelled, read_labelled
 from bench.evaluate.judges.asking import AskingJudge
 from bench.evaluate.judges.base import Judge
 from bench.evaluate.judges.config import PANEL
-from bench.evaluate.judges.factory import ask_ahead, build_judges
+from bench.evaluate.judges.factory import ask_ahead
 from bench.evaluate.panel import agreement_of_judges, majority
 from bench.evaluate.power import power_summary
 from bench.evaluate.reward_models import Scored, reward_model_numbers
 from bench.evaluate.rules import pair_scores
 from bench.evaluate.statistics import bootstrap_mean, estimate
 from bench.evaluate.summary_metrics import Summary, descriptions, summary_estimates
-from bench.evaluate.text_models import TextModels
 from bench.evaluate.win_rate import compare, questions, win_rate
 from bench.evaluate.world import world_numbers
-from bench.models.loading import load_policy, load_reward_model
+from bench.pipeline.cells import Cell
+from bench.pipeline.instruments import Instruments
 from bench.progress import StageBar
 from bench.records import ComparisonData, Completion, Verdict, VerdictLabel
-from bench.scoring import reward_scores, summed_logps
 
 if TYPE_CHECKING:
     from bench.config import RunConfig
 
-Duel = tuple[str, str]
-"""(arm, opponent)."""
-
-
-@dataclass(frozen=True)
-class Trained:
-    """What the stages left: the folders that the evaluator reads, and how it runs their models."""
-
-    folders: Mapping[str, Path]
-    tokenizer: PreTrainedTokenizerBase
-    device: torch.device
-    dtype: torch.dtype
-    cache_dir: Path
-
 
 @dataclass
 class Evaluation:
-    """The evaluator of one run; judges and scorers are loaded once, when they are first asked."""
+    """The evaluator of one cell of a run.
 
-    config: "RunConfig"
-    data: ComparisonData
-    trained: Trained
+    Attributes:
+        folders: stage -> folder, of the stages that the cell stands on.
+        completions: arm -> its completions of the cell's prompts.
+        verdicts: judge -> every verdict, once `metrics` has been called.
+    """
+
+    cell: Cell
+    instruments: Instruments
+    folders: Mapping[str, Path]
     completions: Mapping[str, Sequence[Completion]]
     verdicts: dict[str, list[Verdict]] = field(default_factory=dict)
 
+    @property
+    def config(self) -> "RunConfig":
+        return self.cell.config
+
+    @property
+    def data(self) -> ComparisonData:
+        return self.cell.data
+
     @cached_property
     def judges(self) -> list[Judge]:
-        return build_judges(
-            self.config.judge,
-            gold=self.data.gold,
-            reward_score=None if "reward_model" not in self.config.judge.names else self._judge_score,
-            cache_dir=self.trained.cache_dir,
-            seed=self.config.seed,
-        )
+        return self.instruments.judges(self.cell)
 
     @cached_property
     def texts(self) -> dict[str, dict[str, str]]:
@@ -85,51 +75,23 @@ class Evaluation:
         """n -> the best of each prompt's first n candidates, for every power of two below the arm's own n."""
         if "best_of_n" not in self.completions:
             return {}
-        found, n_max = read_candidates(self.trained.folders["best_of_n"]), self.config.best_of_n.n
+        found, n_max = read_candidates(self.folders["best_of_n"]), self._best_of
         return {n: best_of_first(found, n_max, n) for n in sizes(n_max)[:-1]}
 
     def metrics(self) -> dict[str, Any]:
-        """All of metrics.json but the costs and the claims. Fills `verdicts` on the way."""
-        arms = {**self.completions, REFERENCE: self._reference()}
-        lengths = {arm: {c.prompt_id: float(c.n_tokens) for c in rows} for arm, rows in arms.items()}
-        pairs = list(combinations(sorted(self.completions), 2))
-        references = [(arm, REFERENCE) for arm in self.completions]
-        self.verdicts = {name: [] for name in (*self.config.judge.names, *([PANEL] if self.config.judge.panel else []))}
-        self._ask_ahead([*references, *((f"best_of_{n}", REFERENCE) for n in self.fewer), *pairs])
-        with StageBar("evaluate", len(arms) + len(references) + len(pairs), "steps") as bar:
-            numbers: dict[str, Any] = {}
-            for arm, rows in arms.items():
-                numbers[arm] = self._arm(arm, rows)
-                bar.update(1)
-            judged: dict[Duel, dict[str, list[Verdict]]] = {}
-            for duel in (*references, *pairs):
-                judged[duel] = self._judged(*duel)
-                bar.update(1)
-        characters = {arm: {p: float(len(text)) for p, text in texts.items()} for arm, texts in self.texts.items()}
-        labels = {judge: rows for judge, (_, rows) in self.labels.items()}
-        compared = against_reference(
-            {duel: judged[duel] for duel in references}, lengths, characters, labels, *self._draws
-        )
-        for arm, found in compared.items():
-            numbers[arm] |= found
+        """All of the headline's metrics.json but the costs and the claims. Fills `verdicts` on the way."""
+        judged, lengths = self._all_judged()
         metrics: dict[str, Any] = {
-            "arms": numbers,
+            **self._compared(judged, lengths),
             "summary_metrics": descriptions(self.config.evaluation.metrics),
-            "head_to_head": head_to_heads(
-                {duel: judged[duel] for duel in pairs},
-                {arm: judged[arm, REFERENCE] for arm in self.completions},
-                lengths,
-                *self._draws,
-            ),
             "bradley_terry": strengths(judged, REFERENCE, *self._draws),
-            "judges": self._judges(judge_habits(judged, lengths, *self._draws)),
             "power": power_summary(len(self.data.eval_prompts)),
         }
         if len(self.judges) > 1:
             alone = [{name: duel[name] for name in self.config.judge.names} for duel in judged.values()]
             metrics["judge_agreement"] = agreement_of_judges(alone, *self._draws)
         if self.fewer:
-            metrics["best_of_n"] = {"by_n": self._by_n(numbers["best_of_n"])}
+            metrics["best_of_n"] = {"by_n": self._by_n(metrics["arms"]["best_of_n"])}
         metrics |= self._reward_models()
         if self.data.gold is not None and self.data.trivial_policies:
             metrics["world"] = world_numbers(
@@ -137,23 +99,65 @@ class Evaluation:
             )
         return metrics
 
+    def cell_metrics(self) -> dict[str, Any]:
+        """A row of metrics.json's grid: "set", "temperature", "n_prompts", and "arms", "head_to_head" and "judges" as
+        in the headline. Fills `verdicts` on the way."""
+        where = {"set": self.cell.set, "temperature": self.cell.temperature, "n_prompts": len(self.data.eval_prompts)}
+        return {**where, **self._compared(*self._all_judged())}
+
+    def _all_judged(self) -> tuple[dict[Duel, dict[str, list[Verdict]]], Lengths]:
+        """Every arm against the reference summaries and every pair of arms, by judge; and all lengths in tokens."""
+        pairs = list(combinations(sorted(self.completions), 2))
+        references = [(arm, REFERENCE) for arm in self.completions]
+        self.verdicts = {name: [] for name in (*self.config.judge.names, *([PANEL] if self.config.judge.panel else []))}
+        self._ask_ahead([*references, *((f"best_of_{n}", REFERENCE) for n in self.fewer), *pairs])
+        with StageBar(f"judge {self.cell.name}", len(references) + len(pairs), "duels") as bar:
+            judged: dict[Duel, dict[str, list[Verdict]]] = {}
+            for duel in (*references, *pairs):
+                judged[duel] = self._judged(*duel)
+                bar.update(1)
+        rows = {**self.completions, REFERENCE: self._reference()}
+        return judged, {arm: {c.prompt_id: float(c.n_tokens) for c in of_arm} for arm, of_arm in rows.items()}
+
+    def _compared(self, judged: Mapping[Duel, dict[str, list[Verdict]]], lengths: Lengths) -> dict[str, Any]:
+        numbers: dict[str, Any] = {}
+        arms = {**self.completions, REFERENCE: self._reference()}
+        with StageBar(f"measure {self.cell.name}", len(arms), "arms") as bar:
+            for arm, rows in arms.items():
+                numbers[arm] = self._arm(arm, rows)
+                bar.update(1)
+        characters = {arm: {p: float(len(text)) for p, text in texts.items()} for arm, texts in self.texts.items()}
+        labels = {judge: rows for judge, (_, rows) in self.labels.items()}
+        references = {duel: verdicts for duel, verdicts in judged.items() if duel[1] == REFERENCE}
+        pairs = {duel: verdicts for duel, verdicts in judged.items() if duel[1] != REFERENCE}
+        for arm, found in against_reference(references, lengths, characters, labels, *self._draws).items():
+            numbers[arm] |= found
+        alone = {arm: verdicts for (arm, _), verdicts in references.items()}
+        return {
+            "arms": numbers,
+            "head_to_head": head_to_heads(pairs, alone, lengths, *self._draws),
+            "judges": self._judges(judge_habits(judged, lengths, *self._draws)),
+        }
+
     def _arm(self, arm: str, rows: Sequence[Completion]) -> dict[str, Any]:
         prompts, is_sampled = self.data.eval_prompts, arm != REFERENCE
         rewards: dict[str, Sequence[float]] = {}
         if needs_reward(self.config.arms):
             summaries = [(prompt.prompt, row.completion) for prompt, row in zip(prompts, rows, strict=True)]
-            rewards["proxy"] = self._score("reward", summaries)
+            rewards["proxy"] = self.instruments.rewards("reward", summaries)
         if (gold := self.data.gold) is not None:
             rewards["gold"] = [gold(row.prompt_id, row.completion) for row in rows]
         numbers = text_numbers(rows, prompts, rewards, is_sampled, *self._draws)
         texts = [Summary.of(prompt.prompt, row.completion) for prompt, row in zip(prompts, rows, strict=True)]
-        numbers["summaries"] = summary_estimates(texts, self.config.evaluation.metrics, self._models, *self._draws)
+        numbers["summaries"] = summary_estimates(
+            texts, self.config.evaluation.metrics, self.instruments.models, *self._draws
+        )
         if is_sampled:
             seed, resamples = self._draws
             numbers |= sampling_numbers(
                 rows,
                 prompts,
-                best_of=self.config.best_of_n.n if arm == "best_of_n" else None,
+                best_of=self._best_of if arm == "best_of_n" else None,
                 rouge_stemmer=self.config.evaluation.rouge_stemmer,
                 seed=seed,
                 resamples=resamples,
@@ -178,7 +182,7 @@ class Evaluation:
 
     def _by_n(self, arm: Mapping[str, Any]) -> dict[str, Any]:
         """n -> what best of n reaches; the largest n is the arm."""
-        result = {str(self.config.best_of_n.n): {key: arm[key] for key in _OF_EVERY_N}}
+        result = {str(self._best_of): {key: arm[key] for key in _OF_EVERY_N}}
         for n, rows in self.fewer.items():
             judged = self._judged(f"best_of_{n}", REFERENCE)
             reward = {"proxy": self._mean([row.score for row in rows])}
@@ -222,7 +226,7 @@ class Evaluation:
         """Name in metrics.json -> a reward model's scores of the held-out pairs."""
         stages = {"reward_model": needs_reward(self.config.arms), "judge_reward_model": self._has_reward_judge}
         return {
-            name: Scored(*(self._score(_REWARD_STAGES[name], side) for side in self._sides))
+            name: Scored(*(self.instruments.rewards(_REWARD_STAGES[name], side) for side in self._sides))
             for name, is_there in stages.items()
             if is_there
         }
@@ -234,20 +238,8 @@ class Evaluation:
         return [[(pair.prompt, getattr(pair, side)) for pair in pairs] for side in ("chosen", "rejected")]
 
     def _reward_models(self) -> dict[str, Any]:
-        implicit = Scored(*map(self._logratios, self._sides)) if "dpo" in self.config.arms else None
+        implicit = Scored(*map(self.instruments.logratios, self._sides)) if "dpo" in self.config.arms else None
         return reward_model_numbers(self.data.preferences["validation"], self._scored, implicit, *self._draws)
-
-    def _logratios(self, summaries: Sequence[tuple[str, str]]) -> list[float]:
-        """log pi_DPO - log pi_SFT of each summary, in nats."""
-        policy, ref = (
-            summed_logps(model, self.trained.tokenizer, summaries, self._batch_size) for model in self._dpo_and_sft
-        )
-        return [x - y for x, y in zip(policy, ref, strict=True)]
-
-    @cached_property
-    def _dpo_and_sft(self) -> list[Any]:
-        trained = self.trained
-        return [load_policy(trained.folders[arm], trained.device, trained.dtype) for arm in ("dpo", "sft")]
 
     def _ask_ahead(self, duels: Sequence[Duel]) -> None:
         prompts, orders, texts = self.data.eval_prompts, self.config.judge.orders, self.texts
@@ -269,7 +261,7 @@ class Evaluation:
 
     def _reference(self) -> list[Completion]:
         """The human summaries as if they were an arm's."""
-        tokenizer = self.trained.tokenizer
+        tokenizer = self.instruments.tokenizer
         return [
             Completion(
                 arm=REFERENCE,
@@ -282,30 +274,13 @@ class Evaluation:
             for p in self.data.eval_prompts
         ]
 
-    def _judge_score(self, summaries: Sequence[tuple[str, str]]) -> list[float]:
-        return self._score("judge_reward", summaries)
-
-    def _score(self, stage: str, summaries: Sequence[tuple[str, str]]) -> list[float]:
-        if stage not in self._scorers:
-            trained = self.trained
-            self._scorers[stage] = load_reward_model(trained.folders[stage], trained.device, trained.dtype)
-        return reward_scores(self._scorers[stage], self.trained.tokenizer, summaries, self._batch_size)
-
-    @cached_property
-    def _scorers(self) -> dict[str, Any]:
-        return {}
-
-    @cached_property
-    def _models(self) -> TextModels:
-        return text_models(self.config, self.trained.device, self.trained.cache_dir)
-
     @property
     def _has_reward_judge(self) -> bool:
         return "reward_model" in self.config.judge.names
 
     @property
-    def _batch_size(self) -> int:
-        return self.config.sampling.batch_size
+    def _best_of(self) -> int:
+        return self.config.best_of_n.at(self.config.sampling.temperature)
 
     @property
     def _draws(self) -> tuple[int, int]:
@@ -314,14 +289,6 @@ class Evaluation:
 
     def _mean(self, values: Sequence[float]) -> dict[str, Any]:
         return estimate(bootstrap_mean(values, *self._draws))
-
-
-def text_models(config: "RunConfig", device: torch.device, cache_dir: Path) -> TextModels:
-    """The models that metrics of summaries need, none of them loaded yet."""
-    evaluation = config.evaluation
-    return TextModels(
-        {"embedding_model": evaluation.embedding_model, "nli_model": evaluation.nli_model}, device, cache_dir
-    )
 
 
 _OF_EVERY_N = ("win_rate", "reward", "length_tokens", "kl_ref")

@@ -14,7 +14,7 @@ from bench.files import read_json, write_json
 from bench.provenance import git_state, package_versions, stable_hash
 from bench.train.log import TrainingLog
 
-SCHEMA = 1
+SCHEMA = 2
 RUNNING, FINISHED, FAILED = "running", "finished", "failed"
 # Say where results go, when and how fast, not what they are.
 _NO_RESULT = ("results_dir", "run_id", "checkpoint_every_s", "threads")

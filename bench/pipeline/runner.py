@@ -32,13 +32,15 @@ from bench.evaluate.power import power_line
 from bench.evaluate.summary_metrics import check_models
 from bench.files import write_jsonl
 from bench.models.loading import base_context_length, base_tokenizer, content, pick_device
+from bench.pipeline.cells import cells
 from bench.pipeline.engine import Engine, unmoved
-from bench.pipeline.evaluation import Evaluation, Trained, add_costs, text_models
+from bench.pipeline.evaluation import Evaluation, add_costs
+from bench.pipeline.instruments import Instruments, text_models
 from bench.pipeline.run_folder import SCHEMA, TrainingLogs, claim, config_hash, finish, recorded
 from bench.progress import say
 from bench.provenance import device_info
 from bench.reach import code_key
-from bench.records import ComparisonData, Completion
+from bench.records import ComparisonData
 from bench.train.health.record import health_record, health_summary
 
 _EVALUATION = "bench.pipeline.evaluation"
@@ -115,33 +117,42 @@ def _run(config: RunConfig, folder: Path, record: dict[str, Any]) -> None:
     cache_dir = Path(config.results_dir) / ".cache"
     with processes.main_first():
         data, tokenizer, statistics = prepare_data(config, cache_dir)
+        headline, grid = cells(config, data, lambda text: len(tokenizer(text).input_ids))
     say(format_statistics(statistics))
     say(power_line(len(data.eval_prompts)))
     logs = TrainingLogs(folder)
     engine = Engine(config, data, tokenizer, cache_dir, logs.write if processes.is_main() else lambda stage, rows: None)
-    completions = {arm: engine.completions(arm) for arm in config.arms}
+    for cell in (headline, *grid):
+        for arm in config.arms:
+            engine.completions(arm, cell)
     for stage in _stages(config):
         engine.finished(stage)  # what is left: the judge's reward model, which no arm is made from
     if not processes.is_main():
         return
 
-    trained = Trained(
-        folders={name: stage.folder for name, stage in engine.done.items()},
-        tokenizer=tokenizer,
-        device=engine.device,
-        dtype=engine.frozen_dtype,
-        cache_dir=cache_dir,
-    )
+    folders = {name: stage.folder for name, stage in engine.done.items()}
+    instruments = Instruments(config, folders, tokenizer, engine.device, engine.frozen_dtype, cache_dir)
     with metered(engine.device) as evaluation_cost:
-        evaluation = Evaluation(config, data, trained, completions)
-        measured = evaluation.metrics()
+        evaluations = [
+            Evaluation(
+                cell,
+                instruments,
+                {name: stage.folder for name, stage in engine.done_in(cell).items()},
+                {arm: engine.completions(arm, cell) for arm in config.arms},
+            )
+            for cell in (headline, *grid)
+        ]
+        measured = evaluations[0].metrics()
+        rows = [evaluation.cell_metrics() for evaluation in evaluations[1:]]
     metrics: dict[str, Any] = {
         "schema": SCHEMA,
         "experiment": config.name,
         "seed": config.seed,
         "config_hash": config_hash(config),
         "data": statistics,
+        "cell": {"set": headline.set, "temperature": headline.temperature},
         **measured,
+        "grid": rows,
         "health": {
             name: health_record(name, stage.log, config.health) for name, stage in engine.done.items() if stage.log
         },
@@ -158,7 +169,8 @@ def _run(config: RunConfig, folder: Path, record: dict[str, Any]) -> None:
         "stages": {name: {"key": stage.key, "reused": stage.reused} for name, stage in engine.done.items()},
         "code": _codes(config),
     }
-    _write_rows(folder, completions, evaluation, data)
+    for evaluation in evaluations:
+        _write_rows(folder if evaluation.cell is headline else folder / "grid" / evaluation.cell.name, evaluation)
     finish(folder, record, metrics)
     say("\n".join(health_summary(metrics["health"])))
 
@@ -228,13 +240,11 @@ def _texts(data: ComparisonData) -> list[str]:
     return [text for d in data.demonstrations["train"] for text in (d.prompt, f" {d.completion}")]
 
 
-def _write_rows(
-    folder: Path, completions: Mapping[str, Sequence[Completion]], evaluation: Evaluation, data: ComparisonData
-) -> None:
-    """What the numbers were made of, as results/README.md describes it."""
-    for arm, rows in completions.items():
+def _write_rows(folder: Path, evaluation: Evaluation) -> None:
+    """What the numbers of a cell were made of, as results/README.md describes it."""
+    for arm, rows in evaluation.completions.items():
         write_jsonl(folder / "completions" / f"{arm}.jsonl", [asdict(row) for row in rows])
     for judge, verdicts in evaluation.verdicts.items():
         write_jsonl(folder / "verdicts" / f"{judge}.jsonl", [asdict(verdict) for verdict in verdicts])
-    prompts = [{"prompt_id": p.id, "prompt": p.prompt, "reference": p.reference} for p in data.eval_prompts]
+    prompts = [{"prompt_id": p.id, "prompt": p.prompt, "reference": p.reference} for p in evaluation.data.eval_prompts]
     write_jsonl(folder / "prompts.jsonl", prompts)

@@ -14,7 +14,8 @@ from bench.arms import ARMS, REFERENCE, START, cost_stages
 from bench.errors import RunFolderError
 from bench.files import read_json, read_jsonl
 
-SCHEMA = 1
+SCHEMA = 2
+READABLE = (1, SCHEMA)
 _ORDER = {arm.name: place for place, arm in enumerate(ARMS)}
 NOT_TRAINED = frozenset((START, REFERENCE, *(arm for arm in _ORDER if not cost_stages(arm))))
 """The arms that need no stage beyond the shared SFT model."""
@@ -91,9 +92,9 @@ def load_run(path: Path | str) -> Run:
     run = _object(path / "run.json")
     metrics = _object(path / "metrics.json")
     for name, content in (("run.json", run), ("metrics.json", metrics)):
-        if content.get("schema") != SCHEMA:
+        if content.get("schema") not in READABLE:
             raise RunFolderError(
-                f"{path / name} has schema {content.get('schema')!r}, this version reads schema {SCHEMA};"
+                f"{path / name} has schema {content.get('schema')!r}, this version reads up to {SCHEMA};"
                 " repeat the run with this version"
             )
     if not isinstance(metrics.get("arms"), dict) or not metrics["arms"]:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def needs(config: "RunConfig", data: ComparisonData) -> dict[str, Any]:
     return {
-        "n": config.best_of_n.n,
+        "n": config.best_of_n.at(config.sampling.temperature),
         "prompts": data.eval_prompts,
         "sampling": config.sampling,
         "max_new_tokens": config.budget.max_completion_tokens,

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def needs(config: "RunConfig", data: ComparisonData) -> dict[str, Any]:
-    return {"n": config.best_of_n.n, "temperature": config.sampling.temperature}
+    return {"n": config.best_of_n.at(config.sampling.temperature), "temperature": config.sampling.temperature}
 
 
 def build(context: StageContext, inputs: Mapping[str, Path], folder: Path, *, n: int, temperature: float) -> Built:

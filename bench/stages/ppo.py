@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.generation import SamplingConfig
 from bench.records import ComparisonData
 from bench.stages.context import Built, StageContext, distinct_prompts
 from bench.train.context import RolloutBudget
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
 def needs(config: "RunConfig", data: ComparisonData) -> dict[str, Any]:
     return {
         "settings": config.ppo,
-        "sampling": config.sampling,
         "episodes": config.budget.ppo_episodes,
         "max_new_tokens": config.budget.max_completion_tokens,
         "prompts": distinct_prompts(data.preferences["train"]),
@@ -34,7 +32,6 @@ def build(
     folder: Path,
     *,
     settings: PPOSettings,
-    sampling: SamplingConfig,
     episodes: int,
     max_new_tokens: int,
     prompts: Mapping[str, str],
@@ -52,7 +49,7 @@ def build(
         models,
         context.tokenizer,
         settings,
-        RolloutBudget(sampling, episodes, max_new_tokens),
+        RolloutBudget(settings.temperature, episodes, max_new_tokens),
         context.training(seed),
     )
     token_ids = [PromptIds(name, context.tokenizer(text).input_ids) for text, name in prompts.items()]

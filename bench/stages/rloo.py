@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench import processes
-from bench.generation import SamplingConfig
 from bench.models.loading import load_reward_model
 from bench.records import ComparisonData
 from bench.stages.context import Built, StageContext, distinct_prompts
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
 def needs(config: "RunConfig", data: ComparisonData) -> dict[str, Any]:
     return {
         "settings": config.rloo,
-        "sampling": config.sampling,
         "episodes": config.budget.ppo_episodes,
         "max_new_tokens": config.budget.max_completion_tokens,
         "prompts": distinct_prompts(data.preferences["train"]),
@@ -34,7 +32,6 @@ def build(
     folder: Path,
     *,
     settings: RLOOSettings,
-    sampling: SamplingConfig,
     episodes: int,
     max_new_tokens: int,
     prompts: Mapping[str, str],
@@ -46,7 +43,7 @@ def build(
         context.tokenizer,
         list(prompts),
         settings,
-        RolloutBudget(sampling, episodes, max_new_tokens),
+        RolloutBudget(settings.temperature, episodes, max_new_tokens),
         context.training(seed),
     )
     context.save(policy, folder)

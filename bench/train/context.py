@@ -6,7 +6,6 @@ from pathlib import Path
 
 import torch
 
-from bench.generation import SamplingConfig
 from bench.train.health.check import Checklist
 from bench.train.health.settings import DEFAULT_HEALTH, HealthSettings
 from bench.train.health.watch import Watch
@@ -42,8 +41,8 @@ class TrainingContext:
 
 @dataclass(frozen=True)
 class RolloutBudget:
-    """How many completions a trainer may sample, and how."""
+    """How many completions a trainer may sample, and how: plain sampling at `temperature`, which is above 0."""
 
-    sampling: SamplingConfig
+    temperature: float
     episodes: int
     max_new_tokens: int

@@ -69,7 +69,7 @@ class PPOTrainer:
         context: TrainingContext,
     ) -> None:
         self.models, self.tokenizer, self.settings, self.context = models, tokenizer, settings, context
-        self.temperature = rollouts.sampling.temperature or 1.0
+        self.temperature = rollouts.temperature
         self.batch_size = min(settings.batch_size, rollouts.episodes)  # the budget is never overspent
         self.updates = rollouts.episodes // self.batch_size
         self.device = models.policy.device

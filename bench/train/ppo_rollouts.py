@@ -103,13 +103,11 @@ def rollout_sampler(
     if settings.rollout_engine == "vllm" or (settings.rollout_engine == "auto" and on_gpu and find_spec("vllm")):
         from bench.train.vllm_rollouts import VLLMSampler  # takes long to import, and few have it
 
-        return VLLMSampler(
-            models, tokenizer, temperature=rollouts.sampling.temperature, max_new_tokens=rollouts.max_new_tokens
-        )
+        return VLLMSampler(models, tokenizer, temperature=rollouts.temperature, max_new_tokens=rollouts.max_new_tokens)
     return LoopSampler(
         models.policy,
         tokenizer,
-        temperature=rollouts.sampling.temperature,
+        temperature=rollouts.temperature,
         max_new_tokens=rollouts.max_new_tokens,
         bf16_copy=bf16 and models.adapter is not None,  # LoRA's fp32 weights would be converted at every token
     )

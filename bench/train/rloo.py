@@ -97,7 +97,7 @@ def train_rloo(
             beta=settings.beta,
             num_generations=settings.num_generations,
             max_completion_length=rollouts.max_new_tokens,
-            temperature=rollouts.sampling.temperature,
+            temperature=rollouts.temperature,
             disable_dropout=True,
             model_init_kwargs={"dtype": torch.float32, "use_safetensors": True},
         ),
@@ -113,7 +113,7 @@ def train_rloo(
             max_new_tokens=rollouts.max_new_tokens,
             eos_token_id=eos_id(tokenizer),
             pad_token_id=pad_id(tokenizer),
-            temperature=rollouts.sampling.temperature,
+            temperature=rollouts.temperature,
             generator=generator,
             samples_per_prompt=settings.num_generations,
         )

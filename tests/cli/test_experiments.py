@@ -34,7 +34,7 @@ def check_estimate(estimate: dict[str, Any], fields: set[str] = ESTIMATE) -> Non
 
 def check_metrics(metrics: dict[str, Any], arms: list[str], judges: list[str], gold: bool) -> None:
     """The fields of results/README.md."""
-    assert metrics["schema"] == 1
+    assert metrics["schema"] == 2
     assert {"experiment", "seed", "config_hash", "data", "cost", "verdicts_on_claims"} <= set(metrics)
     assert set(metrics["arms"]) == {*arms, "reference"}
     for arm in arms:

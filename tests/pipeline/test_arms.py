@@ -14,12 +14,12 @@ from bench.config import RunConfig, check_batches
 from bench.errors import ConfigError
 from bench.evaluate.best_of_n import BestOfNSettings
 from bench.files import read_json, read_jsonl
-from bench.generation import SamplingConfig
 from bench.models.loading import load_policy, load_tokenizer
 from bench.pipeline.runner import prepare_data, run
 from bench.records import Demonstration
 from bench.train.context import TrainingContext
 from bench.train.settings.dpo import DPOSettings
+from bench.train.settings.ppo import PPOSettings
 from bench.train.settings.rloo import RLOOSettings
 from bench.train.sft import train_sft
 
@@ -111,10 +111,10 @@ def test_preferred_ft_is_sft_on_the_chosen_summaries(all_arms: tuple[RunConfig, 
     assert all(torch.equal(found[key], expected[key]) for key in found)
 
 
-@pytest.mark.parametrize("arm", ["best_of_n", "rloo", "ppo"])
-def test_arms_that_need_samples_that_differ(arm: str, make_config: Callable[..., RunConfig]):
-    with pytest.raises(ConfigError, match=r"^sampling.temperature must be above 0 with arm best_of_n, rloo or ppo"):
-        make_config(arms=("sft", arm), sampling=SamplingConfig(temperature=0.0))
+@pytest.mark.parametrize(("arm", "settings"), [("rloo", RLOOSettings), ("ppo", PPOSettings)])
+def test_rollouts_that_do_not_differ(arm: str, settings: type):
+    with pytest.raises(ConfigError, match=rf"^{arm}.temperature must be above 0"):
+        settings(temperature=0.0)
 
 
 def test_batches_that_the_processes_cannot_share(make_config: Callable[..., RunConfig]):

@@ -11,6 +11,7 @@ from bench.arms import BY_NAME, STAGES, generated
 from bench.config import RunConfig
 from bench.cost import StageCost
 from bench.data import load
+from bench.data.evaluation_sets import EvalSetConfig
 from bench.pipeline.cache import Build, FinishedStage, StageCache
 from bench.pipeline.engine import Engine
 from bench.pipeline.runner import prepare_data
@@ -69,7 +70,11 @@ def keys(config: RunConfig, tmp_path: Path) -> dict[str, str]:
         ("ppo.beta", 0.5, {"ppo", "generate_ppo"}),
         ("budget.ppo_episodes", 8, {"rloo", "generate_rloo", "ppo", "generate_ppo"}),
         ("budget.max_completion_tokens", 4, {"ppo", "rloo", "best_of_n"} | GENERATED),
-        ("sampling.temperature", 1.0, {"ppo", "rloo", "best_of_n"} | GENERATED),
+        ("sampling.temperature", 1.0, {"best_of_n"} | GENERATED),
+        ("ppo.temperature", 1.0, {"ppo", "generate_ppo"}),
+        ("rloo.temperature", 1.0, {"rloo", "generate_rloo"}),
+        ("evaluation.temperatures", (0.0,), set()),
+        ("sets", {"validation": EvalSetConfig(split="validation")}, set()),
         ("budget.eval_prompts", 2, {"best_of_n"} | GENERATED),
         ("budget.validation_pairs", 4, set()),
         ("evaluation.bootstrap_resamples", 200, set()),

@@ -19,14 +19,17 @@ from bench.arms import Stage
 from bench.config import BudgetConfig, RunConfig
 from bench.cost import StageCost
 from bench.data import SyntheticConfig, load
+from bench.data.evaluation_sets import EvalSetConfig
 from bench.evaluate.best_of_n import BestOfNSettings, Candidate, write_candidates
 from bench.evaluate.config import EvaluationConfig
 from bench.evaluate.judges.config import JudgeConfig
 from bench.files import read_json, write_json, write_jsonl
 from bench.generation import SamplingConfig
-from bench.pipeline import evaluation, runner
+from bench.pipeline import runner
 from bench.pipeline.cache import FinishedStage
+from bench.pipeline.cells import Cell
 from bench.pipeline.engine import Engine, fingerprint
+from bench.pipeline.instruments import Instruments
 from bench.provenance import stable_hash
 from bench.records import Completion
 from bench.report import Plot, load_run
@@ -64,28 +67,28 @@ class MadeUpEngine(Engine):
 
     collapsed = False
 
-    def _run(self, stage: Stage, sources: Mapping[str, FinishedStage]) -> FinishedStage:
-        values = import_module(stage.module).needs(self.config, self.data)
+    def _run(self, stage: Stage, sources: Mapping[str, FinishedStage], cell: Cell) -> FinishedStage:
+        values = import_module(stage.module).needs(cell.config, cell.data)
         inputs = [source.key for source in sources.values()]
         key = stable_hash([stage.name, inputs, {name: fingerprint(value) for name, value in values.items()}])
         folder = self.cache_dir / "made-up" / f"{stage.name}-{key[:10]}"
         folder.mkdir(parents=True)
         if stage.name.startswith("generate_"):
-            rows = self._completions(stage.name.removeprefix("generate_"))
+            rows = self._completions(stage.name.removeprefix("generate_"), cell)
             write_jsonl(folder / COMPLETIONS, [asdict(row) for row in rows])
         if stage.name == "best_of_n":
-            write_candidates(folder, self._candidates())
+            write_candidates(folder, self._candidates(cell))
         log = self._log(stage.name)
         if log:
             self.on_rows(stage.name, log)
         return FinishedStage(stage.name, key, "code", folder, self._cost(stage.name), log, reused=True)
 
-    def _completions(self, arm: str) -> list[Completion]:
+    def _completions(self, arm: str, cell: Cell) -> list[Completion]:
         settings = getattr(self.config, arm, None)
         kl = _KL.get(arm, 0.2) / getattr(settings, "beta", 1.0) ** 0.5
         rows = []
-        for prompt in self.data.eval_prompts:
-            rng = random.Random(repr((self.config.seed, arm, prompt.id)))
+        for prompt in cell.data.eval_prompts:
+            rng = random.Random(repr((self.config.seed, arm, prompt.id, cell.temperature)))
             text = self._summary(rng, _SKILL.get(arm, 0.5), prompt.id, prompt.reference)
             of_prompt = kl * rng.uniform(0.5, 1.5)
             rows.append(
@@ -93,7 +96,7 @@ class MadeUpEngine(Engine):
                     arm=arm,
                     prompt_id=prompt.id,
                     completion=text,
-                    temperature=self.config.sampling.temperature,
+                    temperature=cell.temperature,
                     n_tokens=len(self.tokenizer(f" {text}").input_ids) + 1,
                     finished=rng.random() < 0.95,
                     logp=of_prompt * rng.uniform(0.9, 1.1) - 20.0,
@@ -103,20 +106,20 @@ class MadeUpEngine(Engine):
             )
         return rows
 
-    def _candidates(self) -> list[Candidate]:
+    def _candidates(self, cell: Cell) -> list[Candidate]:
         rng = random.Random(self.config.seed)
         return [
             Candidate(prompt.id, self._summary(rng, 0.4, prompt.id, prompt.reference), 20, True, rng.gauss(0, 1))
-            for prompt in self.data.eval_prompts
-            for _ in range(self.config.best_of_n.n)
+            for prompt in cell.data.eval_prompts
+            for _ in range(cell.config.best_of_n.at(cell.temperature))
         ]
 
     def _summary(self, rng: random.Random, skill: float, prompt_id: str, reference: str) -> str:
         """The best there is, as often as the skill says; else a tie with the reference summary, or a poor one."""
         draw = rng.random()
         if draw < skill:
-            return self.data.trivial_policies["best"][prompt_id]
-        poor = self.data.trivial_policies[rng.choice(("title", "first_sentence", "longest"))][prompt_id]
+            return self.data.trivial_policies["best"].get(prompt_id, reference)
+        poor = self.data.trivial_policies[rng.choice(("title", "first_sentence", "longest"))].get(prompt_id, "")
         return reference if draw < skill + 0.1 else poor
 
     def _log(self, stage: str) -> list[dict[str, float | None]]:
@@ -156,12 +159,12 @@ class MadeUpEngine(Engine):
         )
 
 
-def _scores(self: evaluation.Evaluation, stage: str, summaries: Sequence[tuple[str, str]]) -> list[float]:
+def _scores(self: Instruments, stage: str, summaries: Sequence[tuple[str, str]]) -> list[float]:
     """What a reward model would say: something of length, something of its own."""
     return [len(text) / 40 + random.Random(repr((stage, prompt, text))).gauss(0, 1) for prompt, text in summaries]
 
 
-def _logratios(self: evaluation.Evaluation, summaries: Sequence[tuple[str, str]]) -> list[float]:
+def _logratios(self: Instruments, summaries: Sequence[tuple[str, str]]) -> list[float]:
     return [random.Random(repr((prompt, text))).gauss(0, 1) for prompt, text in summaries]
 
 
@@ -173,8 +176,8 @@ def _write(results: Path, collapsed: bool, gold: bool, config: RunConfig) -> Pat
         patch.setattr(MadeUpEngine, "collapsed", collapsed)
         patch.setattr(runner, "Engine", MadeUpEngine)
         patch.setattr(runner, "load", made)
-        patch.setattr(evaluation.Evaluation, "_score", _scores)
-        patch.setattr(evaluation.Evaluation, "_logratios", _logratios)
+        patch.setattr(Instruments, "rewards", _scores)
+        patch.setattr(Instruments, "logratios", _logratios)
         return runner.run(replace(config, results_dir=str(results)), "python -m bench experiment=fixture")
 
 
@@ -194,6 +197,8 @@ def write_run(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
         dpo_beta: float = 0.1,
         ppo_beta: float = 0.05,
         temperature: float = 0.7,
+        temperatures: tuple[float, ...] = (),
+        sets: Mapping[str, EvalSetConfig] | None = None,
         collapsed: bool = False,
     ) -> Path:
         config = RunConfig(
@@ -209,7 +214,8 @@ def write_run(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
             budget=BudgetConfig(max_prompt_tokens=160, max_completion_tokens=48),
             sampling=SamplingConfig(temperature=temperature),
             judge=JudgeConfig(names=("gold", "reward_model") if gold else ("reward_model",)),
-            evaluation=EvaluationConfig(bootstrap_resamples=100, samples_in_report=3),
+            evaluation=EvaluationConfig(bootstrap_resamples=100, samples_in_report=3, temperatures=temperatures),
+            sets=sets or {},
         )
         key = repr((config, gold, collapsed))
         if key not in written:

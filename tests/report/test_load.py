@@ -27,8 +27,8 @@ def test_a_folder_that_is_no_finished_run_is_refused_in_one_line(make_run, edit,
     assert "not finished" in refused(unfinished)
 
     newer = make_run("newer")
-    edit(newer / "metrics.json", lambda metrics: metrics.update(schema=2))
-    assert "schema 2" in refused(newer)
+    edit(newer / "metrics.json", lambda metrics: metrics.update(schema=3))
+    assert "schema 3" in refused(newer)
 
     broken = make_run("broken")
     (broken / "run.json").write_text('{"schema": 1')

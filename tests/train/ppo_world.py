@@ -23,7 +23,6 @@ from transformers import (
 )
 
 from bench.files import write_json
-from bench.generation import SamplingConfig
 from bench.models.loading import RewardModel
 from bench.train.context import RolloutBudget
 from bench.train.log import TrainingLog
@@ -148,7 +147,7 @@ def make_trainer(
         models,
         TOKENS,
         PPOSettings(**{**SETTINGS, **settings}),
-        RolloutBudget(SamplingConfig(temperature=temperature), episodes, max_new_tokens),
+        RolloutBudget(temperature, episodes, max_new_tokens),
         a_context(scratch, "ppo", seed=seed, bf16=bf16, checkpoint_every_s=checkpoint_every_s),
     )
 

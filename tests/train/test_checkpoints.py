@@ -16,7 +16,6 @@ from contexts import a_context
 from torch import nn
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
-from bench.generation import SamplingConfig
 from bench.models.loading import RewardModel, load_policy, save_policy
 from bench.records import Demonstration, PreferencePair
 from bench.train.checkpoints import CheckpointCallback, newest_checkpoint
@@ -80,7 +79,7 @@ def training(request, make_policy, make_classifier, tokenizer, tmp_path) -> Trai
             RLOOSettings(
                 **{**BATCH, "batch_size": 4, "micro_batch_size": 2}, num_generations=2, missing_eos_score=None
             ),
-            RolloutBudget(SamplingConfig(temperature=0.7), episodes=4 * STEPS, max_new_tokens=6),
+            RolloutBudget(0.7, episodes=4 * STEPS, max_new_tokens=6),
             context(scratch, every_s),
         )
 

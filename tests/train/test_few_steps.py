@@ -9,7 +9,6 @@ import torch
 from contexts import a_context
 from ppo_world import PROMPTS, make_transformer_trainer
 
-from bench.generation import SamplingConfig
 from bench.models.loading import RewardModel, load_policy, save_policy
 from bench.records import Demonstration, PreferencePair
 from bench.train.context import RolloutBudget
@@ -64,7 +63,7 @@ def stage(request, make_policy, make_classifier, tokenizer, tmp_path: Path) -> S
             tokenizer,
             [pair.prompt for pair in PAIRS],
             RLOOSettings(**LONG, num_generations=2, missing_eos_score=None),
-            RolloutBudget(SamplingConfig(), episodes=4 * steps, max_new_tokens=6),
+            RolloutBudget(0.7, episodes=4 * steps, max_new_tokens=6),
             context,
         )
 

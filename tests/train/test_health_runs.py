@@ -13,7 +13,6 @@ from contexts import a_context
 from ppo_world import EOS, PROMPTS, ScoreByToken, make_trainer, small_policy
 from trl import RLOOTrainer, SFTTrainer
 
-from bench.generation import SamplingConfig
 from bench.models.loading import RewardModel, load_policy, save_policy
 from bench.records import Demonstration, PreferencePair
 from bench.train import dpo, ppo_update, reward
@@ -94,7 +93,7 @@ class Room:
             self.tokenizer,
             [p.prompt for p in PAIRS],
             RLOOSettings(**{**BATCH, **own, **settings}),
-            RolloutBudget(SamplingConfig(temperature=1.0), episodes=4 * steps, max_new_tokens=max_new_tokens),
+            RolloutBudget(1.0, episodes=4 * steps, max_new_tokens=max_new_tokens),
             self.context("rloo"),
         )
 

@@ -22,7 +22,6 @@ from ppo_world import (
 )
 
 from bench.forward import last_token_scores, logps_and_entropy
-from bench.generation import SamplingConfig
 from bench.models.loading import RewardModel
 from bench.ops import masked_mean
 from bench.records import Rollout
@@ -394,7 +393,7 @@ def test_gold_is_logged_as_the_mean_over_the_batch(make_policy, tokenizer, tmp_p
         PPOModels(policy, copy.deepcopy(policy), RewardModel(reward), copy.deepcopy(reward)),
         tokenizer,
         PPOSettings(**SETTINGS),
-        RolloutBudget(SamplingConfig(), episodes=4, max_new_tokens=4),
+        RolloutBudget(0.7, episodes=4, max_new_tokens=4),
         a_context(tmp_path, "ppo"),
     )
     asked: list[tuple[str, str]] = []

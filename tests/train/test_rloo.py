@@ -9,7 +9,6 @@ import torch
 from contexts import a_context
 
 from bench.errors import ConfigError
-from bench.generation import SamplingConfig
 from bench.models.loading import RewardModel, load_policy, save_policy
 from bench.special_tokens import eos_id
 from bench.train import rloo
@@ -65,7 +64,7 @@ def test_two_updates_are_reinforce_with_a_leave_one_out_baseline(
         PROMPTS,
         settings,
         # Two updates; the budget is not overspent.
-        RolloutBudget(SamplingConfig(temperature=TEMPERATURE), episodes=13, max_new_tokens=5),
+        RolloutBudget(TEMPERATURE, episodes=13, max_new_tokens=5),
         a_context(tmp_path, "rloo"),
     )
 

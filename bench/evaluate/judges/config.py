@@ -2,11 +2,11 @@
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
-from bench.evaluate.judges.template import SystemRole, load_template
+from bench.evaluate.judges.template import SystemRole, built_in_prompts, load_template
 from bench.records import Orders
 from bench.validation import require
 
@@ -228,6 +228,21 @@ class JudgeConfig:
     def specs(self) -> list[JudgeSpec]:
         """The judges of `names`, in that order."""
         return [self._spec(name) for name in self.names]
+
+    def about(self, text: str) -> "JudgeConfig":
+        """The judges with the shipped prompts for another kind of text (`simple_news` for `simple`); a prompt file of
+        the user's own is asked as it is."""
+
+        def told(settings: Any) -> Any:
+            other = f"{getattr(settings, 'prompt', '')}_{text}"
+            return replace(settings, prompt=other) if other in built_in_prompts() else settings
+
+        instances = {
+            name: replace(instance, openai=told(instance.openai), local_llm=told(instance.local_llm))
+            for name, instance in (self.instances or {}).items()
+        }
+        asked = {kind: told(getattr(self, kind)) for kind in ("openai", "local_llm")}
+        return replace(self, **asked, instances=instances or self.instances)
 
     def _spec(self, name: str) -> JudgeSpec:
         instance = (self.instances or {}).get(name)

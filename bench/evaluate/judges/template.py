@@ -80,6 +80,11 @@ def folded(system: str, question: Mapping[str, str]) -> dict[str, str]:
     return {"role": "user", "content": f"{system}\n\n{question['content']}"}
 
 
+def built_in_prompts() -> list[str]:
+    """The names of the shipped prompts."""
+    return sorted(path.stem for path in _FOLDER.glob("*.txt"))
+
+
 def load_template(
     prompt: str,
     key: str,
@@ -93,7 +98,7 @@ def load_template(
         ConfigError: neither exists, a placeholder is missing, unknown or there twice, or a built-in prompt is to be
             sent verbatim; names `key`.
     """
-    built_in = sorted(path.stem for path in _FOLDER.glob("*.txt"))
+    built_in = built_in_prompts()
     if verbatim and prompt in built_in:
         raise ConfigError(f"{key} must be a text file with verbatim=true, as {prompt} says nothing of how to answer")
     path = _FOLDER / f"{prompt}.txt" if prompt in built_in else Path(prompt)

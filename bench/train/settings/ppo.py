@@ -13,6 +13,7 @@ class PPOSettings(BudgetedSettings):
     """PPO; `batch_size` is the episodes of one update, `micro_batch_size` what one backward pass holds."""
 
     beta: float = 0.05
+    temperature: float = 0.7
     ppo_epochs: int = 4
     num_mini_batches: int = 1
     gamma: float = 1.0
@@ -37,6 +38,12 @@ class PPOSettings(BudgetedSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self.beta >= 0, "ppo.beta", self.beta, "must be 0 (no KL pull) or above")
+        require(
+            self.temperature > 0,
+            "ppo.temperature",
+            self.temperature,
+            "must be above 0, or nothing is explored",
+        )
         self._check_kl_and_reward()
         require(
             self.value_model in ("separate", "shared"),

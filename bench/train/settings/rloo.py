@@ -11,12 +11,19 @@ class RLOOSettings(OptimizerSettings):
     """RLOO; `batch_size` is the completions of one update, `num_generations` of them for each prompt."""
 
     beta: float = 0.05
+    temperature: float = 0.7
     num_generations: int = 4
     missing_eos_score: float | None = -1.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self.beta >= 0, "rloo.beta", self.beta, "must be 0 (no KL pull) or above")
+        require(
+            self.temperature > 0,
+            "rloo.temperature",
+            self.temperature,
+            "must be above 0, or samples agree",
+        )
         require(
             self.num_generations >= 2 and self.batch_size % self.num_generations == 0,
             "rloo.num_generations",

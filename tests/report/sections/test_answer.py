@@ -31,8 +31,9 @@ def test_effect_cost_and_what_to_distrust_come_first(run_dir):
     lines = answer(report.load_run(run_dir))
     assert "DPO beats the SFT model on 70.0 % [58.0, 81.0] of 58 posts" in lines[0]
     assert "DPO against RLHF (PPO) is not decided at this n" in lines[0] and "52.0 %" in lines[0]
-    assert "RLHF (PPO) 0.0333, DPO 0.0125" in lines[1]  # 120 s and 45 s in hours
-    assert "not shown to beat" in lines[2]
+    assert "Read the reward-model judge with care" in lines[1]
+    assert "RLHF (PPO) 0.0333, DPO 0.0125" in lines[2]  # 120 s and 45 s in hours
+    assert "not shown to beat" in lines[3]
 
 
 @pytest.mark.parametrize(

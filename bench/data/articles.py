@@ -1,0 +1,44 @@
+"""A file of articles with a summary each, in CNN/DM's schema or another: to score policies on text of another kind."""
+
+import hashlib
+from pathlib import Path
+
+from bench.data.config import ArticlesConfig
+from bench.data.local import read_rows
+from bench.data.prompts import cnn_dm_prompt
+from bench.data.splits import one_per_post
+from bench.errors import DataError
+from bench.records import ComparisonData, EvalPrompt
+
+
+def load_articles(config: ArticlesConfig) -> ComparisonData:
+    """Evaluation prompts alone, one per distinct article.
+
+    Raises:
+        DataError: the file cannot be read, or a row lacks an article, a summary or its id.
+    """
+    path = Path(config.path).expanduser()
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); set path to a file of articles") from error
+    prompts = []
+    for number, row in enumerate(read_rows(path, content)):
+        texts = []
+        for key in ("article", "summary"):
+            column = getattr(config, key)
+            text = row.cells.get(column)
+            if not isinstance(text, str) or not text.strip():
+                raise DataError(
+                    f"{row.where}: column {column!r} holds no text (columns: {', '.join(row.cells)}); set {key} to the"
+                    " column that does"
+                )
+            texts.append(text.strip())
+        name = row.cells.get(config.id, number) if config.id else number
+        prompts.append(EvalPrompt(str(name), cnn_dm_prompt(texts[0]), texts[1]))
+    return ComparisonData(
+        demonstrations={},
+        preferences={},
+        eval_prompts=one_per_post(prompts),
+        source={"name": "articles", path.name: "sha256:" + hashlib.sha256(content).hexdigest()},
+    )

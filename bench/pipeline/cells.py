@@ -1,0 +1,99 @@
+"""The evaluation's axes: which prompts (an evaluation set), sampled at which temperature. Judges are the third axis.
+
+The headline is one cell: the run's own test posts at `sampling.temperature`. The others, the grid, are every
+evaluation set at every temperature; no cell trains anything, and none is sampled or scored again for another's sake.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from bench.config import RunConfig
+from bench.data import load, split_seed, subsample, truncate_prompts
+from bench.data.evaluation_sets import EvalSetConfig
+from bench.data.splits import SplitLimits, one_per_post, post_key
+from bench.errors import DataError
+from bench.progress import say
+from bench.records import ComparisonData, EvalPrompt
+
+TEST = "test"
+"""The name of the headline's set."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One evaluation: the config and the data that its completions and its numbers are made with.
+
+    Attributes:
+        set: the evaluation set's name.
+        config: the run's, with this temperature and the judges' prompts for this kind of text.
+        data: the run's, with this set's prompts, and its gold reward where that is known.
+    """
+
+    set: str
+    temperature: float
+    config: RunConfig
+    data: ComparisonData
+
+    @property
+    def name(self) -> str:
+        return f"{self.set}-t{self.temperature:g}"
+
+
+def cells(config: RunConfig, data: ComparisonData, count_tokens: Callable[[str], int]) -> tuple[Cell, tuple[Cell, ...]]:
+    """The headline, and the grid: all other cells, set by set from the lowest temperature to the highest.
+
+    Args:
+        data: the run's, cut to its budget.
+
+    Raises:
+        DataError: an evaluation set has no prompts, or shares posts with the training data.
+    """
+    headline = Cell(TEST, config.sampling.temperature, config, data)
+    others = {name: _of_set(name, wanted, config, data, count_tokens) for name, wanted in config.sets.items()}
+    sets = {TEST: data, **others}
+    temperatures = sorted({config.sampling.temperature, *config.evaluation.temperatures})
+    grid = [
+        Cell(name, temperature, _config(config, config.sets.get(name), of_set, temperature), of_set)
+        for name, of_set in sets.items()
+        for temperature in temperatures
+    ]
+    return headline, tuple(cell for cell in grid if (cell.set, cell.temperature) != (TEST, headline.temperature))
+
+
+def _config(config: RunConfig, wanted: EvalSetConfig | None, data: ComparisonData, temperature: float) -> RunConfig:
+    judge = config.judge if wanted is None or wanted.text == "post" else config.judge.about(wanted.text)
+    if data.gold is None and "gold" in judge.names:  # there it has no truth to judge by
+        judge = replace(judge, names=tuple(name for name in judge.names if name != "gold"), panel=None)
+    return replace(config, judge=judge, sampling=replace(config.sampling, temperature=temperature))
+
+
+def _of_set(
+    name: str, wanted: EvalSetConfig, config: RunConfig, data: ComparisonData, count_tokens: Callable[[str], int]
+) -> ComparisonData:
+    source = data if wanted.data is None else load(wanted.data, config.seed)
+    prompts = source.eval_prompts if wanted.split == "test" else validation_prompts(source)
+    if not prompts:
+        raise DataError(f"evaluation set {name} has no prompts: its data has no {wanted.split} posts with a summary")
+    alone = replace(source, demonstrations={}, preferences={}, eval_prompts=prompts, trivial_policies={})
+    limit = SplitLimits(eval_prompts=wanted.prompts or config.budget.eval_prompts)
+    seed = split_seed(wanted.data or config.data, config.seed)
+    alone, cut = truncate_prompts(subsample(alone, limit, seed), config.budget.max_prompt_tokens, count_tokens)
+    if wanted.data is not None:
+        _require_unseen(name, alone.eval_prompts, data)
+    say(f"evaluation set {name}: {len(alone.eval_prompts)} prompts" + (f", {cut} of them cut to fit" if cut else ""))
+    return replace(data, eval_prompts=alone.eval_prompts, gold=source.gold, trivial_policies={})
+
+
+def validation_prompts(data: ComparisonData) -> list[EvalPrompt]:
+    """The posts of the validation demonstrations, with what people wrote of them: to choose settings on."""
+    return one_per_post(EvalPrompt(d.id, d.prompt, d.completion) for d in data.demonstrations.get("validation", []))
+
+
+def _require_unseen(name: str, prompts: list[EvalPrompt], data: ComparisonData) -> None:
+    rows = [*data.demonstrations.get("train", []), *data.preferences.get("train", [])]
+    seen = {post_key(row.prompt) for row in rows}
+    if shared := [prompt.id for prompt in prompts if post_key(prompt.prompt) in seen]:
+        raise DataError(
+            f"evaluation set {name} shares {len(shared)} posts with the training data (the first is {shared[0]!r});"
+            " take other data, or leave them out of it"
+        )

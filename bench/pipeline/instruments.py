@@ -1,0 +1,94 @@
+"""Finished models as instruments of the evaluator, each loaded when it is first asked and shared by all cells."""
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from bench.evaluate.judges.base import Judge
+from bench.evaluate.judges.factory import build_judges
+from bench.evaluate.text_models import TextModels
+from bench.models.loading import load_policy, load_reward_model
+from bench.scoring import reward_scores, summed_logps
+
+if TYPE_CHECKING:
+    from bench.config import RunConfig
+    from bench.pipeline.cells import Cell
+
+
+class Instruments:
+    """What a run measures with.
+
+    Attributes:
+        folders: stage -> where it left its model.
+        dtype: of models that are not trained.
+        cache_dir: of bought verdicts, and of models that come in a package.
+    """
+
+    def __init__(
+        self,
+        config: "RunConfig",
+        folders: Mapping[str, Path],
+        tokenizer: PreTrainedTokenizerBase,
+        device: torch.device,
+        dtype: torch.dtype,
+        cache_dir: Path,
+    ) -> None:
+        self.config, self.folders, self.tokenizer = config, folders, tokenizer
+        self.device, self.dtype, self.cache_dir = device, dtype, cache_dir
+        self._scorers: dict[str, Any] = {}
+        self._scores: dict[tuple[str, str, str], float] = {}
+        self._judges: dict[str, list[Judge]] = {}
+
+    def judges(self, cell: "Cell") -> list[Judge]:
+        """The judges of a cell's set: they know its truth, are asked about its kind of text, and remember what they
+        have said at another temperature."""
+        if cell.set not in self._judges:
+            by_reward = "reward_model" in cell.config.judge.names
+            self._judges[cell.set] = build_judges(
+                cell.config.judge,
+                gold=cell.data.gold,
+                reward_score=self._judge_score if by_reward else None,
+                cache_dir=self.cache_dir,
+                seed=cell.config.seed,
+            )
+        return self._judges[cell.set]
+
+    def rewards(self, stage: str, summaries: Sequence[tuple[str, str]]) -> list[float]:
+        """The scores of (prompt, summary) by the reward model that `stage` left; each is scored once."""
+        if new := [pair for pair in dict.fromkeys(summaries) if (stage, *pair) not in self._scores]:
+            if stage not in self._scorers:
+                self._scorers[stage] = load_reward_model(self.folders[stage], self.device, self.dtype)
+            scores = reward_scores(self._scorers[stage], self.tokenizer, new, self.config.sampling.batch_size)
+            self._scores |= {(stage, *pair): score for pair, score in zip(new, scores, strict=True)}
+        return [self._scores[stage, *pair] for pair in summaries]
+
+    def logratios(self, summaries: Sequence[tuple[str, str]]) -> list[float]:
+        """log pi_DPO - log pi_SFT of each (prompt, summary), in nats."""
+        policy, ref = (
+            summed_logps(model, self.tokenizer, summaries, self.config.sampling.batch_size)
+            for model in self._dpo_and_sft
+        )
+        return [x - y for x, y in zip(policy, ref, strict=True)]
+
+    @cached_property
+    def models(self) -> TextModels:
+        return text_models(self.config, self.device, self.cache_dir)
+
+    @cached_property
+    def _dpo_and_sft(self) -> list[PreTrainedModel]:
+        return [load_policy(self.folders[arm], self.device, self.dtype) for arm in ("dpo", "sft")]
+
+    def _judge_score(self, summaries: Sequence[tuple[str, str]]) -> list[float]:
+        return self.rewards("judge_reward", summaries)
+
+
+def text_models(config: "RunConfig", device: torch.device, cache_dir: Path) -> TextModels:
+    """The models that metrics of summaries need, none of them loaded yet."""
+    evaluation = config.evaluation
+    return TextModels(
+        {"embedding_model": evaluation.embedding_model, "nli_model": evaluation.nli_model}, device, cache_dir
+    )

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.audit.config import AuditColumns
-from bench.data.local import Row, read_rows
+from bench.data.rows import Row, read_rows
 from bench.errors import DataError
 from bench.evaluate.agreement import Shown
 from bench.evaluate.win_rate import SWAPPED, Order, drawn_order

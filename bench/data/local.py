@@ -1,35 +1,22 @@
-"""A user's own JSONL, CSV and Parquet files; what is wrong with them is one line that names file and row."""
+"""A user's own files as records; what is wrong with them is one line that names file and row."""
 
-import csv
 import glob
 import hashlib
-import io
-import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
-
-import pyarrow
-import pyarrow.parquet
 
 from bench.data import splits
 from bench.data.config import ColumnsConfig, FilesConfig
 from bench.data.prompts import titled_prompt, tldr_prompt
+from bench.data.rows import Row, bare, files_of, is_readable, read_rows
 from bench.errors import DataError
 from bench.records import ComparisonData, Demonstration, EvalPrompt, PreferencePair
 
 R = TypeVar("R", Demonstration, PreferencePair)
 _DEFAULT_NAMES = {column.name: column.default for column in fields(ColumnsConfig)}
-
-
-@dataclass(frozen=True)
-class Row:
-    """One row of a file and where it stands, for error messages."""
-
-    where: str
-    cells: Mapping[str, Any]
 
 
 def load_files(config: FilesConfig) -> ComparisonData:
@@ -67,84 +54,6 @@ def load_files(config: FilesConfig) -> ComparisonData:
         data = splits.carve_judge(data, config.judge_fraction, config.split_seed)
     _require_rows(data, config)
     return data
-
-
-def read_rows(path: Path, content: bytes) -> Iterator[Row]:
-    """The rows of a .jsonl, .csv or .parquet file with this content.
-
-    Raises:
-        DataError: unknown extension, not UTF-8, broken, or without rows.
-    """
-    reader = _READERS.get(path.suffix.lower())
-    if reader is None:
-        raise DataError(f"{path}: unknown extension {path.suffix!r}; use one of {', '.join(_READERS)}")
-    empty = True
-    for row in reader(path, content):
-        empty = False
-        yield row
-    if empty:
-        raise DataError(f"{path}: is empty; it needs at least one row")
-
-
-def _jsonl_rows(path: Path, content: bytes) -> Iterator[Row]:
-    for number, line in enumerate(_decode(path, content).split("\n"), 1):
-        if not line.strip():
-            continue
-        where = f"{path}, line {number}"
-        try:
-            cells = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise DataError(
-                f"{where}: broken JSON ({error.msg} at column {error.colno}); one object per line"
-            ) from error
-        if not isinstance(cells, dict):
-            raise DataError(f"{where}: {type(cells).__name__} instead of a JSON object; one object per line")
-        yield Row(where, cells)
-
-
-def _csv_rows(path: Path, content: bytes) -> Iterator[Row]:
-    # A cell may be longer than the csv module's default limit of 128 KiB.
-    limit = csv.field_size_limit(max(csv.field_size_limit(), len(content)))
-    reader = csv.DictReader(io.StringIO(_decode(path, content), newline=""), strict=True)
-    number = 0
-    try:
-        for number, cells in enumerate(reader, 1):
-            where = f"{path}, row {number}"
-            if None in cells or None in cells.values():
-                n_columns = len(reader.fieldnames or ())
-                raise DataError(f"{where}: not {n_columns} cells as in the header; quote cells that hold commas")
-            yield Row(where, cells)
-    except csv.Error as error:
-        raise DataError(f"{path}, after row {number}: broken CSV ({error})") from error
-    finally:
-        csv.field_size_limit(limit)
-
-
-def _parquet_rows(path: Path, content: bytes) -> Iterator[Row]:
-    try:
-        table = pyarrow.parquet.read_table(pyarrow.BufferReader(content))
-    except (pyarrow.ArrowException, OSError) as error:
-        reason = str(error).split("\n")[0]
-        raise DataError(f"{path}: cannot be read as Parquet ({reason})") from error
-    for number, cells in enumerate(table.to_pylist(), 1):
-        yield Row(f"{path}, row {number}", cells)
-
-
-_READERS: dict[str, Callable[[Path, bytes], Iterator[Row]]] = {
-    ".jsonl": _jsonl_rows,
-    ".csv": _csv_rows,
-    ".parquet": _parquet_rows,
-}
-
-
-def _decode(path: Path, content: bytes) -> str:
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise DataError(
-            f"{path}, line {line}: not UTF-8 (byte 0x{content[error.start]:02x}); save the file as UTF-8"
-        ) from error
 
 
 class _Reader:
@@ -204,7 +113,8 @@ class _Reader:
             elif key not in ("data.preferences.train", "data.preferences.validation"):
                 mend += ", or to null where there is none"
             raise DataError(f"{self.root}: no file matches {pattern!r}; {mend}")
-        return paths
+        _require_one_form(paths, key)
+        return [file for path in paths for file in files_of(path)]
 
     def demonstration(self, row: Row, default_id: str) -> Demonstration:
         return Demonstration(self._id(row, default_id), self._prompt(row), self._text(row, "completion"))
@@ -270,6 +180,16 @@ class _Reader:
                 f" set data.columns.{key} to the one that holds the {key}"
             )
         return row.cells[column]
+
+
+def _require_one_form(paths: Sequence[Path], key: str) -> None:
+    """Refuse `train.jsonl` beside `train.parquet`: the same rows in two forms would count twice."""
+    seen: dict[Path, Path] = {}
+    for path in filter(is_readable, paths):
+        stem = bare(path)
+        if stem in seen:
+            raise DataError(f"{seen[stem]} and {path.name} both match {key}; remove one, or name the one to read")
+        seen[stem] = path
 
 
 def _text(value: Any, row: Row, column: str | None, may_be_empty: bool = False) -> str:

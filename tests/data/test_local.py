@@ -251,7 +251,7 @@ def test_a_bad_row_gives_one_clear_line(config, tmp_path, path, changes, message
             r"row 1: no column 'chosen' \(columns: prompt, better, rejected\)",
         ),
         ("train.parquet", b"PAR1 not really", r"train\.parquet: cannot be read as Parquet"),
-        ("train.txt", b"x", r"train\.txt: unknown extension '\.txt'; use one of \.jsonl, \.csv, \.parquet"),
+        ("train.txt", b"x", r"train\.txt: unknown extension '\.txt'; call it \.csv"),
     ],
 )
 def test_a_broken_file_gives_one_clear_line(config, tmp_path, name, content, message):
@@ -284,7 +284,7 @@ def test_a_missing_folder_and_an_unreadable_file(config, tmp_path):
         load_files(replace(config, root=str(tmp_path / "nowhere")))
     os.remove(tmp_path / "preferences/train.jsonl")
     (tmp_path / "preferences/train.jsonl").mkdir()
-    with pytest.raises(DataError, match=r"train\.jsonl: cannot be read \(Is a directory\)"):
+    with pytest.raises(DataError, match=r"train\.jsonl: is a folder that no Dataset\.save_to_disk has written"):
         load_files(config)
 
 
@@ -312,3 +312,10 @@ def test_splits_left_without_rows_are_named(config, tmp_path):
     )
     with pytest.raises(DataError, match=r"no test post has a reference summary"):
         load_files(without)
+
+
+def test_the_same_rows_in_two_forms_are_refused(config, tmp_path):
+    write(tmp_path / "preferences/train.parquet", [pair("e0")])
+
+    with pytest.raises(DataError, match=r"train\.jsonl and train\.parquet both match data\.preferences\.train"):
+        load_files(config)

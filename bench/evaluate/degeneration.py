@@ -1,7 +1,7 @@
 """Ways in which a completion can be no summary at all, found in its text alone.
 
-ROUGE can rise by copying and a reward can rise on loops; these shares tell. A word is a run of letters and
-digits, in lower case. The thresholds are this project's; the quantities under them are the field's.
+ROUGE can rise by copying and a reward can rise on loops; these shares tell. Words are those of
+`words.py`. The thresholds are this project's; the quantities under them are the field's.
 """
 
 import re
@@ -13,6 +13,7 @@ from typing import Any
 from bench.data.prompts import split_prompt
 from bench.evaluate.rules import TITLE
 from bench.evaluate.statistics import estimate, proportion_interval
+from bench.evaluate.words import words
 
 COPIED_SHARE = 0.8
 """Of the completion's words, in one verbatim run. (Fragments shared with the source: Grusky et al. 2018, Newsroom.)"""
@@ -20,7 +21,6 @@ COPIED_TITLE_WORDS, COPIED_POST_WORDS = 3, 5
 """Shorter runs are shared by chance; a title is short."""
 REPEATED_SHARE = 0.2
 """Of its 4-grams, seen before in it: seq-rep-4, near 0 in human text (Welleck et al. 2020)."""
-WORD = re.compile(r"\w+")
 LABEL = re.compile(r"^[^\s:]+:", re.MULTILINE)
 
 
@@ -89,10 +89,6 @@ def degeneration(rows: Sequence[Sampled], seed: int) -> dict[str, dict[str, Any]
         else {"value": None, "ci95": None, "n": 0}
         for name, hits in found.items()
     }
-
-
-def words(text: str) -> list[str]:
-    return WORD.findall(text.lower())
 
 
 def longest_shared_run(a: Sequence[str], b: Sequence[str]) -> int:

@@ -14,6 +14,7 @@ from bench.evaluate.statistics import (
     proportion_interval,
     share_test,
 )
+from bench.evaluate.words import words
 from bench.records import PreferencePair
 
 TITLE = re.compile(r"^TITLE:[ \t]*(.*)$", re.MULTILINE)
@@ -31,7 +32,7 @@ def longer_wins(pairs: Sequence[PreferencePair], lengths: Sequence[tuple[int, in
         lengths: (chosen, rejected) lengths in the unit of choice, such as tokens; words where not given.
     """
     if lengths is None:
-        lengths = [(len(pair.chosen.split()), len(pair.rejected.split())) for pair in pairs]
+        lengths = [(len(words(pair.chosen)), len(words(pair.rejected))) for pair in pairs]
     if len(lengths) != len(pairs):
         raise DataError(f"longer_wins needs one pair of lengths per pair, got {len(lengths)} for {len(pairs)}")
     return pair_scores([chosen for chosen, _ in lengths], [rejected for _, rejected in lengths])

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from bench.data.prompts import split_prompt
 from bench.evaluate import extractive, faithfulness
-from bench.evaluate.degeneration import words
 from bench.evaluate.rouge import one_sentence_per_line
 from bench.evaluate.rules import TITLE
 from bench.evaluate.statistics import RESAMPLES, bootstrap_mean, estimate, proportion_interval
+from bench.evaluate.words import words
 
 if TYPE_CHECKING:
     from bench.evaluate.text_models import TextModels

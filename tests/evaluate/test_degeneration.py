@@ -7,8 +7,8 @@ from bench.evaluate.degeneration import (
     degeneration,
     longest_shared_run,
     repeated_share,
-    words,
 )
+from bench.evaluate.words import words
 
 PROMPT = tldr_prompt(
     "pets",

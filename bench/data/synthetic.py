@@ -8,42 +8,16 @@ from Bradley-Terry on it. Everything is a function of the seed.
 
 import math
 import random
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
+from bench.data.forum import FORUM
+from bench.data.language import Facts, Language, Post, normalise
+from bench.data.news import NEWS
 from bench.records import ComparisonData, Demonstration, EvalPrompt, PreferencePair
 from bench.validation import require
-
-WHO = """
-sister brother roommate boss neighbor cousin landlord coworker girlfriend boyfriend father mother uncle aunt teacher
-friend
-""".split()
-EVENT = (
-    "wedding|birthday party|family dinner|road trip|job interview|graduation|camping trip|house move|funeral|"
-    "concert|holiday party|baby shower"
-).split("|")
-PLACE = """
-Denver Boston Chicago Seattle Austin Portland Dallas Phoenix Atlanta Miami Detroit Memphis Tampa Omaha Tucson Buffalo
-""".split()
-TIME = (
-    "last night|last week|two days ago|on Sunday|last month|this morning|over the summer|on Friday|three weeks ago|"
-    "last winter|yesterday|in April"
-).split("|")
-PROBLEM = (
-    "lied about the money|broke my laptop|read my private messages|refused to pay the bill|forgot to invite me|"
-    "crashed my car|told everyone my secret|stole my credit card|yelled at my dog|ruined the surprise|"
-    "spilled wine on my dress|blamed me for everything|sold my old guitar|ate all of the food|"
-    "ignored me the whole time|made fun of my job|borrowed my bike and lost it|invited my ex|"
-    "posted my photos online|threw away my plants"
-).split("|")
-QUESTION = (
-    "should I call a lawyer|should I just apologize|how do I get my money back|am I wrong to be angry|"
-    "how do I say no next time|should I move out|should I tell my parents|how can I trust them again|"
-    "is it too late to fix this|should I ask for an apology|do I need to let it go|how do I bring this up"
-).split("|")
-LEXICON = {"who": WHO, "problem": PROBLEM, "event": EVENT, "place": PLACE, "time": TIME, "question": QUESTION}
 
 WEIGHTS = {"who": 0.15, "problem": 0.30, "event": 0.10, "place": 0.10, "time": 0.10, "question": 0.25}
 """Gold reward of each fact that a summary covers; they add up to 1."""
@@ -53,23 +27,12 @@ FREE_WORDS = 8
 """Words besides the facts' own that a summary may use at no cost ("my", "at the", "in", ...)."""
 WORD_COST = 0.03
 """Cost of each word beyond that: padding, repetition, copied asides."""
-
-PADDING = (
-    "sorry for the long post|it has been really hard for me|any advice would help a lot|"
-    "I do not know what to do anymore|this is my first post here|thank you all for reading|"
-    "things are very tense between us now|I feel awful about the whole thing"
-).split("|")
-SUBREDDITS = "relationships family legaladvice personalfinance advice".split()
-FILLER = (
-    "I work from home and I have two cats.|I usually stay out of drama.|The weather was awful that day.|"
-    "I had been looking forward to it for months.|We never had a fight before.|I have not slept well since then.|"
-    "I like to cook and I play chess.|Money is tight right now."
-).split("|")
+LANGUAGES: Mapping[str, Language] = {"forum": FORUM, "news": NEWS}
 
 
 @dataclass(frozen=True)
 class SyntheticConfig:
-    """Size and noise of the built-in world."""
+    """What the built-in world speaks of, its size and its noise."""
 
     kind: str = "synthetic"
     demonstrations: int = 4000
@@ -78,6 +41,7 @@ class SyntheticConfig:
     validation_pairs: int = 1000
     eval_prompts: int = 256
     preference_noise: float = 0.15
+    language: Literal["forum", "news"] = "forum"
 
     def __post_init__(self) -> None:
         for name in ("demonstrations", "preference_pairs", "judge_pairs", "validation_pairs", "eval_prompts"):
@@ -85,32 +49,7 @@ class SyntheticConfig:
         require(self.preference_noise > 0, "data.preference_noise", self.preference_noise, "must be above 0")
 
 
-@dataclass(frozen=True)
-class Facts:
-    """What a post says, by slot, and the look-alikes that it also mentions."""
-
-    values: dict[str, str]
-    distractors: dict[str, str]
-
-
-@dataclass(frozen=True)
-class Post:
-    id: str
-    prompt: str
-    title: str
-    first_sentence: str
-    facts: Facts
-
-
-def normalise(text: str) -> str:
-    """Lower-case words separated by single spaces, other characters dropped."""
-    return " ".join(re.findall(r"[a-z0-9]+", text.lower()))
-
-
-_PHRASES = {slot: [(value, f" {normalise(value)} ") for value in values] for slot, values in LEXICON.items()}
-
-
-def gold_reward(facts: Facts, summary: str) -> float:
+def gold_reward(facts: Facts, summary: str, language: Language = FORUM) -> float:
     """How good a summary is, at most 1: facts covered, less wrong values named, less padding. The empty one has 0.
 
     A fact counts when its phrase stands in the summary; every other value of the same slot costs INVENTED_COST, and
@@ -118,7 +57,7 @@ def gold_reward(facts: Facts, summary: str) -> float:
     """
     text = f" {normalise(summary)} "
     covered, invented, fact_words = 0.0, 0, 0
-    for slot, phrases in _PHRASES.items():
+    for slot, phrases in language.phrases.items():
         for value, phrase in phrases:
             if phrase not in text:
                 continue
@@ -131,56 +70,7 @@ def gold_reward(facts: Facts, summary: str) -> float:
     return covered - INVENTED_COST * invented - WORD_COST * padding
 
 
-def write_post(rng: random.Random, post_id: str) -> Post:
-    """A post of about 80 words: the facts in varying order and wording, and one distractor for who, place and time."""
-    picks = {slot: rng.sample(values, 2) for slot, values in LEXICON.items()}
-    fact = {slot: pair[0] for slot, pair in picks.items()}
-    other = {slot: picks[slot][1] for slot in ("who", "place", "time")}
-    title = rng.choice(
-        [
-            f"Need advice about my {fact['who']}",
-            f"Trouble at the {fact['event']}",
-            f"My {fact['who']} and the {fact['event']}",
-            f"I need help with my {fact['who']}",
-        ]
-    )
-    opening = rng.choice(
-        [
-            f"I grew up in {other['place']} and I am new here.",
-            f"I live in {other['place']} with my {other['who']}.",
-            f"My {other['who']} told me to post this.",
-        ]
-    )
-    scene = rng.choice(
-        [
-            f"There was a {fact['event']} in {fact['place']} {fact['time']} and my {fact['who']} was there.",
-            f"I went to a {fact['event']} in {fact['place']} {fact['time']} with my {fact['who']}.",
-            f"My {fact['who']} came to the {fact['event']} in {fact['place']} {fact['time']}.",
-        ]
-    )
-    problem = rng.choice(
-        [
-            f"My {fact['who']} {fact['problem']}.",
-            f"Then my {fact['who']} {fact['problem']} in front of people.",
-        ]
-    )
-    aside = rng.choice(
-        [
-            f"My {other['who']} says I worry too much.",
-            f"I moved away from {other['place']} {other['time']}.",
-            f"We last talked {other['time']} on the phone.",
-        ]
-    )
-    question = rng.choice([f"So {fact['question']}?", f"My question is, {fact['question']}?"])
-    body = [opening, scene, problem, aside, rng.choice(FILLER)]
-    if rng.random() < 0.5:  # the aside may come before the scene, so position alone does not tell fact from distractor
-        body = [opening, aside, scene, problem, body[4]]
-    text = " ".join([*body, question])
-    prompt = f"SUBREDDIT: r/{rng.choice(SUBREDDITS)}\n\nTITLE: {title}\n\nPOST: {text}\n\nTL;DR:"
-    return Post(post_id, prompt, title, opening, Facts(fact, other))
-
-
-def write_summary(rng: random.Random, post: Post) -> str:
+def write_summary(rng: random.Random, post: Post, language: Language = FORUM) -> str:
     """A writer's summary: facts kept and got right more often by the skilful, padded more often by the talkative."""
     skill, talkative = rng.random(), rng.random()
     said: dict[str, str] = {}
@@ -188,20 +78,10 @@ def write_summary(rng: random.Random, post: Post) -> str:
         if rng.random() > 0.40 + 0.55 * skill:
             continue
         if rng.random() < 0.20 * (1 - skill):
-            value = post.facts.distractors.get(slot) or rng.choice([v for v in LEXICON[slot] if v != value])
+            value = post.facts.distractors.get(slot) or rng.choice([v for v in language.lexicon[slot] if v != value])
         said[slot] = value
     pads = sum(rng.random() < 0.45 * talkative for _ in range(4))
-    return " ".join([compose(said), *(f"{padding}." for padding in rng.sample(PADDING, pads))])
-
-
-def compose(said: Mapping[str, str]) -> str:
-    """One sentence that says the given slots and nothing else."""
-    who = f"my {said['who']}" if "who" in said else "someone"
-    story = f"{who} {said['problem']}" if "problem" in said else f"there is trouble with {who}"
-    for slot, template in (("event", " at the {}"), ("place", " in {}"), ("time", " {}")):
-        if slot in said:
-            story += template.format(said[slot])
-    return story + (f", {said['question']}?" if "question" in said else ".")
+    return " ".join([language.compose(said), *(f"{padding}." for padding in rng.sample(language.padding, pads))])
 
 
 class World:
@@ -209,11 +89,12 @@ class World:
 
     def __init__(self, config: SyntheticConfig, seed: int) -> None:
         self.config, self.seed = config, seed
+        self.language = LANGUAGES[config.language]
 
     def posts(self, split: str, count: int) -> list[Post]:
         """The first `count` posts of a split; a longer list begins with the shorter one."""
         rng = random.Random(f"{self.seed}/{split}/posts")
-        return [write_post(rng, f"{split}-{i:05d}") for i in range(count)]
+        return [self.language.write_post(rng, f"{split}-{i:05d}") for i in range(count)]
 
     @cached_property
     def eval_posts(self) -> list[Post]:
@@ -223,13 +104,19 @@ class World:
         """A generator for what is written about a post, independent of every other post and role."""
         return random.Random(f"{self.seed}/{post.id}/{role}")
 
+    def summary(self, rng: random.Random, post: Post) -> str:
+        return write_summary(rng, post, self.language)
+
+    def gold(self, facts: Facts, summary: str) -> float:
+        return gold_reward(facts, summary, self.language)
+
     def preference(self, post: Post) -> PreferencePair | None:
         """Two writers' summaries and the better one by Bradley-Terry on the gold reward; None if they are the same."""
         rng = self.writer(post, "pair")
-        first, second = write_summary(rng, post), write_summary(rng, post)
+        first, second = self.summary(rng, post), self.summary(rng, post)
         if normalise(first) == normalise(second):
             return None
-        margin = gold_reward(post.facts, first) - gold_reward(post.facts, second)
+        margin = self.gold(post.facts, first) - self.gold(post.facts, second)
         first_wins = rng.random() < 1 / (1 + math.exp(-margin / self.config.preference_noise))
         chosen, rejected = (first, second) if first_wins else (second, first)
         return PreferencePair(post.id, post.prompt, chosen, rejected)
@@ -247,8 +134,8 @@ class World:
             policies["empty"][post.id] = ""
             policies["title"][post.id] = post.title
             policies["first_sentence"][post.id] = post.first_sentence
-            policies["longest"][post.id] = max((write_summary(rng, post) for _ in range(16)), key=len)
-            policies["best"][post.id] = compose(post.facts.values)
+            policies["longest"][post.id] = max((self.summary(rng, post) for _ in range(16)), key=len)
+            policies["best"][post.id] = self.language.compose(post.facts.values)
         return policies
 
 
@@ -264,7 +151,7 @@ def build(config: SyntheticConfig, seed: int) -> ComparisonData:
 
     def demonstrations(split: str, count: int) -> list[Demonstration]:
         return [
-            Demonstration(p.id, p.prompt, write_summary(world.writer(p, "reference"), p)) for p in posts(split, count)
+            Demonstration(p.id, p.prompt, world.summary(world.writer(p, "reference"), p)) for p in posts(split, count)
         ]
 
     identical = 0
@@ -287,10 +174,10 @@ def build(config: SyntheticConfig, seed: int) -> ComparisonData:
             "validation": preferences("validation", config.validation_pairs),
         },
         eval_prompts=[
-            EvalPrompt(p.id, p.prompt, write_summary(world.writer(p, "reference"), p)) for p in world.eval_posts
+            EvalPrompt(p.id, p.prompt, world.summary(world.writer(p, "reference"), p)) for p in world.eval_posts
         ],
-        source={"name": "synthetic", "seed": str(seed)},
-        gold=lambda prompt_id, summary: gold_reward(facts[prompt_id], summary),
+        source={"name": "synthetic", "language": config.language, "seed": str(seed)},
+        gold=lambda prompt_id, summary: world.gold(facts[prompt_id], summary),
         trivial_policies=world.trivial_policies(),
         dropped={"identical_pairs": identical} if identical else {},
     )

@@ -2,25 +2,24 @@
 
 import itertools
 import math
+from dataclasses import replace
 from statistics import mean
 
 import pytest
 
+from bench.data import forum, news
+from bench.data.forum import compose
+from bench.data.language import Facts, normalise
 from bench.data.synthetic import (
-    FILLER,
     FREE_WORDS,
     INVENTED_COST,
-    LEXICON,
-    PADDING,
+    LANGUAGES,
     WEIGHTS,
     WORD_COST,
-    Facts,
     SyntheticConfig,
     World,
     build,
-    compose,
     gold_reward,
-    normalise,
 )
 from bench.errors import ConfigError
 
@@ -90,29 +89,44 @@ def test_words_beyond_the_facts_and_the_free_ones_cost():
     assert gold_reward(FACTS, f"{extra}{facts} Boston") == pytest.approx(covered - INVENTED_COST - 4 * WORD_COST)
 
 
-def test_no_value_of_the_lexicon_hides_in_another_or_in_the_padding():
-    phrases = [(value, f" {normalise(value)} ") for values in LEXICON.values() for value in values]
+@pytest.mark.parametrize("world", [forum, news])
+def test_no_value_of_the_lexicon_hides_in_another_or_in_the_padding(world):
+    phrases = [(value, f" {normalise(value)} ") for values in world.LEXICON.values() for value in values]
     for (first, one), (second, other) in itertools.permutations(phrases, 2):
         assert one not in other, f"{first!r} stands in {second!r}"
-    for text in [*PADDING, *FILLER]:
+    for text in [*world.PADDING, *world.FILLER]:
         for value, phrase in phrases:
             assert phrase not in f" {normalise(text)} ", f"{value!r} stands in {text!r}"
 
 
-def test_weights_add_up_to_1_over_the_slots():
-    assert WEIGHTS.keys() == LEXICON.keys()
+@pytest.mark.parametrize("language", LANGUAGES.values())
+def test_weights_add_up_to_1_over_the_slots(language):
+    assert WEIGHTS.keys() == language.lexicon.keys()
     assert sum(WEIGHTS.values()) == pytest.approx(1)
 
 
-def test_every_post_says_its_facts_and_its_distractors():
-    for post in World(SMALL, seed=0).posts("any", 200):
+@pytest.mark.parametrize("name", LANGUAGES)
+def test_every_post_says_its_facts_and_its_distractors(name):
+    world = World(replace(SMALL, language=name), seed=0)
+    for post in world.posts("any", 200):
         text = f" {normalise(post.prompt)} "
         for value in post.facts.values.values():
             assert f" {normalise(value)} " in text
         for slot, value in post.facts.distractors.items():
-            assert value != post.facts.values[slot] and value in LEXICON[slot]
+            assert value != post.facts.values[slot] and value in world.language.lexicon[slot]
         assert any(f" {normalise(value)} " in text for value in post.facts.distractors.values())
-        assert gold_reward(post.facts, compose(post.facts.values)) == pytest.approx(1, abs=1e-9)
+        assert world.gold(post.facts, world.language.compose(post.facts.values)) == pytest.approx(1, abs=1e-9)
+
+
+def test_the_news_are_another_world():
+    """Most facts are new, and texts are longer."""
+    values = {name: {v for slot in language.lexicon.values() for v in slot} for name, language in LANGUAGES.items()}
+    assert len(values["news"] & values["forum"]) < len(values["news"]) / 5
+    words = {
+        name: mean(len(p.prompt.split()) for p in World(replace(SMALL, language=name), seed=0).posts("any", 200))
+        for name in LANGUAGES
+    }
+    assert words["news"] > 1.15 * words["forum"]
 
 
 def parts(data):

@@ -2,7 +2,8 @@
 
 import pytest
 
-from bench.data.synthetic import PLACE, SyntheticConfig, build
+from bench.data.forum import PLACE
+from bench.data.synthetic import SyntheticConfig, build
 from bench.evaluate.faithfulness import novel_names, novel_numbers
 
 

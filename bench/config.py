@@ -20,6 +20,7 @@ from bench.train.settings.ppo import PPOSettings
 from bench.train.settings.reward import RewardSettings
 from bench.train.settings.rloo import RLOOSettings, within_budget
 from bench.train.settings.sft import SFTSettings
+from bench.tuning import TuningConfig
 from bench.validation import require
 
 
@@ -75,6 +76,7 @@ class RunConfig:
     cost: CostConfig = field(default_factory=CostConfig)
     health: HealthSettings = field(default_factory=HealthSettings)
     sets: Mapping[str, EvalSetConfig] = field(default_factory=dict)
+    tuning: TuningConfig = field(default_factory=TuningConfig)
 
     def __post_init__(self) -> None:
         # NumPy takes seeds below 2**32, and the judge's reward model takes seed + 1.

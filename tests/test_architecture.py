@@ -17,7 +17,7 @@ FLOORS = {
     "data": 2, "models": 2, "generation": 2,
     "scoring": 3,
     "train": 4, "evaluate": 4,
-    "config": 5,
+    "tuning": 4, "config": 5,
     "stages": 6,
     "pipeline": 7, "audit": 7,
     "report": 8,

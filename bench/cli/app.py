@@ -72,8 +72,9 @@ def _run(config: DictConfig) -> None:
     from bench.report import render_run
     from bench.report.expected import against_expectation
     from bench.report.summary import summary
+    from bench.tuning import drawn
 
-    folder = run(run_config, shlex.join(["python", "-m", "bench", *_overrides()]))
+    folder = run(drawn(run_config), shlex.join(["python", "-m", "bench", *_overrides()]))
     if processes.is_main():
         report = render_run(folder)
         print(summary(folder))

@@ -156,7 +156,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "max_grad_norm": 1.0,
     },
     "ppo=nplus": {
-        "beta": 0.05, "temperature": 0.7, "kl": "k1", "kl_target": None, "kl_horizon": 10000, "ppo_epochs": 4, "num_mini_batches": 1,
+        "beta": 0.05, "temperature": 0.7, "kl": "k1", "kl_target": None, "kl_horizon": 10000, "ppo_epochs": 4,
+        "num_mini_batches": 1,
         "gamma": 1.0, "lam": 0.95, "clip_range": 0.2, "value_clip_range": 0.2, "vf_coef": 0.1,
         "value_learning_rate": None, "missing_eos": "replace", "missing_eos_score": -1.0, "normalize_reward": False,
         "whiten_advantages": True, "max_approx_kl": None, "value_model": "separate", "lora_rank": 0, "lora_alpha": 32,
@@ -171,8 +172,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "optimizer": "rmsprop", "eps": 1e-8, "weight_decay": 0.0, "max_grad_norm": 10.0,
     },
     "rloo=small": {
-        "beta": 0.05, "temperature": 0.7, "num_generations": 4, "missing_eos_score": -1.0, "learning_rate": 5e-6, "batch_size": 16,
-        "micro_batch_size": 8, "schedule": "linear", "warmup_steps": 0, "optimizer": "adamw", "eps": 1e-5,
+        "beta": 0.05, "temperature": 0.7, "num_generations": 4, "missing_eos_score": -1.0, "learning_rate": 5e-6,
+        "batch_size": 16, "micro_batch_size": 8, "schedule": "linear", "warmup_steps": 0, "optimizer": "adamw", "eps": 1e-5,
         "weight_decay": 0.0, "max_grad_norm": 1.0,
     },
     "budget=full": {

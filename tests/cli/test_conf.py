@@ -173,8 +173,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
     "rloo=small": {
         "beta": 0.05, "temperature": 0.7, "num_generations": 4, "missing_eos_score": -1.0, "learning_rate": 5e-6,
-        "batch_size": 16, "micro_batch_size": 8, "schedule": "linear", "warmup_steps": 0, "optimizer": "adamw", "eps": 1e-5,
-        "weight_decay": 0.0, "max_grad_norm": 1.0,
+        "batch_size": 16, "micro_batch_size": 8, "schedule": "linear", "warmup_steps": 0, "optimizer": "adamw",
+        "eps": 1e-5, "weight_decay": 0.0, "max_grad_norm": 1.0,
     },
     "budget=full": {
         "demonstrations": None, "pairs": None, "judge_pairs": None, "validation_pairs": None, "eval_prompts": None,

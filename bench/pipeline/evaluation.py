@@ -1,7 +1,7 @@
 """Completions of finished arms in, metrics.json and verdicts out. Every arm goes through the same lines."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from itertools import combinations
 from pathlib import Path
@@ -140,13 +140,27 @@ class Evaluation:
         }
 
     def _arm(self, arm: str, rows: Sequence[Completion]) -> dict[str, Any]:
-        prompts, is_sampled = self.data.eval_prompts, arm != REFERENCE
+        prompts = self.data.eval_prompts
         rewards: dict[str, Sequence[float]] = {}
         if needs_reward(self.config.arms):
             summaries = [(prompt.prompt, row.completion) for prompt, row in zip(prompts, rows, strict=True)]
             rewards["proxy"] = self.instruments.rewards("reward", summaries)
         if (gold := self.data.gold) is not None:
             rewards["gold"] = [gold(row.prompt_id, row.completion) for row in rows]
+        evaluation = self.config.evaluation
+        inputs = [
+            [asdict(row) for row in rows],
+            [asdict(prompt) for prompt in prompts],
+            rewards,
+            [evaluation.metrics, evaluation.embedding_model, evaluation.nli_model, evaluation.rouge_stemmer],
+            [self._best_of, *self._draws],
+        ]
+        return self.instruments.memo("arm", inputs, lambda: self._arm_numbers(arm, rows, rewards))
+
+    def _arm_numbers(
+        self, arm: str, rows: Sequence[Completion], rewards: Mapping[str, Sequence[float]]
+    ) -> dict[str, Any]:
+        prompts, is_sampled = self.data.eval_prompts, arm != REFERENCE
         numbers = text_numbers(rows, prompts, rewards, is_sampled, *self._draws)
         texts = [Summary.of(prompt.prompt, row.completion) for prompt, row in zip(prompts, rows, strict=True)]
         numbers["summaries"] = summary_estimates(

@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from bench.evaluate.judges.base import Judge
 from bench.evaluate.judges.factory import build_judges
 from bench.evaluate.text_models import TextModels
 from bench.models.loading import load_policy, load_reward_model
+from bench.pipeline.memo import Memo
+from bench.reach import code_key
 from bench.scoring import reward_scores, summed_logps
 
 if TYPE_CHECKING:
@@ -39,6 +41,7 @@ class Instruments:
     ) -> None:
         self.config, self.folders, self.tokenizer = config, folders, tokenizer
         self.device, self.dtype, self.cache_dir = device, dtype, cache_dir
+        self.memo = Memo(cache_dir / "evaluated", code_key("bench.pipeline.evaluation"))
         self._scorers: dict[str, Any] = {}
         self._scores: dict[tuple[str, str, str], float] = {}
         self._judges: dict[str, list[Judge]] = {}
@@ -60,17 +63,15 @@ class Instruments:
     def rewards(self, stage: str, summaries: Sequence[tuple[str, str]]) -> list[float]:
         """The scores of (prompt, summary) by the reward model that `stage` left; each is scored once."""
         if new := [pair for pair in dict.fromkeys(summaries) if (stage, *pair) not in self._scores]:
-            if stage not in self._scorers:
-                self._scorers[stage] = load_reward_model(self.folders[stage], self.device, self.dtype)
-            scores = reward_scores(self._scorers[stage], self.tokenizer, new, self.config.sampling.batch_size)
+            scores = self.memo("scores", [self.folders[stage].name, new], lambda: self._rewards(stage, new))
             self._scores |= {(stage, *pair): score for pair, score in zip(new, scores, strict=True)}
         return [self._scores[stage, *pair] for pair in summaries]
 
     def logratios(self, summaries: Sequence[tuple[str, str]]) -> list[float]:
         """log pi_DPO - log pi_SFT of each (prompt, summary), in nats."""
         policy, ref = (
-            summed_logps(model, self.tokenizer, summaries, self.config.sampling.batch_size)
-            for model in self._dpo_and_sft
+            self.memo("logps", [self.folders[arm].name, summaries], lambda arm=arm: self._logps(arm, summaries))
+            for arm in ("dpo", "sft")
         )
         return [x - y for x, y in zip(policy, ref, strict=True)]
 
@@ -78,9 +79,15 @@ class Instruments:
     def models(self) -> TextModels:
         return text_models(self.config, self.device, self.cache_dir)
 
-    @cached_property
-    def _dpo_and_sft(self) -> list[PreTrainedModel]:
-        return [load_policy(self.folders[arm], self.device, self.dtype) for arm in ("dpo", "sft")]
+    def _rewards(self, stage: str, summaries: Sequence[tuple[str, str]]) -> list[float]:
+        if stage not in self._scorers:
+            self._scorers[stage] = load_reward_model(self.folders[stage], self.device, self.dtype)
+        return reward_scores(self._scorers[stage], self.tokenizer, summaries, self.config.sampling.batch_size)
+
+    def _logps(self, arm: str, summaries: Sequence[tuple[str, str]]) -> list[float]:
+        if arm not in self._scorers:
+            self._scorers[arm] = load_policy(self.folders[arm], self.device, self.dtype)
+        return summed_logps(self._scorers[arm], self.tokenizer, summaries, self.config.sampling.batch_size)
 
     def _judge_score(self, summaries: Sequence[tuple[str, str]]) -> list[float]:
         return self.rewards("judge_reward", summaries)

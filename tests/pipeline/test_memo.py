@@ -1,0 +1,31 @@
+"""What was found before is read, unless anything that went into it, or the code, has changed."""
+
+from pathlib import Path
+
+from bench.pipeline.memo import Memo
+
+
+def test_asked_once(tmp_path: Path):
+    asked = []
+
+    def compute() -> dict[str, float]:
+        asked.append(1)
+        return {"value": 0.1 + 0.2}
+
+    memo = Memo(tmp_path, "code")
+    found = memo("arm", ["text", 1.5], compute)
+    assert memo("arm", ["text", 1.5], compute) == found == {"value": 0.1 + 0.2} and len(asked) == 1
+    assert Memo(tmp_path, "code")("arm", ["text", 1.5], compute) == found and len(asked) == 1
+    memo("arm", ["text", 2.5], compute)
+    memo("scores", ["text", 1.5], compute)
+    Memo(tmp_path, "other code")("arm", ["text", 1.5], compute)
+    assert len(asked) == 4
+
+
+def test_an_answer_that_was_cut_short_is_asked_again(tmp_path: Path):
+    memo = Memo(tmp_path, "code")
+    memo("arm", 1, lambda: [1, 2, 3])
+    (path,) = tmp_path.iterdir()
+    path.write_text("[1, 2")
+    assert memo("arm", 1, lambda: [1, 2, 3]) == [1, 2, 3]
+    assert path.read_text().split() == ["[", "1,", "2,", "3", "]"]

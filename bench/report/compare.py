@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from bench.errors import RunFolderError
+from bench.report import frontier, tuned
 from bench.report.columns import (
     ARM,
     JUDGE,
@@ -129,8 +130,13 @@ def comparison_page(runs: Sequence[Run]) -> Page:
         ]
     means = [line for group in groups if judge and (line := means_in_words(group, judge))] if len(groups) == 1 else []
     experiments = sorted({str(run.setting("experiment", run.path.parent.name)) for run in runs})
+    of_trials = tuned.section(runs, judge) if judge else []
+    at_equal_kl = frontier.section(runs, judge) if judge else []
+    found = [block.text for block in (*of_trials[1:], *at_equal_kl) if isinstance(block, Text)]
     sections = [
         Section("Over seeds", seeds_section(groups)),
+        Section("Tuned", of_trials),
+        Section("At equal KL", at_equal_kl),
         Section("Against beta", over_beta),
         Section("Policies", [_policy_table(rows, runs[0].judges)]),
         Section("Runs", _run_tables(runs)),
@@ -139,7 +145,7 @@ def comparison_page(runs: Sequence[Run]) -> Page:
     return Page(
         title="RLHF against DPO over several runs",
         subtitle=f"{how_many} of {', '.join(experiments)}, seed {', '.join(seeds)}",
-        answer=_answer(rows, judge) + means,
+        answer=found + means + _answer(rows, judge),
         sections=[section for section in sections if section.blocks],
     )
 

@@ -150,7 +150,7 @@ def _seed_tables(group: Sequence[Run], of_what: str) -> list[Block]:
     note = (
         "Mean: with a 95 % interval for other seeds and other prompts (Student's t on the logit scale, from three seeds"
         " on), which is what a claim about a method needs. A seed's own interval is over its prompts."
-        f" {_PROMPTS[_share_prompts(group)]} Collapsed: decided to be below the seed's own SFT model (interval of the"
+        f" {_PROMPTS[share_prompts(group)]} Collapsed: decided to be below the seed's own SFT model (interval of the"
         " paired difference, and McNemar's test); such a seed is marked and stays in the mean."
     )
     tables: list[Block] = []
@@ -177,7 +177,7 @@ _PROMPTS = {
 }
 
 
-def _share_prompts(runs: Sequence[Run]) -> bool:
+def share_prompts(runs: Sequence[Run]) -> bool:
     """Whether the seeds were judged on the same prompts. A run without its prompts is taken to share them, but in the
     built-in world, which a seed makes anew."""
     prompts = [dict(zip(run.prompts["prompt_id"], run.prompts["prompt"], strict=True)) for run in runs]
@@ -190,7 +190,7 @@ class _Verdicts:
     """One judge's verdicts of runs that share their prompts, as points by seed; None where a run has none left."""
 
     def __init__(self, runs: Sequence[Run], judge: str) -> None:
-        self.shared = _share_prompts(runs)
+        self.shared = share_prompts(runs)
         files = {run.setting("seed"): run.path / "verdicts" / f"{judge}.jsonl" for run in runs}
         self._rows = None
         if self.shared and all(file.exists() for file in files.values()):

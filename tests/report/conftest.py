@@ -38,6 +38,7 @@ from bench.report.render import run_page
 from bench.stages.generate import COMPLETIONS
 from bench.train.settings.dpo import DPOSettings
 from bench.train.settings.ppo import PPOSettings
+from bench.tuning import TuningConfig
 
 ARMS = ("base", "sft", "ppo", "dpo")
 N_PROMPTS = 40
@@ -199,6 +200,7 @@ def write_run(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
         temperature: float = 0.7,
         temperatures: tuple[float, ...] = (),
         sets: Mapping[str, EvalSetConfig] | None = None,
+        tuning: TuningConfig | None = None,
         collapsed: bool = False,
     ) -> Path:
         config = RunConfig(
@@ -216,6 +218,7 @@ def write_run(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
             judge=JudgeConfig(names=("gold", "reward_model") if gold else ("reward_model",)),
             evaluation=EvaluationConfig(bootstrap_resamples=100, samples_in_report=3, temperatures=temperatures),
             sets=sets or {},
+            tuning=tuning or TuningConfig(),
         )
         key = repr((config, gold, collapsed))
         if key not in written:

@@ -1,0 +1,103 @@
+"""Several settings of both arms: what each reaches at equal KL to the SFT model."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from bench.evaluate.matched_kl import Frontiers, Policy, matched_kl
+from bench.report.by_prompt import kls, points
+from bench.report.columns import Column, points_column, share_column, table_of
+from bench.report.load import Run, estimate_columns
+from bench.report.over_seeds import share_prompts
+from bench.report.page import Block, Figures, Text
+from bench.report.plot import Plot, arm_colour, new_axes, slug, styled
+from bench.report.words import Cell, arm_name, judge_name, number
+
+PAIR = ("dpo", "ppo")
+
+
+def frontiers(runs: Sequence[Run], judge: str) -> Frontiers:
+    """seed -> the distinct policies of DPO, and of PPO, that were judged on their prompts; seeds that lack an arm's are
+    left out. A policy that several runs share is there once, by its stage's key."""
+    found: dict[int, tuple[dict[Any, Policy], dict[Any, Policy]]] = {}
+    for run in runs:
+        of_seed = found.setdefault(run.setting("seed"), ({}, {}))
+        for arm, policies in zip(PAIR, of_seed, strict=True):
+            key = run.setting(f"stages.{arm}.key", run.path)
+            if arm in run.metrics["arms"] and key not in policies:
+                of_prompts = Policy(kls(run, arm), points(run, arm, judge))
+                if of_prompts.kl and of_prompts.points:
+                    policies[key] = of_prompts
+    return {seed: ([*a.values()], [*b.values()]) for seed, (a, b) in found.items() if a and b}
+
+
+def section(runs: Sequence[Run], judge: str) -> list[Block]:
+    """At equal KL: nothing where an arm has one setting alone."""
+    of_seeds = frontiers(runs, judge)
+    if not of_seeds or any(min(map(len, arms)) < 2 for arms in of_seeds.values()):
+        return []
+    found = matched_kl(of_seeds, shared=share_prompts(runs))
+    said = in_words(found, judge)
+    if found["reason"]:
+        return [Text(said)]
+    rows = []
+    for row in found["at"]:
+        columns = (estimate_columns(name, row[name]) for name in ("first", "second", "difference"))
+        rows.append({"kl": row["kl"]} | {key: value for of in columns for key, value in of.items()})
+    first, second = (arm_name(arm, short=True) for arm in PAIR)
+    return [
+        Text(said),
+        Figures([at_equal_kl(found, judge)]),
+        table_of(
+            f"Win rate against the reference summary at equal KL, {judge_name(judge)}",
+            [
+                Column("KL to SFT (nats)", lambda row: Cell(number(row["kl"], 2))),
+                share_column("first", first),
+                share_column("second", second),
+                points_column("difference", f"{first} minus {second} (points)"),
+            ],
+            rows,
+            "Each seed's frontier is interpolated in the root of KL between the settings that were run, never beyond"
+            " them. Intervals: over seeds (Student's t) from three seeds on, else a bootstrap over prompts that moves"
+            " KL and win rate together.",
+        ),
+    ]
+
+
+def in_words(found: dict[str, Any], judge: str) -> str:
+    """`At equal KL, 0.8 to 4.1 nats, DPO's win rate is 3.2 points above RLHF's [-1.0, 7.4]: not decided.`"""
+    first, second = (arm_name(arm, short=True) for arm in PAIR)
+    if found["reason"]:
+        return f"At equal KL, {judge_name(judge)}: not compared, {found['reason']}."
+    low, high = found["ci95"]
+    verdict = f"{first} is better" if low > 0 else f"{second} is better" if high < 0 else "not decided at this n"
+    start, end = (number(kl, 2) for kl in found["range"])
+    return (
+        f"At equal KL ({start} to {end} nats, {found['seeds']} seed{'s' if found['seeds'] > 1 else ''} of"
+        f" {found['n']} prompts), {judge_name(judge)}: {first}'s win rate less {second}'s is"
+        f" {number(100 * found['value'], 1)} points [{number(100 * low, 1)}, {number(100 * high, 1)}]: {verdict}."
+    )
+
+
+@styled
+def at_equal_kl(found: dict[str, Any], judge: str) -> Plot:
+    """Both arms' interpolated win rates over the KLs that both reach, with their intervals.
+
+    Args:
+        found: of `matched_kl`, not refused.
+    """
+    figure, axes = new_axes()
+    roots = np.sqrt([row["kl"] for row in found["at"]])
+    parts = []
+    for arm, name in zip(PAIR, ("first", "second"), strict=True):
+        values = 100 * np.array([row[name]["value"] for row in found["at"]])
+        low, high = 100 * np.array([row[name]["ci95"] for row in found["at"]]).T
+        axes.plot(roots, values, color=arm_colour(arm), label=arm_name(arm, short=True))
+        axes.fill_between(roots, low, high, color=arm_colour(arm), alpha=0.2, linewidth=0)
+        parts.append(f"{arm_name(arm)}: {number(values[0], 1)} to {number(values[-1], 1)} %")
+    axes.set_xticks(roots, [number(row["kl"], 2) for row in found["at"]])
+    title = f"Win rate at equal KL, {judge_name(judge)}"
+    axes.set(title=title, xlabel="KL to the SFT model, nats per completion (root scale)", ylabel="% of prompts")
+    figure.legend(loc="outside lower center", ncols=2)
+    return Plot(f"at_equal_kl_{slug(judge)}", title, f"{title}. {'; '.join(parts)}.", figure)

@@ -61,6 +61,7 @@ class RunConfig:
     run_id: str | None = None
     checkpoint_every_s: float = CHECKPOINT_EVERY_S
     threads: int | None = None
+    remeasure: bool = False
     data: DataConfig = field(default_factory=SyntheticConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     sft: SFTSettings = field(default_factory=SFTSettings)

@@ -40,8 +40,10 @@ class FlopCounter:
     Contexts nest; an outer one counts what an inner one counts. Threads of one process share it.
     """
 
-    def __init__(self) -> None:
-        self.by_dtype: Tally = defaultdict(int)  # the dtype that the product ran in, under autocast too
+    def __init__(self, on_product: Callable[[], None] | None = None) -> None:
+        """`on_product` is called whenever a product has been counted."""
+        # The dtype that the product ran in, under autocast too.
+        self.by_dtype: Tally = defaultdict(int) if on_product is None else _Watched(on_product)
         self._patches = ExitStack()
 
     @property
@@ -55,6 +57,19 @@ class FlopCounter:
 
     def __exit__(self, *exc: object) -> None:
         self._patches.close()
+
+
+class _Watched(defaultdict[torch.dtype, int]):
+    """A tally that says when it has changed."""
+
+    def __init__(self, on_change: Callable[[], None]) -> None:
+        super().__init__(int)
+        self._on_change = on_change
+
+    def __setitem__(self, dtype: torch.dtype, flops: int) -> None:
+        super().__setitem__(dtype, flops)
+        if flops:  # 0 is what a dtype begins with
+            self._on_change()
 
 
 def _builds_graph(out: Tensor) -> bool:

@@ -37,14 +37,17 @@ def verdicts_on_claims(
 
 
 def _faster(metrics: Mapping[str, Any], tolerance: float) -> dict[str, Any]:
-    """By wall time, measured again where that was asked for. Where other work on the machine moved it, FLOPs and CPU
-    time, which the load moves less, have to give one answer."""
+    """By wall time; measured again where that was asked for, each round has to give one answer. Where other work on the
+    machine moved it, FLOPs and CPU time, which the load moves less, have to."""
     again = _cost_ratio(metrics, "remeasured", "device_hours")
     ratio = _cost_ratio(metrics, "device_hours") if again is None else again
     verdict, context = _decide_ratio(ratio, tolerance), {}
     busy = [stage for arm in ("ppo", "dpo") for stage in _get(metrics, "arms", arm, "cost", "busy") or ()]
     if again is not None:
-        context = {"measured_again": True}
+        of_rounds = (_get(metrics, "arms", arm, "cost", "remeasured", "rounds") or [] for arm in ("ppo", "dpo"))
+        ratios = [ppo / dpo for ppo, dpo in zip(*of_rounds, strict=True)] or [again]
+        answers = {_decide_ratio(value, tolerance) for value in ratios}
+        verdict, context = answers.pop() if len(answers) == 1 else NOT_DECIDED, {"measured_again": ratios}
     elif busy:
         unmoved = {field: _cost_ratio(metrics, field) for field in ("flops", "cpu_s")}
         answers = {_decide_ratio(value, tolerance) for value in unmoved.values()}

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 from scipy.optimize import root_scalar
-from statsmodels.stats.power import NormalIndPower, normal_power_het, normal_sample_size_one_tail
+from statsmodels.stats.power import NormalIndPower, normal_sample_size_one_tail
 from statsmodels.stats.proportion import proportion_effectsize
 
 from bench.evaluate.statistics import ALPHA
@@ -22,10 +22,9 @@ def prompts_needed(
         gap: difference between the two win rates, a share; its sign does not matter if the test is paired.
         base: the other arm's win rate, for the unpaired test of base against base + gap: by the
             arcsine-transformed difference (Cohen 1988), each arm on prompts of its own.
-        discordant: for arms on the same prompts, the share of prompts on which exactly one of them wins: the score
-            test of McNemar (Miettinen 1968). Two arms shown to a judge head to head are such a pair, `gap` their
-            share of wins minus that of losses (twice the win rate's distance from 0.5), `discordant` the untied share.
-            The exact test of `mcnemar_test` is a little stricter: it has 78 % where this says 80.
+        discordant: for arms on the same prompts, the share of prompts on which exactly one of them wins: the exact
+            test of McNemar (`_paired`). Two arms shown to a judge head to head are such a pair, `gap` their share of
+            wins minus that of losses (twice the win rate's distance from 0.5), `discordant` the untied share.
 
     Raises:
         ValueError: gap 0, base + gap outside [0, 1], or a gap above the discordant share.
@@ -37,8 +36,7 @@ def prompts_needed(
             raise ValueError(f"win rates must be within [0, 1], got {base} and {base + gap}")
         needed = NormalIndPower().solve_power(proportion_effectsize(base + gap, base), alpha=alpha, power=power)
     else:
-        spread = _spread(gap, discordant)
-        needed = normal_sample_size_one_tail(abs(gap), power, alpha / 2, math.sqrt(discordant), spread)
+        needed = _paired(abs(gap), discordant, power, alpha)
     return math.ceil(float(np.squeeze(needed)))
 
 
@@ -52,11 +50,14 @@ def smallest_detectable_gap(
         return math.sin(angle) ** 2 - base if angle <= math.pi / 2 else None
 
     def lack(gap: float) -> float:
-        found = normal_power_het(gap, n, alpha, math.sqrt(discordant), _spread(gap, discordant))
-        return float(found) - power
+        return _paired(gap, discordant, power, alpha) - n
 
     widest = discordant * (1 - 1e-9)  # all discordant prompts one way; at 1 itself the spread would be 0
-    return float(root_scalar(lack, bracket=(0, widest)).root) if lack(widest) > 0 else None
+    return (
+        float(root_scalar(lack, bracket=(1e-4 * widest, widest)).root)
+        if lack(widest) < 0 < lack(1e-4 * widest)
+        else None
+    )
 
 
 def power_summary(n: int) -> dict[str, Any]:
@@ -98,6 +99,15 @@ def prompts_to_decide(win_rate: float, tie_share: float) -> int | None:
     if win_rate == 0.5:
         return None
     return prompts_needed(2 * win_rate - 1, discordant=1 - tie_share)
+
+
+def _paired(gap: float, discordant: float, power: float, alpha: float) -> float:
+    """Prompts for the exact test of a gap above 0: those of the score test (Miettinen 1968), with what the exact one,
+    which goes in whole prompts, needs beside them (Fleiss, Levin & Paik 2003, Statistical Methods for Rates and
+    Proportions, 2.5)."""
+    spread = _spread(gap, discordant)
+    n = float(normal_sample_size_one_tail(gap, power, alpha / 2, math.sqrt(discordant), spread))
+    return n / 4 * (1 + math.sqrt(1 + 4 / (n * gap))) ** 2
 
 
 def _spread(gap: float, discordant: float) -> float:

@@ -116,7 +116,10 @@ def proportion_interval(
     wins, losses, n = effective_counts(values, posts)
     if n == 0:
         return no_interval(float(x.mean()), x.size, f"all {x.size} values are of one post")
-    low, high = score_interval(wins, losses, n)
+    # Values in between may vary less than any wins, ties and losses of their mean: more of these say as much.
+    theirs, ours = float(x.var()), ((wins + losses) / n - ((wins - losses) / n) ** 2) / 4
+    more = max(1.0, ours / theirs) if theirs > 1e-12 else 1.0
+    low, high = score_interval(more * wins, more * losses, more * n)
     return Interval(float(x.mean()), float(low), float(high), x.size)
 
 

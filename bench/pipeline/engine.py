@@ -4,8 +4,9 @@ base -> sft -> {preferred_ft, reward -> {best_of_n, rloo, ppo}, reference_logps 
 completions of every arm; `python -m bench --help` prints the graph from the table.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, is_dataclass
+from dataclasses import asdict, is_dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -75,10 +76,31 @@ class Engine:
             done[stage.name] = self._run(stage, sources, at)
         return done[stage.name]
 
+    def again(self, stage: Stage, folder: Path, on_rows: Callable[[TrainingLog], None]) -> None:
+        """Build the headline's stage once more in `folder`, from what it was made of; the finished one and its log stay
+        as they are. What `on_rows` raises ends it."""
+        sources = {role: self.finished(STAGE_BY_NAME[source]) for role, source in stage.inputs.items()}
+        context = replace(self._context(stage, folder / CHECKPOINT), checkpoint_every_s=math.inf, on_rows=on_rows)
+        self._build(stage, context, sources, folder, self._values(stage, self.headline))
+
+    def _values(self, stage: Stage, cell: Cell) -> Mapping[str, Any]:
+        return import_module(stage.module).needs(cell.config, cell.data)
+
+    def _build(
+        self,
+        stage: Stage,
+        context: StageContext,
+        sources: Mapping[str, FinishedStage],
+        folder: Path,
+        values: Mapping[str, Any],
+    ) -> Built:
+        # What a stage draws depends on no stage before it.
+        set_seed(values.get("seed", 0))
+        inputs = {role: source.folder for role, source in sources.items()}
+        return import_module(stage.module).build(context, inputs, folder, **values)
+
     def _run(self, stage: Stage, sources: Mapping[str, FinishedStage], cell: Cell) -> FinishedStage:
-        module = import_module(stage.module)
-        values: dict[str, Any] = module.needs(cell.config, cell.data)
-        folders = {role: source.folder for role, source in sources.items()}
+        values = self._values(stage, cell)
         inputs = {
             # Another kind of device, or precision, gives another model.
             "device": self.device.type,
@@ -88,11 +110,8 @@ class Engine:
         }
 
         def build(folder: Path) -> tuple[StageCost, TrainingLog]:
-            context = self._context(stage, folder / CHECKPOINT)
-            # What a stage draws depends on no stage before it.
-            set_seed(values.get("seed", 0))
             with metered(self.device) as cost:
-                built: Built = module.build(context, folders, folder, **values)
+                built = self._build(stage, self._context(stage, folder / CHECKPOINT), sources, folder, values)
             cost.models_resident = built.models_resident
             cost.tokens_trained, cost.tokens_generated = built.tokens_trained, built.tokens_generated
             return cost, built.log

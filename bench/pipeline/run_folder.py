@@ -17,7 +17,7 @@ from bench.train.log import TrainingLog
 SCHEMA = 2
 RUNNING, FINISHED, FAILED = "running", "finished", "failed"
 # Say where results go, when and how fast, not what they are.
-_NO_RESULT = ("results_dir", "run_id", "checkpoint_every_s", "threads")
+_NO_RESULT = ("results_dir", "run_id", "checkpoint_every_s", "threads", "remeasure")
 
 
 def config_as_dict(config: RunConfig) -> dict[str, Any]:

@@ -25,17 +25,19 @@ from bench.data import (
     truncate_prompts,
 )
 from bench.errors import ConfigError, DataError, RunFolderError
+from bench.evaluate.claims import verdicts_on_claims
 from bench.evaluate.judge_error import check_labels
 from bench.evaluate.judges.factory import check_judges, prompt_hashes
 from bench.evaluate.kl_sign import negative_kls
 from bench.evaluate.power import power_line
 from bench.evaluate.summary_metrics import check_models
-from bench.files import write_jsonl
+from bench.files import read_json, write_json, write_jsonl
 from bench.models.loading import base_context_length, base_tokenizer, content, pick_device
 from bench.pipeline.cells import cells
 from bench.pipeline.engine import Engine, unmoved
 from bench.pipeline.evaluation import Evaluation, add_costs
 from bench.pipeline.instruments import Instruments, text_models
+from bench.pipeline.remeasure import remeasured, require_one_process
 from bench.pipeline.run_folder import SCHEMA, TrainingLogs, claim, config_hash, finish, recorded
 from bench.progress import say
 from bench.provenance import device_info
@@ -63,15 +65,30 @@ def run(config: RunConfig, command: str) -> Path:
         torch.set_num_threads(threads)
     weights = processes.from_main(content(config.model) if processes.is_main() else None)
     folder, finished = processes.from_main(_claimed(config, weights) if processes.is_main() else None)
-    if finished:
-        return folder
-    if processes.is_main():
-        with recorded(folder, config, command, weights) as record:
-            _run(config, folder, record)
-    else:
-        _run(config, folder, {})
-    processes.wait()
+    if not finished:
+        if processes.is_main():
+            with recorded(folder, config, command, weights) as record:
+                _run(config, folder, record)
+        else:
+            _run(config, folder, {})
+        processes.wait()
+    if config.remeasure:
+        _remeasure(config, folder)
     return folder
+
+
+def _remeasure(config: RunConfig, folder: Path) -> None:
+    """Put into metrics.json what the arms' stages cost when their steps are run again, and what follows of it."""
+    cache_dir = Path(config.results_dir) / ".cache"
+    data, tokenizer, _ = prepare_data(config, cache_dir)
+    found = remeasured(Engine(config, data, tokenizer, cache_dir), config.arms)
+    metrics = read_json(folder / "metrics.json")
+    for arm, cost in found.items():
+        metrics["arms"][arm]["cost"]["remeasured"] = cost
+    metrics["verdicts_on_claims"] = verdicts_on_claims(
+        metrics, config.evaluation.noninferiority_margin, config.evaluation.cost_tolerance
+    )
+    write_json(folder / "metrics.json", metrics)
 
 
 def _claimed(config: RunConfig, weights: str) -> tuple[Path, bool]:
@@ -79,6 +96,8 @@ def _claimed(config: RunConfig, weights: str) -> tuple[Path, bool]:
     check_judges(config.judge)
     check_labels(config.evaluation.judge_labels, config.judge.names, prompt_hashes(config.judge))
     check_batches(config, processes.count())
+    if config.remeasure:
+        require_one_process(processes.count())
     check_models(
         config.evaluation.metrics,
         text_models(config, pick_device(config.model.device), Path(config.results_dir) / ".cache"),

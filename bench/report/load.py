@@ -21,7 +21,7 @@ NOT_TRAINED = frozenset((START, REFERENCE, *(arm for arm in _ORDER if not cost_s
 """The arms that need no stage beyond the shared SFT model."""
 COMPARED = frozenset((START, "ppo", "dpo"))
 """The arms whose pairs are the question; of others the report tells."""
-WHERE_AND_WHEN = ("run_id", "results_dir", "checkpoint_every_s")
+WHERE_AND_WHEN = ("run_id", "results_dir", "checkpoint_every_s", "remeasure")
 """Settings that say where a run goes and when it is saved, and not what it does."""
 NAMES_OF_A_RUN = ("seed", "name", *WHERE_AND_WHEN)
 """The same, and which run it is."""

@@ -196,3 +196,13 @@ def test_the_peak_is_measured_once_and_faster_than_any_product():
     assert counter.total == 0
     assert gemm_peak.cache_info().hits >= 1
     assert seconds_at_peak({torch.float32: 10**9}, CPU) == pytest.approx(1e9 / peak)
+
+
+def test_a_counter_says_when_a_product_has_been_counted():
+    seen: list[int] = []
+    counter = FlopCounter(lambda: seen.append(counter.total))
+    with counter:
+        torch.matmul(torch.ones(2, 3), torch.ones(3, 4))
+        F.linear(torch.ones(5, 2), torch.ones(3, 2))
+
+    assert seen == [2 * 2 * 3 * 4, 2 * 2 * 3 * 4 + 2 * 5 * 2 * 3]

@@ -288,8 +288,8 @@ def test_alphas_interval_over_posts_is_that_of_whole_posts():
 def test_posts_are_those_of_the_pairs_that_have_a_value():
     """The unparsed pair leaves with its post: two posts of two pairs each stay, one all right, one all wrong."""
     verdicts: list[VerdictLabel] = ["a", "a", "unparsed", "b", "b"]
-    found = accuracy(verdicts, [["a"]] * 5, SEED, posts=[0, 0, 1, 2, 2])
-    alone = accuracy(["a", "a", "b", "b"], [["a"]] * 4, SEED, posts=[0, 0, 2, 2])
+    found = accuracy(verdicts, one_each("a", "a", "a", "a", "a"), SEED, posts=[0, 0, 1, 2, 2])
+    alone = accuracy(["a", "a", "b", "b"], one_each("a", "a", "a", "a"), SEED, posts=[0, 0, 2, 2])
 
     assert found == alone and found["n"] == 4
     assert accuracy(["a", "b"], one_each("a", "a"), SEED, posts=[0, 0])["ci95"] is None

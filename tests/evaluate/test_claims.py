@@ -124,6 +124,23 @@ def test_what_was_measured_again_decides():
     assert claim(1, metrics)["verdict"] == "not decided at this n"
 
 
+@pytest.mark.parametrize(
+    ("ppo", "verdict"),
+    [
+        ([0.3, 0.4, 0.35], "supported"),
+        ([0.1, 0.1, 0.1], "contradicted"),
+        ([0.3, 0.4, 0.15], "not decided at this n"),  # the rounds do not agree
+        ([0.3, 0.4, 0.21], "not decided at this n"),  # within 10 % of 1
+    ],
+)
+def test_every_round_of_what_was_measured_again_has_to_say_the_same(ppo, verdict):
+    metrics = busy(300, 50.0, remeasured={"device_hours": sorted(ppo)[1], "rounds": ppo})
+    metrics["arms"]["dpo"]["cost"]["remeasured"] = {"device_hours": 0.2, "rounds": [0.2, 0.2, 0.2]}
+    found = claim(1, metrics)
+    assert found["verdict"] == verdict
+    assert found["estimate"]["measured_again"] == pytest.approx([hours / 0.2 for hours in ppo])
+
+
 def test_one_run_does_not_decide_simplicity():
     assert (claim(3)["verdict"], claim(3)["estimate"]["value"]) == ("not decided at this n", None)
 

@@ -1,7 +1,8 @@
 import math
 
+import numpy as np
 import pytest
-from scipy.stats import norm
+from scipy.stats import binom, norm
 
 from bench.evaluate.power import (
     power_line,
@@ -26,9 +27,29 @@ def test_the_papers_gap_would_have_taken_1700_prompts_per_arm():
     assert prompts_needed(dpo - ppo, base=ppo) == math.ceil(expected) == 1722
 
 
+def exact_power(n, only_a, only_b):
+    """Of the two-sided sign test over the discordant prompts among n, by enumeration of all outcomes."""
+    found = 0.0
+    for m in range(n + 1):
+        wins = np.arange(m + 1)
+        p_values = np.minimum(1, 2 * binom.sf(np.maximum(wins, m - wins) - 1, m, 0.5))
+        rejected = binom.pmf(wins, m, only_a / (only_a + only_b))[p_values < 0.05].sum()
+        found += binom.pmf(m, n, only_a + only_b) * rejected
+    return found
+
+
+@pytest.mark.parametrize(("only_a", "only_b"), [(0.6, 0.4), (0.37, 0.23), (0.25, 0.15), (0.7, 0.3)])
+def test_the_exact_test_has_the_power_that_was_planned(only_a, only_b):
+    """80 %, give or take what a prompt more or less does to a test that goes in whole prompts."""
+    n = prompts_needed(only_a - only_b, discordant=only_a + only_b)
+    assert np.mean([exact_power(m, only_a, only_b) for m in range(n - 3, n + 4)]) == pytest.approx(0.8, abs=0.012)
+
+
 def test_paired_arms_need_their_discordant_prompts():
     # Wins minus losses have variance d per prompt under no difference, and d - gap^2 under the gap.
-    expected = (Z_ALPHA * math.sqrt(0.3) + Z_POWER * math.sqrt(0.3 - 0.1**2)) ** 2 / 0.1**2
+    score = (Z_ALPHA * math.sqrt(0.3) + Z_POWER * math.sqrt(0.3 - 0.1**2)) ** 2 / 0.1**2
+    expected = score / 4 * (1 + math.sqrt(1 + 4 / (score * 0.1))) ** 2
+    assert score + 19 < expected < score + 20  # about 2 / gap more
     assert prompts_needed(0.1, discordant=0.3) == math.ceil(expected)
     assert prompts_needed(-0.1, discordant=0.3) == math.ceil(expected)
     assert prompts_needed(0.1, discordant=0.15) < prompts_needed(0.1, discordant=0.3)
@@ -68,9 +89,10 @@ def test_gaps_that_cannot_be(gap, options, message):
 
 def test_before_a_run():
     summary = power_summary(256)
-    # Head to head without ties: wins minus losses g = 2 x distance, (z + z sqrt(1 - g^2)) / g = sqrt(256).
+    # Head to head without ties, wins minus losses g = 2 x distance: ((z + z sqrt(1 - g^2)) / g)^2 by the score test.
     g = 2 * summary["head_to_head"]
-    assert (Z_ALPHA + Z_POWER * math.sqrt(1 - g**2)) / g == pytest.approx(16)
+    score = ((Z_ALPHA + Z_POWER * math.sqrt(1 - g**2)) / g) ** 2
+    assert score / 4 * (1 + math.sqrt(1 + 4 / (score * g))) ** 2 == pytest.approx(256)
     h = 2 * math.asin(math.sqrt(0.5 + summary["between_arms"])) - math.pi / 2
     assert h == pytest.approx((Z_ALPHA + Z_POWER) * math.sqrt(2 / 256))
     assert (summary["n"], summary["power"], summary["level"]) == (256, 0.8, 0.05)

@@ -7,6 +7,7 @@ import pytest
 from scipy import stats
 
 from bench.evaluate.simulation import __main__ as simulation
+from bench.evaluate.simulation.calibration import Scorer, calibration_coverage
 from bench.evaluate.simulation.clusters import accuracy_coverage, draw, false_leads
 from bench.evaluate.simulation.decisions import (
     false_pairs,
@@ -16,6 +17,7 @@ from bench.evaluate.simulation.decisions import (
     power_unpaired,
 )
 from bench.evaluate.simulation.length import LengthWorld, length_control_coverage
+from bench.evaluate.simulation.measures import distinct_coverage, headroom_coverage
 from bench.evaluate.simulation.row import AT_MOST, COVERAGE, POWERED, Row, Study
 from bench.evaluate.simulation.seeds import seed_coverage
 from bench.evaluate.simulation.shares import difference_coverage, mean_coverage, win_rate_coverage
@@ -96,6 +98,22 @@ def test_pairs_of_one_post(rng):
     by_post, by_pair = accuracy_coverage(30, (8, 20), 0.65, 200, rng)
     assert agrees(by_post, COVERAGE, 200) and by_pair < 0.8
     assert agrees(false_leads(30, (8, 20), 150, rng), AT_MOST, 150)
+
+
+def test_calibration(rng):
+    fair, sure = Scorer(1.0), Scorer(0.6)
+    assert fair.truths["ECE"] == pytest.approx(0, abs=1e-9) and fair.truths["overconfidence"] == pytest.approx(0)
+    confidence, right, _ = sure.judged(200_000, 1, rng)
+    assert (confidence - right).mean() == pytest.approx(sure.truths["overconfidence"], abs=0.004)
+    assert sure.truths["ECE"] == pytest.approx(sure.truths["overconfidence"], abs=1e-3)  # too sure in every bin
+    found = calibration_coverage(sure, 100, 1, 100, rng)
+    assert agrees(found["ECE"], (0.92, 1.0), 100)
+    assert agrees(found["overconfidence"], COVERAGE, 100) and agrees(found["Brier score"], COVERAGE, 100)
+
+
+def test_measures_with_intervals_of_their_own_kind(rng):
+    assert agrees(distinct_coverage(48, 1, 60, rng), (0.93, 1.0), 60)
+    assert agrees(headroom_coverage(48, 100, rng), COVERAGE, 100)
 
 
 def test_tails(rng):

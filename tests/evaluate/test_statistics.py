@@ -238,6 +238,21 @@ def test_values_of_one_post_count_as_their_design_effect_says():
     assert effective_counts([1.0] * 40, posts).n == pytest.approx(10 * (1.959964 / 2.262157) ** 2, rel=1e-5)
 
 
+def test_the_interval_of_values_in_between_has_their_variance():
+    """Mean 0.2, sd 0.1 on 400 values: standard error 0.1 / 20; wins and losses of that mean would have 0.2 / 20."""
+    found = proportion_interval([0.1, 0.3] * 200, seed=0, posts=list(range(400)))
+    assert (found.low, found.high) == (
+        pytest.approx(0.2 - 1.96 * 0.005, abs=4e-4),
+        pytest.approx(0.2 + 1.96 * 0.005, abs=4e-4),
+    )
+    # By post, two alike each: the design effect 2 widens it by its root, Student's t of 200 posts by 1 %.
+    by_post = proportion_interval([0.1, 0.1, 0.3, 0.3] * 100, seed=0, posts=[i // 2 for i in range(400)])
+    assert by_post.high - by_post.low == pytest.approx(2**0.5 * 1.006 * (found.high - found.low), rel=0.01)
+    assert proportion_interval([0.5] * 9 + [1.0], seed=0, posts=list(range(10))) == proportion_interval(
+        [0.5] * 9 + [1.0], seed=0
+    )
+
+
 def test_weighted_values_count_as_their_weights():
     """Half a win, and as much of a tie and a loss: 1.5 prompts of mean one half and variance (0.5^2 2 / 3)."""
     variance = 1 / 6

@@ -17,7 +17,18 @@ from typing import Any
 
 import numpy as np
 
-from bench.evaluate.simulation import clusters, decisions, judge_error, length, seeds, shares, strengths, tails
+from bench.evaluate.simulation import (
+    calibration,
+    clusters,
+    decisions,
+    judge_error,
+    length,
+    measures,
+    seeds,
+    shares,
+    strengths,
+    tails,
+)
 from bench.evaluate.simulation.row import Row, Study
 from bench.files import read_json, write_json, write_text
 from bench.progress import StageBar
@@ -25,7 +36,7 @@ from bench.reach import code_key
 
 STUDIES: tuple[Study, ...] = tuple(
     study
-    for room in (shares, clusters, decisions, strengths, tails, seeds, length, judge_error)
+    for room in (shares, measures, clusters, decisions, strengths, tails, seeds, length, judge_error, calibration)
     for study in room.STUDIES
 )
 

@@ -8,6 +8,8 @@ from bench.evaluate.statistics import ALPHA
 
 ALIKE = 0.2
 """Correlation of being right on two pairs of one post."""
+FEW_POSTS = (0.92, 0.995)
+"""Twelve posts tell little of their spread; where they show less of it than independent pairs, that is not believed."""
 
 
 def draw(posts: int, pairs: tuple[int, int], rate: float, alike: float, rng: Rng) -> tuple[list[float], list[int]]:
@@ -50,10 +52,12 @@ def _accuracies(repetitions: int, rng: Rng) -> list[Row]:
             for rate in (0.65, 0.85):
                 by_post, by_pair = accuracy_coverage(posts, pairs, rate, repetitions, rng)
                 world = f"{posts} posts of {pairs[0]} to {pairs[1]} pairs, true {rate:.0%}"
-                promised = COVERAGE if posts > 12 else (0.92, 0.985)
+                promised = COVERAGE if posts > 12 else FEW_POSTS
                 limit = f"as if independent {by_pair:.1%}"
                 if posts <= 12:
-                    limit += "; twelve posts tell little of their spread"
+                    limit += (
+                        "; twelve posts tell little of their spread, and less than independent pairs is not believed"
+                    )
                 rows.append(Row("accuracy covers", world, by_post, promised, repetitions, limit))
     return rows
 

@@ -69,5 +69,5 @@ def _context(estimate: Any) -> str:
 
 def _short(value: Any) -> str:
     if isinstance(value, list):
-        return ", ".join(map(str, value))
+        return ", ".join(map(_short, value))
     return f"{value:.3g}" if isinstance(value, float) else str(value)

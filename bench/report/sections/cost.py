@@ -6,8 +6,8 @@ from typing import Any
 import pandas as pd
 
 from bench.arms import STAGES
-from bench.report.columns import Column, count_column, estimate_column, share_column, table_of
-from bench.report.load import NOT_TRAINED, Run, frame, records, to_number
+from bench.report.columns import ARM, Column, count_column, estimate_column, share_column, table_of
+from bench.report.load import NOT_TRAINED, Run, estimate_columns, frame, records, to_number
 from bench.report.page import Block, Figures, Note, Table, Text
 from bench.report.plot import WIDE, Plot, arm_colour, drawn, new_axes, styled
 from bench.report.sections.results import arm_table
@@ -90,7 +90,40 @@ def section(run: Run) -> list[Block]:
                 " making it." + _on_flops(rows),
             )
         )
-    return [*blocks, *_energy(run), *_beside_the_stages(run), *_projected(run)]
+    return [*blocks, *_again(run), *_energy(run), *_beside_the_stages(run), *_projected(run)]
+
+
+def remeasured_table(run: Run) -> pd.DataFrame:
+    """One row per arm whose stages were run again: `device_hours` as recorded, `again`, `again_low` and `again_high` of
+    the rounds, `other_load` meanwhile."""
+    rows = []
+    for arm in run.arms:
+        cost = run.metrics["arms"][arm].get("cost") or {}
+        if again := cost.get("remeasured"):
+            hours = {"value": again["device_hours"], "ci95": [min(again["rounds"]), max(again["rounds"])]}
+            row = {"arm": arm, "device_hours": to_number(cost.get("device_hours"))} | estimate_columns("again", hours)
+            rows.append(row | {"other_load": to_number(again["other_load"])})
+    return frame(rows, "arm", "device_hours", "again", "again_low", "again_high", "other_load")
+
+
+def _again(run: Run) -> list[Block]:
+    rows = records(remeasured_table(run))
+    if not rows:
+        return []
+    return [
+        table_of(
+            "Measured again: the arms' device-hours beyond the SFT model",
+            [
+                ARM,
+                estimate_column("device_hours", "as recorded"),
+                estimate_column("again", "again, [least, most] of the rounds"),
+                share_column("other_load", "processors taken by others meanwhile"),
+            ],
+            rows,
+            "Some warm steps of each stage once more, the stages in turns: their seconds per FLOP times the FLOPs of"
+            " the whole stage. The brackets are no interval. Claim 1 goes by these.",
+        )
+    ]
 
 
 def cost_table(run: Run) -> pd.DataFrame:

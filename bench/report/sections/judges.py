@@ -4,10 +4,19 @@ from typing import Any
 
 import pandas as pd
 
-from bench.report.columns import ARM, JUDGE, count_column, share_column, table_of, text_column
+from bench.report.columns import (
+    ARM,
+    JUDGE,
+    Column,
+    count_column,
+    estimate_column,
+    share_column,
+    table_of,
+    text_column,
+)
 from bench.report.load import Run, estimate_columns, frame, records, with_interval
 from bench.report.page import Block
-from bench.report.words import arm_name, count, in_words, is_number, judge_name
+from bench.report.words import Cell, Row, arm_name, count, in_words, is_number, judge_name
 
 _TRUTH = ("gold", "human")
 """Judges that are what others are measured by."""
@@ -54,18 +63,68 @@ def section(run: Run) -> list[Block]:
                 " and the shorter one. Estimator of Rogan and Gladen; the interval holds the labels' error too.",
             )
         )
-    asked = [row for row in rows if is_number(row.get("requests"))]
-    if asked:
-        used = ("requests", "retries", "cached", "prompt_tokens", "completion_tokens")
+    agreement = records(agreement_table(run))
+    if agreement:
         blocks.append(
             table_of(
-                "What the judges that are asked have used up in this run",
-                [JUDGE, *(count_column(name, name.replace("_", " ")) for name in used)],
-                asked,
-                "Cached: answers that an earlier run had bought.",
+                "How far each two judges agree",
+                [
+                    Column("judges", lambda row: Cell(f"{judge_name(row['judge'])} and {judge_name(row['other'])}")),
+                    share_column("agreement", "say the same", with_n=True),
+                    estimate_column("kappa", "Cohen's kappa", 2),
+                    count_column("verdicts", "pairs of summaries"),
+                ],
+                agreement,
+                "On the pairs of summaries that both were read on, by their verdicts over the orders shown; a tie"
+                " against a decision counts half. Intervals are over prompts (n). A kappa of 0 is what chance gives.",
             )
         )
-    return blocks
+    return blocks + _asked([row for row in rows if is_number(row.get("requests"))])
+
+
+_USED = ("requests", "retries", "cached", "prompt_tokens", "completion_tokens")
+_NOT_READ = {
+    "not_read": "answers not read",
+    "cut_off": "cut off",
+    "refused": "refused",
+    "filtered": "filtered",
+    "unfinished": "end not known",
+    "empty": "empty",
+}
+"""Counts of questions; the first contains the others, and answers that were finished and name no summary."""
+
+
+def _asked(rows: list[Row]) -> list[Block]:
+    if not rows:
+        return []
+    return [
+        table_of(
+            "What the judges that are asked have used up in this run",
+            [JUDGE, *(count_column(name, name.replace("_", " ")) for name in _USED)],
+            rows,
+            "Cached: answers that an earlier run had bought.",
+        ),
+        table_of(
+            "Questions whose answer names no summary",
+            [JUDGE, *(count_column(name, title) for name, title in _NOT_READ.items())],
+            rows,
+            "Of the answers not read: those cut off at max_answer_tokens, refused by the model, filtered by the"
+            " endpoint, of which the server does not say how they ended, and empty ones. The rest was finished and"
+            " could not be understood. Nothing is guessed.",
+        ),
+    ]
+
+
+def agreement_table(run: Run) -> pd.DataFrame:
+    """One row per two judges: `judge`, `other`, `agreement` and `kappa` (estimates over prompts), `verdicts`."""
+    rows = []
+    for entry in run.metrics.get("judge_agreement", []):
+        judge, other = entry["judges"]
+        row: dict[str, Any] = {"judge": judge, "other": other, "verdicts": entry["verdicts"]}
+        for name in ("agreement", "kappa"):
+            row |= estimate_columns(name, entry[name])
+        rows.append(row)
+    return frame(rows, "judge", "other", "verdicts", "agreement", "kappa")
 
 
 def corrected_table(run: Run) -> pd.DataFrame:
@@ -134,7 +193,8 @@ def judge_table(run: Run) -> pd.DataFrame:
     `position_bias` (share for the summary shown first) and `length_bias` (for the longer one) are estimates over
     prompts; `flip_rate` is the share of prompts on which its two orders disagree, NaN where one was shown;
     `decided`, `ties`, `unparsed` count verdicts; `requests`, `retries`, `cached`, `prompt_tokens`,
-    `completion_tokens` are there for judges that are asked.
+    `completion_tokens` are there for judges that are asked, and of their questions `not_read`, `cut_off`, `refused`,
+    `filtered`, `unfinished`, `empty`.
     """
     rows = []
     for judge, habits in run.metrics.get("judges", {}).items():
@@ -143,5 +203,6 @@ def judge_table(run: Run) -> pd.DataFrame:
             row |= estimate_columns(bias, habits.get(bias))
         row |= estimate_columns("flip_rate", with_interval(habits, "flip_rate"))
         row |= {name: habits[name] for name in ("decided", "ties", "unparsed") if name in habits}
-        rows.append(row | {name: n for name, n in habits.get("usage", {}).items() if name != "unparsed"})
+        usage = habits.get("usage", {})
+        rows.append(row | {"not_read" if name == "unparsed" else name: n for name, n in usage.items()})
     return frame(rows, "judge")

@@ -25,6 +25,7 @@ def section(run: Run) -> list[Block]:
     titles = {
         "best_attainable": "best attainable gold reward",
         "headroom": "headroom, (best - SFT) / (best - worst)",
+        "headroom_from_empty": "headroom, (best - SFT) / (best - empty)",
     }
     row = world_row(run)
     facts = {
@@ -49,9 +50,9 @@ def trivial_policy_table(run: Run) -> pd.DataFrame:
 
 
 def world_row(run: Run) -> dict[str, float]:
-    """Built-in world only: `best_attainable` (gold reward) and `headroom`, as columns of one row."""
+    """Built-in world only: `best_attainable` (gold reward) and both headrooms, as columns of one row."""
     world = run.metrics.get("world") or {}
-    names = ("best_attainable", "headroom")
+    names = ("best_attainable", "headroom", "headroom_from_empty")
     return {
         column: value for name in names for column, value in estimate_columns(name, with_interval(world, name)).items()
     }

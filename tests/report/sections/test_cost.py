@@ -107,3 +107,16 @@ def test_hours_elsewhere_are_marked_as_projected_with_what_they_assume(make_run,
     # 120 s at 1e9 FLOP/s, over 30 % of an A100's 312 TFLOP/s: 1.28 ms, in hours.
     assert rows["RLHF (PPO)"][:2] == ["1.20e+11", f"{1.2e11 / (0.3 * 312e12) / 3600:.2e}"]
     assert "30 % of 312 TFLOP/s" in table.note
+
+
+def test_what_was_measured_again_stands_beside_what_was_recorded(make_run, edit, reading):
+    path = make_run()
+    again = {"device_hours": 0.02, "rounds": [0.019, 0.02, 0.023], "other_load": 0.25, "stages": {}}
+    edit(path / "metrics.json", lambda metrics: metrics["arms"]["ppo"]["cost"].update(remeasured=again))
+    table = reading.cells(reading.sections(path)["Cost"], "measured again")
+
+    assert list(table) == [("RLHF (PPO)",)]
+    row = table["RLHF (PPO)",]
+    assert row["again, [least, most] of the rounds"] == "0.0200 [0.0190, 0.0230]"
+    assert row["processors taken by others meanwhile"] == "25.0 %"
+    assert row["as recorded"] == "0.0333"  # 120 s

@@ -44,3 +44,26 @@ def test_what_an_asked_judge_used_up_is_shown(make_run, edit, reading):
     assert list(used) == [("reward-model judge",)]
     counts = ("requests", "retries", "cached", "prompt tokens", "completion tokens")
     assert [used["reward-model judge",][name] for name in counts] == ["1,234", "5", "67", "89,012", "3,456"]
+
+
+def test_what_was_not_read_is_shown_by_reason(make_run, edit, reading):
+    path = make_run()
+    usage = JudgeUsage(requests=100, unparsed=21, cut_off=1, refused=2, filtered=3, unfinished=4, empty=5)
+    edit(path / "metrics.json", lambda metrics: metrics["judges"]["reward_model"].update(usage=usage.to_dict()))
+    row = reading.cells(reading.sections(path)["Judges"], "questions whose answer")["reward-model judge",]
+    titles = ("answers not read", "cut off", "refused", "filtered", "end not known", "empty")
+    assert [row[title] for title in titles] == ["21", "1", "2", "3", "4", "5"]
+
+
+def test_how_far_judges_agree_is_shown(make_run, edit, reading):
+    path = make_run()
+    agreed = {"value": 0.8, "ci95": [0.7, 0.9], "n": 40}
+    kappa = {"value": 0.55, "ci95": [0.4, 0.7], "n": 40}
+    entry = {"judges": ["gold", "reward_model"], "agreement": agreed, "kappa": kappa, "verdicts": 390}
+    edit(path / "metrics.json", lambda metrics: metrics.update(judge_agreement=[entry]))
+    table = reading.cells(reading.sections(path)["Judges"], "how far each two judges")
+    row = table["gold judge and reward-model judge",]
+    assert row["say the same"] == reading.per_cent(agreed, with_n=True)
+    assert (row["Cohen's kappa"], row["pairs of summaries"]) == ("0.55 [0.40, 0.70]", "390")
+    edit(path / "metrics.json", lambda metrics: metrics.update(judge_agreement=[]))
+    assert "how far each two judges" not in str(reading.sections(path)["Judges"]).lower()

@@ -22,12 +22,15 @@ def world_numbers(
     """`world` of metrics.json.
 
     Args:
-        policies: trivial policy -> prompt id -> summary; `best` is the best that can be written, `empty` nothing.
+        policies: trivial policy -> prompt id -> summary, of `prompts` and maybe of more; `best` is the best that can be
+            written, `empty` nothing.
         sft: the SFT model's summaries.
     """
-    rewards = {
-        name: [gold(prompt_id, text) for prompt_id, text in summaries.items()] for name, summaries in policies.items()
-    }
+
+    def golds_of(summaries: Mapping[str, str]) -> list[float]:
+        return [gold(prompt.id, summaries[prompt.id]) for prompt in prompts]
+
+    rewards = {name: golds_of(summaries) for name, summaries in policies.items()}
     best = rewards.pop("best")
     trivial: dict[str, dict[str, Any]] = {}
     for name, golds in rewards.items():
@@ -36,11 +39,10 @@ def world_numbers(
             "gold": estimate(bootstrap_mean(golds, seed, resamples)),
             "win_rate_vs_sft": win_rate(verdicts, seed, resamples),
         }
-    of_sft = [gold(prompt_id, sft[prompt_id]) for prompt_id in policies["best"]]
     return {
         "trivial": trivial,
         "best_attainable": sum(best) / len(best),
-        **headroom(best, of_sft, rewards, seed, resamples),
+        **headroom(best, golds_of(sft), rewards, seed, resamples),
     }
 
 

@@ -1,6 +1,7 @@
 import pytest
 
-from bench.evaluate.world import headroom
+from bench.evaluate.world import headroom, world_numbers
+from bench.records import EvalPrompt
 
 
 def test_room_is_a_share_of_what_lies_between_the_best_and_the_worst():
@@ -18,3 +19,17 @@ def test_room_is_a_share_of_what_lies_between_the_best_and_the_worst():
 def test_a_perfect_policy_has_no_room_and_no_interval_of_no_width():
     found = headroom([1.0, 0.9], [1.0, 0.9], {"empty": [0.0, 0.0]}, seed=0, resamples=1000)
     assert (found["headroom"], found["headroom_ci95"]) == (0.0, None)
+
+
+def test_the_prompts_that_are_judged_are_those_that_count():
+    """The world has three posts, a small budget judges the first two; a summary's reward is its length."""
+    names, prompts = ("p0", "p1", "p2"), [EvalPrompt(name, "post", "human") for name in ("p0", "p1")]
+    texts = {"best": ("1234", "123456", "1"), "longest": ("12", "1", "123"), "empty": ("", "", "")}
+    policies = {policy: dict(zip(names, of_policy, strict=True)) for policy, of_policy in texts.items()}
+    sft = {"p0": "123", "p1": "123"}
+    found = world_numbers(policies, sft, prompts, lambda prompt_id, text: float(len(text)), seed=0, resamples=200)
+
+    assert found["best_attainable"] == (4 + 6) / 2
+    assert found["trivial"]["longest"]["gold"]["value"] == (2 + 1) / 2
+    assert found["trivial"]["longest"]["win_rate_vs_sft"]["value"] == 0
+    assert found["headroom_from_empty"] == pytest.approx((5 - 3) / (5 - 0))

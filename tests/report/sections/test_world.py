@@ -12,4 +12,4 @@ def test_room_is_shown_with_its_intervals(make_run, edit, reading):
     edit(path / "metrics.json", lambda metrics: metrics["world"].update(room))
     shown = str(reading.sections(path)["Built-in world"])
 
-    assert "0.31 [0.25, 0.38]" in shown and "(best - SFT) / (best - empty)" in shown and "0.40" in shown
+    assert "0.310 [0.250, 0.380]" in shown and "(best - SFT) / (best - empty)" in shown and "0.400" in shown

@@ -16,10 +16,18 @@ def read(name: str) -> str:
 
 
 def test_the_readmes_table_of_arms_is_the_table():
-    rows = re.findall(r"^\| `(\w+)` \| (.+) \|$", read("README.md"), re.MULTILINE)
+    _, _, compared = read("README.md").partition("## What is compared")
+    rows = re.findall(r"^\| `(\w+)` \| (.+) \|$", compared.partition("## ")[0], re.MULTILINE)
 
     assert rows[:-1] == [(arm.name, arm.what) for arm in ARMS]
     assert rows[-1][0] == REFERENCE
+
+
+def test_every_experiment_that_the_readme_names_is_there():
+    _, _, after = read("README.md").partition("**Experiments**")
+    named = re.findall(r"^\| `(\w+)` \|", after.partition("\n\n**")[0], re.MULTILINE)
+
+    assert named and {f"{name}.yaml" for name in named} <= {path.name for path in (ROOT / "conf/experiment").iterdir()}
 
 
 def test_the_newest_version_of_the_changelog_and_the_citation_are_the_packages():

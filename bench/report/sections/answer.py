@@ -40,6 +40,8 @@ def answer(run: Run) -> list[str]:
 def head_to_head_in_words(row: Row) -> str:
     """One pair as a clause: who beats whom where the run decided it (`first_is_better`), else that it did not."""
     first, second = arm_name(row["arm_a"]), arm_name(row["arm_b"])
+    if not is_number(row.get("win_rate")):
+        return f"of {first} against {second} no verdict could be read"
     posts = f"{in_words(row, 'win_rate')} of {count(row.get('win_rate_n'))} posts"
     if row["first_is_better"] == "supported":
         return f"{first} beats {second} on {posts}"

@@ -57,6 +57,15 @@ def test_interval_and_test_decide_what_is_said(run_dir, edit, ci95, p, words):
     assert ("not decided" in words) == line.endswith("not decided at this n")
 
 
+def test_a_pair_without_a_verdict_has_no_share_of_no_posts(run_dir, edit):
+    unread = {"value": None, "ci95": None, "n": 0, "ties": 0, "unparsed": 58, "flip_rate": None}
+    edit(
+        run_dir / "metrics.json", lambda metrics: metrics["head_to_head"]["dpo_vs_ppo"]["win_rate"].update(gold=unread)
+    )
+    said = answer(report.load_run(run_dir))[0]
+    assert "of DPO against RLHF (PPO) no verdict could be read" in said and "of 0 posts" not in said
+
+
 def test_a_collapse_is_said(collapsed_dir, run_dir):
     assert "Collapsed in training: RLHF (PPO)" in " ".join(answer(report.load_run(collapsed_dir)))
     assert not any("Collapsed" in line for line in answer(report.load_run(run_dir)))

@@ -18,11 +18,11 @@ FLOORS = {
     "scoring": 3,
     "train": 4, "evaluate": 4,
     "tuning": 4, "config": 5,
-    "stages": 6,
+    "stages": 6, "forecast": 6,
     "pipeline": 7, "audit": 7,
     "report": 8,
     "cli": 9, "perf": 9,
-    "__main__": 10, "judge_audit": 10, "cache": 10,
+    "__main__": 10, "judge_audit": 10, "cache": 10, "plan": 10,
 }  # fmt: skip
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
@@ -88,7 +88,8 @@ def test_no_code_is_run_from_data(path: Path):
 
 
 @pytest.mark.parametrize(
-    "module", ["bench.report", "bench.report.__main__", "bench.cli.app", "bench.cli.audit", "bench.cli.cache"]
+    "module",
+    ["bench.report", "bench.report.__main__", "bench.cli.app", "bench.cli.audit", "bench.cli.cache", "bench.cli.plan"],
 )
 def test_imports_without_torch(module: str):
     """A report needs no model, and --help should not wait for one."""

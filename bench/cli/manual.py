@@ -12,6 +12,7 @@ usage:
   python -m bench [GROUP=OPTION ...] [KEY=VALUE ...]
   python -m bench -m KEY=VALUE,VALUE ...      one run per combination (Hydra multirun)
   python -m bench --help [GROUP ...]          this page, or the settings of a group with their comments
+  python -m bench.plan [GROUP=OPTION ...] [KEY=VALUE ...]   what a run will take, before it starts
   python -m bench.report RUN [RUN ...]        the report of a finished run again, or a comparison of several
 
 examples:

@@ -57,6 +57,10 @@ class StageCache:
     def __init__(self, root: Path) -> None:
         self.root = root
 
+    def place(self, name: str, code: str, inputs: Mapping[str, Any]) -> Path:
+        """The folder of the stage made from `inputs`, there or not."""
+        return self.root / f"{name}-{stable_hash({'stage': name, 'code': code, **inputs})[:16]}"
+
     def run(
         self, name: str, code: str, inputs: Mapping[str, Any], build: Build, *, by_all: bool = False
     ) -> FinishedStage:
@@ -69,8 +73,7 @@ class StageCache:
         Raises:
             ResourceError: the cache folder cannot be written.
         """
-        key = stable_hash({"stage": name, "code": code, **inputs})[:16]
-        folder = self.root / f"{name}-{key}"
+        folder = self.place(name, code, inputs)
         try:
             with self._locked(folder.name):
                 reused = processes.from_main((folder / "stage.json").exists())
@@ -84,7 +87,7 @@ class StageCache:
                 f"cannot write stage {name} under {self.root}: {reason}; free disk space or choose another results_dir"
             ) from error
         cost = StageCost(**read_json(folder / "stage.json")["cost"])
-        return FinishedStage(name, key, code, folder, cost, read_jsonl(folder / "training.jsonl"), reused)
+        return FinishedStage(name, key_of(folder), code, folder, cost, read_jsonl(folder / "training.jsonl"), reused)
 
     @contextmanager
     def _locked(self, name: str) -> Iterator[None]:
@@ -120,6 +123,11 @@ class StageCache:
             processes.wait()
         finally:
             _keep_checkpoint(work)
+
+
+def key_of(folder: Path) -> str:
+    """The key in the name of a stage's folder."""
+    return folder.name.rpartition("-")[2]
 
 
 def _begin(work: Path) -> float:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, is_dataclass, replace
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from transformers import PreTrainedTokenizerBase, set_seed
@@ -19,7 +19,7 @@ from bench.config import RunConfig
 from bench.cost import StageCost, metered
 from bench.files import read_jsonl
 from bench.models.loading import pick_device, same_weights, use_bf16
-from bench.pipeline.cache import CHECKPOINT, FinishedStage, StageCache
+from bench.pipeline.cache import CHECKPOINT, FinishedStage, StageCache, key_of
 from bench.pipeline.cells import TEST, Cell
 from bench.provenance import stable_hash
 from bench.reach import code_key
@@ -27,6 +27,16 @@ from bench.records import ComparisonData, Completion
 from bench.stages.context import Built, StageContext
 from bench.stages.generate import COMPLETIONS
 from bench.train.log import TrainingLog
+
+
+class Recipe(NamedTuple):
+    """All that goes into a stage, known before any of it is made: what its module needs, and what its key hashes."""
+
+    name: str
+    values: Mapping[str, Any]
+    inputs: Mapping[str, Any]
+    folder: Path
+
 
 OnRows = Callable[[str, TrainingLog], None]
 """on_rows(stage, its whole log), whenever a row has come."""
@@ -51,6 +61,7 @@ class Engine:
         self.frozen_dtype = torch.bfloat16 if self.bf16 else torch.float32
         self.headline = Cell(TEST, config.sampling.temperature, config, data)
         self._done: dict[str, dict[str, FinishedStage]] = {}
+        self._recipes: dict[tuple[str, str], Recipe] = {}
 
     @property
     def done(self) -> dict[str, FinishedStage]:
@@ -68,8 +79,7 @@ class Engine:
 
     def finished(self, stage: Stage, cell: Cell | None = None) -> FinishedStage:
         """The stage, from memory, from the cache, or built from its inputs, which are finished first."""
-        # Only what reads the evaluation's prompts differs from cell to cell.
-        at = cell if cell is not None and "prompts" in stage.reads else self.headline
+        at = self._at(stage, cell)
         done = self._done.setdefault(at.name, {})
         if stage.name not in done:
             sources = {role: self.finished(STAGE_BY_NAME[source], cell) for role, source in stage.inputs.items()}
@@ -81,10 +91,28 @@ class Engine:
         as they are. What `on_rows` raises ends it."""
         sources = {role: self.finished(STAGE_BY_NAME[source]) for role, source in stage.inputs.items()}
         context = replace(self._context(stage, folder / CHECKPOINT), checkpoint_every_s=math.inf, on_rows=on_rows)
-        self._build(stage, context, sources, folder, self._values(stage, self.headline))
+        self._build(stage, context, sources, folder, self.recipe(stage).values)
 
-    def _values(self, stage: Stage, cell: Cell) -> Mapping[str, Any]:
-        return import_module(stage.module).needs(cell.config, cell.data)
+    def recipe(self, stage: Stage, cell: Cell | None = None) -> Recipe:
+        """What the stage is made of, and the folder where it is, or will be."""
+        at = self._at(stage, cell)
+        if (at.name, stage.name) not in self._recipes:
+            values: dict[str, Any] = import_module(stage.module).needs(at.config, at.data)
+            sources = {role: self.recipe(STAGE_BY_NAME[source], cell).folder for role, source in stage.inputs.items()}
+            inputs = {
+                # Another kind of device, or precision, gives another model.
+                "device": self.device.type,
+                "bf16": self.bf16,
+                "inputs": {role: key_of(folder) for role, folder in sources.items()},
+                "values": {name: fingerprint(value) for name, value in values.items()},
+            }
+            folder = self.cache.place(stage.name, code_key(stage.module), inputs)
+            self._recipes[at.name, stage.name] = Recipe(stage.name, values, inputs, folder)
+        return self._recipes[at.name, stage.name]
+
+    def _at(self, stage: Stage, cell: Cell | None) -> Cell:
+        """Only what reads the evaluation's prompts differs from cell to cell."""
+        return cell if cell is not None and "prompts" in stage.reads else self.headline
 
     def _build(
         self,
@@ -100,23 +128,16 @@ class Engine:
         return import_module(stage.module).build(context, inputs, folder, **values)
 
     def _run(self, stage: Stage, sources: Mapping[str, FinishedStage], cell: Cell) -> FinishedStage:
-        values = self._values(stage, cell)
-        inputs = {
-            # Another kind of device, or precision, gives another model.
-            "device": self.device.type,
-            "bf16": self.bf16,
-            "inputs": {role: source.key for role, source in sources.items()},
-            "values": {name: fingerprint(value) for name, value in values.items()},
-        }
+        recipe = self.recipe(stage, cell)
 
         def build(folder: Path) -> tuple[StageCost, TrainingLog]:
             with metered(self.device) as cost:
-                built = self._build(stage, self._context(stage, folder / CHECKPOINT), sources, folder, values)
+                built = self._build(stage, self._context(stage, folder / CHECKPOINT), sources, folder, recipe.values)
             cost.models_resident = built.models_resident
             cost.tokens_trained, cost.tokens_generated = built.tokens_trained, built.tokens_generated
             return cost, built.log
 
-        found = self.cache.run(stage.name, code_key(stage.module), inputs, build, by_all=stage.by_all)
+        found = self.cache.run(stage.name, code_key(stage.module), recipe.inputs, build, by_all=stage.by_all)
         if found.log:
             self.on_rows(stage.name, found.log)
         return found

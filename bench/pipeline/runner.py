@@ -33,6 +33,7 @@ from bench.evaluate.power import power_line
 from bench.evaluate.summary_metrics import check_models
 from bench.files import read_json, write_json, write_jsonl
 from bench.models.loading import base_context_length, base_tokenizer, content, pick_device
+from bench.pipeline.ahead import line_ahead
 from bench.pipeline.cells import cells
 from bench.pipeline.engine import Engine, unmoved
 from bench.pipeline.evaluation import Evaluation, add_costs
@@ -141,6 +142,7 @@ def _run(config: RunConfig, folder: Path, record: dict[str, Any]) -> None:
     say(power_line(len(data.eval_prompts)))
     logs = TrainingLogs(folder)
     engine = Engine(config, data, tokenizer, cache_dir, logs.write if processes.is_main() else lambda stage, rows: None)
+    say(line_ahead(engine, (headline, *grid), _stages(config)))
     for cell in (headline, *grid):
         for arm in config.arms:
             engine.completions(arm, cell)

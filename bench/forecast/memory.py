@@ -1,0 +1,292 @@
+"""The peak memory of each stage on one device, as a sum of terms that can each be counted.
+
+    weights       of every network that is there: 4 bytes a parameter in fp32, 2 in bf16
+    optimizer     AdamW keeps two fp32 numbers a parameter (RMSprop one); bf16 weights have an fp32 master copy beside
+    gradients     fp32, 4 bytes a parameter, of the one network that learns at a time
+    activations   what a micro-batch's forward keeps for its backward (`ModelShape.saved`, bytes a token), and a layer's
+                  worth beside it: the gradients that pass through the layer in work
+    logits        rows x vocabulary in fp32, held three times (log-probs, their exponential, a product or gradient);
+                  in bf16 also the head's weights in fp32, and their gradient
+    cache         keys and values of every sampled row's prompt and completion
+    process       what a process with everything imported holds without any model; on a GPU none of it lies there
+
+Gradients grow while activations are given back, so that of a step's only micro-batch the larger of the two counts; with
+several, both do. Full PPO comes to 36 bytes a parameter either way: fp32, 2 x (4 + 8) + 4 + 2 x 4, and bf16,
+2 x (2 + 12) + 4 + 2 x 2.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bench.arms import needs_reward
+from bench.forecast.rows import Ints, Rows, RunRows
+from bench.forecast.shape import ModelShape
+from bench.forecast.work import EVALUATION
+from bench.forward import _LOGITS as LOGITS_AT_ONCE
+from bench.kv_cache import PREFILL_TOKENS
+from bench.micro_batches import similar_lengths
+from bench.train.settings.common import BudgetedSettings
+from bench.train.settings.ppo import PPOSettings
+
+if TYPE_CHECKING:
+    from bench.config import RunConfig
+
+_FP32 = 4
+_COPIES = 3  # of the logits
+_DRAWS = 24  # batches that are drawn to find the largest micro-batch
+GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes on one device at a stage's peak."""
+
+    process: float = 0.0
+    weights: float = 0.0
+    optimizer: float = 0.0
+    gradients: float = 0.0
+    activations: float = 0.0
+    logits: float = 0.0
+    cache: float = 0.0
+
+    @property
+    def total(self) -> float:
+        return sum(getattr(self, field.name) for field in fields(self))
+
+
+@dataclass(frozen=True)
+class Sizing:
+    """Sizes the stages of one run on one device.
+
+    Attributes:
+        process: bytes of a process without models (`Memory.process`).
+    """
+
+    config: "RunConfig"
+    shape: ModelShape
+    rows: RunRows
+    bf16: bool
+    process: float
+
+    def of(self, stage: str) -> Memory:
+        """The peak of a stage, or of the evaluation."""
+        if stage.startswith("generate_"):
+            return self._sampling(self.rows.prompts, self.config.sampling.batch_size, networks=2)
+        config, rows = self.config, self.rows
+        stages: Mapping[str, Callable[[], Memory]] = {
+            "base": lambda: self._holding(_FP32 * self.shape.parameters),
+            "sft": lambda: self._training(config.sft, rows.demonstrations, head=True),
+            "preferred_ft": lambda: self._training(config.sft, rows.chosen, head=True),
+            "reward": lambda: self._training(config.reward, rows.pairs, head=False),
+            "judge_reward": lambda: self._training(config.reward, rows.judge_pairs, head=False),
+            "reference_logps": self._reference_logps,
+            "dpo": lambda: self._training(config.dpo, rows.pairs, head=True, frozen=int(self.bf16)),
+            "ppo": self._ppo,
+            "rloo": self._rloo,
+            "best_of_n": lambda: self._sampling(rows.prompts, config.sampling.batch_size, networks=2),
+            EVALUATION: self._evaluation,
+        }
+        return stages[stage]() if stage in stages else self._holding(0)
+
+    # Terms
+
+    @property
+    def width(self) -> int:
+        """Bytes of a number of a network that is not trained, and of the activations."""
+        return 2 if self.bf16 else _FP32
+
+    def optimizer(self, settings: BudgetedSettings | PPOSettings) -> int:
+        """Bytes a parameter."""
+        return _FP32 * ((2 if settings.optimizer == "adamw" else 1) + self.bf16)
+
+    def saved(self, tokens: float, longest: float) -> float:
+        """Activations of rows of `tokens` in all, and the layer in work."""
+        shape = self.shape
+        a_token = shape.saved[self.width] + longest * shape.saved_of_pairs[self.width]
+        return tokens * a_token * (1 + 1 / shape.layers)
+
+    def shared(self, prompts: float) -> float:
+        """Keys and values of prompts that run once and are attended to a second time."""
+        return prompts * 2 * self.shape.queries * self.shape.layers * self.width if self.shape.packed else 0.0
+
+    def passing(self, tokens: float) -> float:
+        """The layer in work alone, where no gradient is asked for."""
+        return tokens * self.shape.saved[self.width] / self.shape.layers
+
+    def logits(self, positions: float, learns: bool) -> float:
+        rows = min(positions, max(1, LOGITS_AT_ONCE // self.shape.vocabulary))
+        cast = (1 + learns) * _FP32 * self.shape.head if self.bf16 else 0
+        return _COPIES * _FP32 * rows * self.shape.vocabulary + cast
+
+    def cache(self, prompts: Ints, rows: int) -> float:
+        """Every row is as wide as the longest prompt and has room for the longest completion; prompts run some at a
+        time before they are written into it."""
+        new = self.config.budget.max_completion_tokens
+        width = _largest(prompts) + new
+        at_once = min(PREFILL_TOKENS, rows * float(prompts.mean()) if len(prompts) else 0)
+        return 2 * self.shape.keys * self.shape.layers * self.width * (rows * width + at_once)
+
+    # Stages
+
+    def _holding(self, weights: float) -> Memory:
+        return Memory(self.process, weights)
+
+    def _training(self, settings: BudgetedSettings, rows: Rows, head: bool, frozen: int = 0) -> Memory:
+        """One network that learns, beside `frozen` ones that do not."""
+        pairs = len(rows.completions) == 2
+        largest = self._micro_batch(settings, rows, settings.batch_size, pairs)
+        activations = self.saved(largest.tokens, largest.longest) + self.shared(largest.prompts if pairs else 0.0)
+        logits = self.logits(largest.completions, learns=True) if head else 0.0
+        gradients = _FP32 * self.shape.parameters
+        if largest.alone:
+            gradients = max(0.0, gradients - activations - logits)
+        return Memory(
+            process=self.process,
+            weights=self.width * self.shape.parameters * (1 + frozen),
+            optimizer=self.optimizer(settings) * self.shape.parameters,
+            gradients=gradients,
+            activations=activations,
+            logits=logits,
+        )
+
+    def _reference_logps(self) -> Memory:
+        if self.bf16:
+            return self._holding(0)
+        rows = self.rows.pairs
+        size = min(self.config.sampling.batch_size, rows.count)
+        tokens = size * self._tokens(rows, pairs=True)
+        positions = size * rows.completion_tokens / max(1, rows.count)
+        return Memory(
+            self.process,
+            _FP32 * self.shape.parameters,
+            activations=self.passing(tokens),
+            logits=self.logits(positions, learns=False),
+        )
+
+    def _ppo(self) -> Memory:
+        settings, budget = self.config.ppo, self.config.budget
+        parameters, lora = self.shape.parameters, settings.lora_rank > 0
+        separate = settings.value_model == "separate"
+        episodes = min(settings.batch_size, budget.ppo_episodes)
+        rollouts = self._rollouts()
+        largest = self._micro_batch(settings, rollouts, episodes // settings.num_mini_batches, pairs=False)
+        learning = 1 + separate
+        trained = 0.0 if lora else parameters
+        # Under LoRA the backbones stay in fp32, the reference is the policy, and rollouts come from a bf16 copy of it.
+        weights = (_FP32 if lora else self.width) * parameters * learning + self.width * parameters * (2 - lora)
+        weights += 2 * parameters if lora and self.bf16 else 0
+        sampling = self.cache(rollouts.prompt, episodes)
+        drawing = _COPIES * _FP32 * episodes * self.shape.vocabulary
+        activations = self.saved(largest.tokens, largest.longest)
+        logits = self.logits(largest.completions, learns=True)
+        gradients = _FP32 * trained
+        if largest.alone:
+            gradients = max(0.0, gradients - activations - logits)
+        learns = gradients + activations + logits > sampling + drawing
+        return Memory(
+            process=self.process,
+            weights=weights,
+            optimizer=self.optimizer(settings) * trained * learning,
+            gradients=gradients if learns else 0.0,
+            activations=activations if learns else 0.0,
+            logits=logits if learns else drawing,
+            cache=0.0 if learns else sampling,
+        )
+
+    def _rloo(self) -> Memory:
+        """TRL's: fp32 weights (under autocast in bf16), the reference among them, rows padded, logits whole."""
+        settings, parameters = self.config.rloo, self.shape.parameters
+        rollouts = self._rollouts()
+        size = min(settings.micro_batch_size, self.config.budget.ppo_episodes)
+        longest = float(_largest(rollouts.whole))
+        a_token = self.shape.saved[_FP32] + longest * self.shape.saved_of_pairs[_FP32]
+        references = int(settings.beta > 0)
+        states = 2 if settings.optimizer == "adamw" else 1
+        return Memory(
+            process=self.process,
+            weights=_FP32 * parameters * (1 + references) + self.width * parameters,
+            optimizer=_FP32 * states * parameters,
+            gradients=_FP32 * parameters,
+            activations=size * longest * a_token * (1 + 1 / self.shape.layers),
+            logits=_COPIES * _FP32 * size * self.config.budget.max_completion_tokens * self.shape.vocabulary,
+        )
+
+    def _sampling(self, prompts: Rows, rows: int, networks: int) -> Memory:
+        size = min(rows, max(1, prompts.count))
+        scored = size * (float(prompts.prompt.mean()) + self.config.budget.max_completion_tokens)
+        cache, scoring = self.cache(prompts.prompt, size), self.passing(scored)
+        drawing = _COPIES * _FP32 * size * self.shape.vocabulary
+        samples = cache + drawing > scoring
+        return Memory(
+            process=self.process,
+            weights=networks * self.width * self.shape.parameters,
+            activations=0.0 if samples else scoring,
+            logits=drawing,
+            cache=cache if samples else 0.0,
+        )
+
+    def _evaluation(self) -> Memory:
+        """Scorers stay once they are loaded."""
+        config, rows = self.config, self.rows.validation_pairs
+        networks = needs_reward(config.arms) + ("reward_model" in config.judge.names) + 2 * ("dpo" in config.arms)
+        size = min(config.sampling.batch_size, max(1, rows.count))
+        return Memory(
+            process=self.process,
+            weights=networks * self.width * self.shape.parameters,
+            activations=self.passing(size * self._tokens(rows, pairs=False)),
+            logits=self.logits(size * config.budget.max_completion_tokens, learns=False) if networks else 0.0,
+        )
+
+    # Parts of stages
+
+    def _rollouts(self) -> Rows:
+        lengths = np.minimum(self.rows.written, self.config.budget.max_completion_tokens)
+        posts = self.rows.posts
+        return Rows(posts.count, posts.prompt, (np.resize(lengths, len(posts.prompt)),))
+
+    def _tokens(self, rows: Rows, pairs: bool) -> float:
+        """Mean over rows."""
+        tokens = _together(rows) if pairs and self.shape.packed else rows.whole
+        return float(tokens.mean()) if len(tokens) else 0.0
+
+    def _micro_batch(self, settings: BudgetedSettings, rows: Rows, batch: int, pairs: bool) -> "_MicroBatch":
+        """The largest of the micro-batches that batches of these rows are cut into, as the trainers cut them."""
+        if not len(rows.prompt):
+            return _MicroBatch(0.0, 0.0, 0.0, 0.0, alone=True)
+        size = min(batch, rows.count)
+        counted = sum(rows.prompt + side for side in rows.completions)  # by which the trainers cut: each summary's row
+        runs = _together(rows) if pairs and self.shape.packed else counted
+        written = sum(rows.completions)
+        random, found, parts, longest = np.random.default_rng(0), [], 0, 0.0
+        for _ in range(_DRAWS):
+            drawn = random.choice(len(rows.prompt), size, replace=size > len(rows.prompt))
+            groups = similar_lengths(counted[drawn].tolist(), settings.micro_batch_size, settings.micro_batch_tokens)
+            parts = max(parts, len(groups))
+            members = [drawn[group] for group in groups]
+            found += [tuple(float(x[m].sum()) for x in (runs, written, rows.prompt)) for m in members]
+            longest = max(longest, *(float(counted[m].max()) for m in members))
+        return _MicroBatch(*max(found), longest / len(rows.completions), alone=parts == 1)
+
+
+@dataclass(frozen=True)
+class _MicroBatch:
+    """Tokens that run, completion positions that are projected, tokens of the prompts, of the longest row; whether it
+    is a step's only one."""
+
+    tokens: float
+    completions: float
+    prompts: float
+    longest: float
+    alone: bool
+
+
+def _together(rows: Rows) -> Ints:
+    """(n,) tokens of a row whose prompt runs once for all its completions."""
+    return rows.prompt + sum(rows.completions)
+
+
+def _largest(values: Ints) -> int:
+    return int(values.max()) if len(values) else 0

@@ -1,0 +1,94 @@
+"""The rows that a run trains on, scores and samples, as their lengths alone."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from transformers import PreTrainedTokenizerBase
+
+from bench.encoding import encode
+from bench.records import ComparisonData
+
+_SAMPLE = 192  # rows of a split that are tokenised: their mean length is within two percent of that of all rows
+
+Ints = np.ndarray[Any, np.dtype[np.int64]]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """`count` rows, of some of which the lengths are known: (n,) tokens of the prompt, and of each completion, EOS
+    included."""
+
+    count: int
+    prompt: Ints
+    completions: tuple[Ints, ...]
+
+    @property
+    def whole(self) -> Ints:
+        """(n x completions,) tokens of each prompt with each of its completions."""
+        return np.concatenate([self.prompt + side for side in self.completions])
+
+    @property
+    def completion_tokens(self) -> float:
+        """Of all completions of all rows."""
+        return self.count * float(sum(side.mean() for side in self.completions if len(side)))
+
+    def first(self, most: int) -> "Rows":
+        return replace(self, count=min(self.count, most))
+
+
+@dataclass(frozen=True)
+class RunRows:
+    """All rows of a run, by what is done with them.
+
+    Attributes:
+        chosen: the training pairs' prompts with the better summary.
+        posts: the distinct prompts among them, on which PPO and RLOO sample.
+        written: (n,) tokens of the writers' summaries, EOS included: how long SFT teaches a summary to be.
+    """
+
+    demonstrations: Rows
+    pairs: Rows
+    chosen: Rows
+    judge_pairs: Rows
+    validation_pairs: Rows
+    prompts: Rows
+    posts: Rows
+    written: Ints
+
+
+def rows_of_run(data: ComparisonData, tokenizer: PreTrainedTokenizerBase) -> RunRows:
+    """Lengths of the data, from a sample of each split that is spread over it."""
+
+    def rows(records: Sequence[Any], *summaries: str) -> Rows:
+        some = [records[i] for i in _spread(len(records))]
+        tokens = [encode(tokenizer, r.prompt, *(getattr(r, summary) for summary in summaries)) for r in some]
+        sides = tuple(np.array([len(row[i][1]) for row in tokens], dtype=np.int64) for i in range(len(summaries)))
+        return Rows(len(records), np.array([len(row[0][0]) for row in tokens], dtype=np.int64), sides)
+
+    demonstrations = rows(data.demonstrations["train"], "completion")
+    pairs = rows(data.preferences["train"], "chosen", "rejected")
+    chosen = replace(pairs, completions=pairs.completions[:1])
+    return RunRows(
+        demonstrations=demonstrations,
+        pairs=pairs,
+        chosen=chosen,
+        judge_pairs=rows(data.preferences.get("judge", []), "chosen", "rejected"),
+        validation_pairs=rows(data.preferences.get("validation", []), "chosen", "rejected"),
+        prompts=rows(data.eval_prompts, "reference"),
+        posts=replace(chosen, count=len({pair.prompt for pair in data.preferences["train"]})),
+        written=demonstrations.completions[0],
+    )
+
+
+def without_pairs(rows: RunRows) -> RunRows:
+    """The rows of a further cell of the evaluation, where no held-out pairs are scored."""
+    return replace(rows, validation_pairs=rows.validation_pairs.first(0))
+
+
+def _spread(count: int) -> list[int]:
+    """At most `_SAMPLE` places among `count`, evenly apart."""
+    if count <= _SAMPLE:
+        return list(range(count))
+    return [round(i * (count - 1) / (_SAMPLE - 1)) for i in range(_SAMPLE)]

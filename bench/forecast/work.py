@@ -1,0 +1,285 @@
+"""What each stage has to do, counted before it is done: FLOPs by kind, decoding steps, optimizer steps, tokens.
+
+FLOPs are those that `bench.cost.flops` counts when the stage runs: matrix products and attention, a multiply-add as 2.
+A row of T tokens through the backbone: 2 x its matrices x T, and 4 x D x T x T a layer for attention over the full
+rectangle (D, the width of all heads). A backward pass adds two products for each of the forward's, in attention two and
+a half (the scores are computed again). A position of the head: 2 x hidden x vocabulary, in training four times, because
+logits are not kept but computed again.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import numpy as np
+
+from bench.arms import needs_reward
+from bench.evaluate.best_of_n import sizes
+from bench.forecast.decoding import decoding
+from bench.forecast.rows import Rows, RunRows
+from bench.forecast.shape import ModelShape
+from bench.train.settings.common import OptimizerSettings
+from bench.train.settings.rloo import within_budget
+
+if TYPE_CHECKING:
+    from bench.config import RunConfig
+
+Kind = Literal["sft", "reward", "policy", "score"]
+"""Work whose speed differs: SFT's training, the reward model's, log-probs with a gradient (DPO, PPO), and forward
+passes without one."""
+KINDS: tuple[Kind, ...] = ("sft", "reward", "policy", "score")
+
+EVALUATION = "evaluation"
+_SHIFT_ROWS = 256  # reference summaries whose mean score is a reward model's zero (bench.stages.reward)
+_MOST = 0.95  # of a micro-batch's lengths, the quantile that its longest is about
+_PADDED = 1.06  # attention pads rows that run together by at most an eighth (bench.packing), half of it on average
+
+
+@dataclass(frozen=True)
+class Work:
+    """A stage's work. FLOPs by kind; those of sampled tokens behind their prompts are `decode`.
+
+    Attributes:
+        decode_steps: forward passes of one token a row.
+        decode_rows: the rows of all these passes together.
+        optimizer_steps: of every network that is trained.
+        stepped: parameters that these steps move, added up.
+        rows_read: rows that are tokenised.
+    """
+
+    sft: float = 0.0
+    reward: float = 0.0
+    policy: float = 0.0
+    score: float = 0.0
+    decode: float = 0.0
+    decode_steps: float = 0.0
+    decode_rows: float = 0.0
+    optimizer_steps: float = 0.0
+    stepped: float = 0.0
+    rows_read: float = 0.0
+    tokens_trained: float = 0.0
+    tokens_generated: float = 0.0
+
+    def __add__(self, other: "Work") -> "Work":
+        return Work(**{f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self)})
+
+    @property
+    def flops(self) -> float:
+        return sum(getattr(self, kind) for kind in KINDS) + self.decode
+
+
+class Passes(NamedTuple):
+    """FLOPs of a forward pass of some rows through a backbone."""
+
+    linear: float
+    attention: float
+
+    @property
+    def forward(self) -> float:
+        return self.linear + self.attention
+
+    def trained(self, frozen: bool = False) -> float:
+        """With the backward pass; a `frozen` backbone's (under LoRA) has no gradients of the weights."""
+        return (2 if frozen else 3) * self.linear + 3.5 * self.attention
+
+
+@dataclass(frozen=True)
+class Counting:
+    """Counts the work of the stages of one run on one process."""
+
+    config: "RunConfig"
+    shape: ModelShape
+    rows: RunRows
+    bf16: bool
+
+    def of(self, stage: str) -> Work:
+        """The work of a stage, or of the evaluation; none of what only copies."""
+        if stage.startswith("generate_"):
+            return self._generate(stage.removeprefix("generate_"))
+        budget = self.config.budget
+        stages: Mapping[str, Callable[[], Work]] = {
+            "sft": lambda: self._sft(self.rows.demonstrations, budget.sft_epochs),
+            "preferred_ft": lambda: self._sft(self.rows.chosen, budget.dpo_epochs),
+            "reward": lambda: self._reward(self.rows.pairs),
+            "judge_reward": lambda: self._reward(self.rows.judge_pairs),
+            "reference_logps": self._reference_logps,
+            "dpo": self._dpo,
+            "ppo": self._ppo,
+            "rloo": self._rloo,
+            "best_of_n": self._best_of_n,
+            EVALUATION: self._evaluation,
+        }
+        return stages[stage]() if stage in stages else Work()
+
+    # Passes and heads
+
+    def passes(self, rows: Rows, pairs: bool = False) -> Passes:
+        """Every row once; of pairs the prompt runs once for both summaries where the model packs."""
+        if pairs and self.shape.packed:
+            first, second = rows.completions
+            tokens = rows.prompt + first + second
+            # The second summaries' queries are as many as the longest of those that attend together has.
+            most = np.quantile(second, _MOST) if len(second) else 0
+            squares = (rows.prompt + first) ** 2 + most * (rows.prompt + second)
+            return self._passes(rows.count, _mean(tokens), _mean(squares))
+        return self._passes(rows.count * len(rows.completions), _mean(rows.whole), _mean(rows.whole**2))
+
+    def head(self, positions: float) -> float:
+        """FLOPs of the projection to the vocabulary, forward."""
+        return 2 * self.shape.head * positions
+
+    def _passes(self, count: float, tokens: float, squares: float) -> Passes:
+        padded = _PADDED if self.shape.packed else 1.0
+        attention = 4 * self.shape.queries * self.shape.layers * padded * squares
+        return Passes(2 * self.shape.matrices * tokens * count, attention * count)
+
+    # Stages
+
+    def _sft(self, rows: Rows, epochs: float) -> Work:
+        flops = self.passes(rows).trained() + 4 * self.head(rows.completion_tokens)
+        return self._stepping(self.config.sft, rows.count, epochs) + Work(
+            sft=flops * epochs, rows_read=rows.count, tokens_trained=rows.count * _mean(rows.whole) * epochs
+        )
+
+    def _reward(self, pairs: Rows) -> Work:
+        epochs = self.config.budget.reward_epochs
+        shift = self.rows.demonstrations.first(_SHIFT_ROWS)
+        return self._stepping(self.config.reward, pairs.count, epochs) + Work(
+            reward=self.passes(pairs, pairs=True).trained() * epochs,
+            score=self.passes(shift).forward,
+            rows_read=pairs.count + shift.count,
+            tokens_trained=2 * pairs.count * _mean(pairs.whole) * epochs,
+        )
+
+    def _reference_logps(self) -> Work:
+        pairs = self.rows.pairs
+        return Work() if self.bf16 else Work(score=self._logps(pairs, pairs=True), rows_read=pairs.count)
+
+    def _dpo(self) -> Work:
+        pairs, epochs = self.rows.pairs, self.config.budget.dpo_epochs
+        flops = self.passes(pairs, pairs=True).trained() + 4 * self.head(pairs.completion_tokens)
+        return self._stepping(self.config.dpo, pairs.count, epochs) + Work(
+            policy=flops * epochs,
+            score=self._logps(pairs, pairs=True) * epochs if self.bf16 else 0.0,  # the reference beside the policy
+            rows_read=pairs.count,
+            tokens_trained=2 * pairs.count * _mean(pairs.whole) * epochs,
+        )
+
+    def _ppo(self) -> Work:
+        settings, episodes = self.config.ppo, self.config.budget.ppo_episodes
+        batch = min(settings.batch_size, episodes)
+        updates = episodes // batch
+        rollouts = self.sampled(self.rows.posts, updates * batch)
+        passes, head = self.passes(rollouts), self.head(rollouts.completion_tokens)
+        separate, lora, full = settings.value_model == "separate", settings.lora_rank > 0, settings.kl == "full"
+        # Before the update: rewards, reference, values; the policy at the first, and where its sampler's log-probs do
+        # not do.
+        runs_policy = 1.0 if self.bf16 or full or not separate else 1 / updates
+        before = passes.forward * (2 + separate + runs_policy) + head * (1 + runs_policy + 2 * full)
+        # In it: policy (with its head), and the value model, which has none to speak of.
+        learnt = passes.trained(lora) * (1 + separate) + head * (4 - lora + 3 * full)
+        steps = updates * settings.ppo_epochs * settings.num_mini_batches
+        trained = 0 if lora else self.shape.parameters * (1 + separate)
+        return self._sampling(self.rows.posts, updates * batch, batch) + Work(
+            policy=learnt * settings.ppo_epochs,
+            score=before,
+            optimizer_steps=steps * (1 + separate),
+            stepped=steps * trained,
+            tokens_trained=rollouts.completion_tokens * settings.ppo_epochs,
+        )
+
+    def _rloo(self) -> Work:
+        settings = within_budget(self.config.rloo, self.config.budget.ppo_episodes, 1)
+        updates = self.config.budget.ppo_episodes // settings.batch_size
+        rollouts = self.sampled(self.rows.posts, updates * settings.batch_size)
+        passes, head = self.passes(rollouts), self.head(rollouts.completion_tokens)
+        together = settings.batch_size // settings.num_generations
+        sampling = self._sampling(self.rows.posts, updates * together, together, settings.num_generations)
+        return sampling + Work(
+            policy=passes.trained() + 3 * head,
+            score=passes.forward * (1 + (settings.beta > 0)) + head * (settings.beta > 0),
+            optimizer_steps=updates,
+            stepped=updates * self.shape.parameters,
+            tokens_trained=rollouts.completion_tokens,
+        )
+
+    def _best_of_n(self) -> Work:
+        n = self.config.best_of_n.at(self.config.sampling.temperature)
+        together = max(1, self.config.sampling.batch_size // n)
+        rows = self.sampled(self.rows.prompts, self.rows.prompts.count * n)
+        samples = self._sampling(self.rows.prompts, self.rows.prompts.count, together, n)
+        return samples + Work(score=self.passes(rows).forward, rows_read=rows.count)
+
+    def _generate(self, arm: str) -> Work:
+        if arm == "best_of_n":
+            return Work()  # its candidates are there
+        prompts, unlimited = self.rows.prompts, arm == "base"
+        rows = self.sampled(prompts, prompts.count, unlimited)
+        # Policy and SFT model once each; log-probs under both, and both again for the exact KL.
+        heads = 4 if self.config.sampling.temperature > 0 else 2
+        scored = 2 * self.passes(rows).forward + heads * self.head(rows.completion_tokens)
+        return self._sampling(prompts, prompts.count, self.config.sampling.batch_size, unlimited=unlimited) + Work(
+            score=scored
+        )
+
+    def _evaluation(self) -> Work:
+        """Scores of every arm's summaries and of the writers', and of the held-out pairs."""
+        config, prompts, pairs = self.config, self.rows.prompts, self.rows.validation_pairs
+        arms = [*config.arms, "reference"]
+        of_arms = [self.sampled(prompts, prompts.count, arm == "base") for arm in arms]
+        if "best_of_n" in config.arms:
+            fewer = sizes(config.best_of_n.at(config.sampling.temperature))[:-1]
+            of_arms += [self.sampled(prompts, prompts.count)] * len(fewer)
+        scored: list[Rows] = []
+        if needs_reward(config.arms):
+            scored += [*of_arms[: len(arms)], pairs]
+        if "reward_model" in config.judge.names:
+            scored += [*of_arms, pairs]
+        work = Work(
+            score=sum(self.passes(rows).forward for rows in scored),
+            rows_read=sum(rows.count * len(rows.completions) for rows in scored),
+        )
+        if "dpo" not in config.arms:
+            return work
+        return work + Work(score=2 * self._logps(pairs), rows_read=4 * pairs.count)
+
+    # Parts of stages
+
+    def sampled(self, prompts: Rows, count: int, unlimited: bool = False) -> Rows:
+        """`count` rows of these prompts with completions as long as the writers', which SFT teaches.
+
+        Args:
+            unlimited: completions up to the limit, as of a model that has not learnt where a summary ends.
+        """
+        limit = self.config.budget.max_completion_tokens
+        lengths = np.full(1, limit) if unlimited else np.minimum(self.rows.written, limit)
+        return Rows(count, prompts.prompt, (np.resize(lengths, len(prompts.prompt)),))
+
+    def _sampling(self, prompts: Rows, count: int, together: int, samples: int = 1, unlimited: bool = False) -> Work:
+        """`samples` completions for each of `count` prompts, `together` prompts at a time; a prompt runs once."""
+        rows = self.sampled(prompts, count, unlimited)
+        calls = math.ceil(count / together)
+        found = decoding(rows.completions[0], min(together, count) * samples)
+        width = _mean(rows.prompt)
+        attention = 4 * self.shape.queries * self.shape.layers * (width * found.rows + found.positions)
+        per_row = 2 * (self.shape.matrices + self.shape.head)
+        prefill = self._passes(count, width, _mean(rows.prompt**2)).forward
+        return Work(
+            score=prefill,
+            decode=calls * (per_row * found.rows + attention) + self.head(count * samples),
+            decode_steps=calls * found.steps,
+            decode_rows=calls * found.rows,
+            tokens_generated=count * samples * _mean(rows.completions[0]),
+        )
+
+    def _logps(self, rows: Rows, pairs: bool = False) -> float:
+        return self.passes(rows, pairs).forward + self.head(rows.completion_tokens)
+
+    def _stepping(self, settings: OptimizerSettings, rows: int, epochs: float) -> Work:
+        steps = math.ceil(math.ceil(rows / settings.batch_size) * epochs)
+        return Work(optimizer_steps=steps, stepped=steps * self.shape.parameters)
+
+
+def _mean(values: np.ndarray) -> float:
+    return float(values.mean()) if len(values) else 0.0

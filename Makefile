@@ -4,9 +4,10 @@ VENV ?= .venv
 PY := $(VENV)/bin/python
 PYTEST := OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1 $(PY) -m pytest -n 2 --dist loadfile
 ARGS ?=
+OLDEST_TRL := 1.9.0
 
 .DEFAULT_GOAL := help
-.PHONY: help bench sweep test test-fast check format clean
+.PHONY: help bench sweep test test-fast test-trl check format clean
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'
@@ -23,6 +24,11 @@ test: $(VENV)/.installed-dev ## Install and run all tests (ARGS="tests/data -k l
 
 test-fast: $(VENV)/.installed-dev ## The tests that take no training, within a minute
 	$(PYTEST) -m "not slow" $(ARGS)
+
+test-trl: $(VENV)/.installed-dev ## The trainers' tests with the oldest TRL that pyproject.toml allows; make test has the newest
+	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --target .trl/$(OLDEST_TRL) trl==$(OLDEST_TRL)
+	PYTHONPATH=.trl/$(OLDEST_TRL) $(PYTEST) tests/train/test_pairwise.py tests/train/test_micro_batched.py \
+	  tests/train/test_sft.py tests/train/test_rloo.py tests/train/test_checkpoints.py tests/train/test_few_steps.py
 
 check: $(VENV)/.installed-dev ## Formatting, lint and types of the package and its tests
 	$(VENV)/bin/ruff format --check .

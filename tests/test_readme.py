@@ -38,6 +38,13 @@ def test_the_newest_version_of_the_changelog_and_the_citation_are_the_packages()
     assert version == __version__
 
 
+def test_the_oldest_trl_that_is_allowed_is_the_one_that_is_tested():
+    (tested,) = re.findall(r"^OLDEST_TRL := (\S+)$", read("Makefile"), re.MULTILINE)
+    (allowed,) = re.findall(r'"trl>=([\d.]+),', read("pyproject.toml"))
+
+    assert tested == f"{allowed}.0"
+
+
 def test_every_make_target_that_is_named_is_there():
     targets = set(re.findall(r"^([a-z-]+):", read("Makefile"), re.MULTILINE))
     named = {

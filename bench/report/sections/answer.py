@@ -1,6 +1,7 @@
 """What the run found, in a few sentences."""
 
 from bench.report.load import COMPARED, NOT_TRAINED, Run, records
+from bench.report.sections.cost import remeasured_table
 from bench.report.sections.head_to_head import head_to_head_table
 from bench.report.sections.judges import caveats
 from bench.report.sections.results import arm_table
@@ -25,6 +26,10 @@ def answer(run: Run) -> list[str]:
     if costs:
         what_counts = " (RLHF includes its reward model and rollouts)" if "ppo" in run.arms else ""
         lines.append(f"Device-hours beyond the shared SFT model: {', '.join(costs)}{what_counts}.")
+    if again := [
+        f"{arm_name(row['arm'], short=True)} {number(row['again'])}" for row in records(remeasured_table(run))
+    ]:
+        lines.append(f"Measured again, warm and in turns, they are: {', '.join(again)}.")
     collapsed = [arm_name(row["arm"]) for row in records(arm_table(run)) if row.get("collapsed") is True]
     if collapsed:
         lines.append(f"Collapsed in training: {', '.join(collapsed)}; see Health for where and what to try.")

@@ -66,6 +66,17 @@ def test_a_pair_without_a_verdict_has_no_share_of_no_posts(run_dir, edit):
     assert "of DPO against RLHF (PPO) no verdict could be read" in said and "of 0 posts" not in said
 
 
+def test_what_was_measured_again_stands_behind_what_was_recorded(run_dir, edit):
+    def change(metrics):
+        for arm, hours in (("ppo", 0.021), ("dpo", 0.0042)):
+            again = {"device_hours": hours, "rounds": [hours] * 3, "other_load": 0.0, "stages": {}}
+            metrics["arms"][arm]["cost"]["remeasured"] = again
+
+    edit(run_dir / "metrics.json", change)
+    said = answer(report.load_run(run_dir))
+    assert "Measured again, warm and in turns, they are: RLHF (PPO) 0.0210, DPO 0.00420." in said
+
+
 def test_a_collapse_is_said(collapsed_dir, run_dir):
     assert "Collapsed in training: RLHF (PPO)" in " ".join(answer(report.load_run(collapsed_dir)))
     assert not any("Collapsed" in line for line in answer(report.load_run(run_dir)))

@@ -1,5 +1,6 @@
 """One run: what is compared, with which budget, and where the results go."""
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -80,6 +81,7 @@ class RunConfig:
     tuning: TuningConfig = field(default_factory=TuningConfig)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "results_dir", os.path.expanduser(self.results_dir))
         # NumPy takes seeds below 2**32, and the judge's reward model takes seed + 1.
         require(0 <= self.seed < 2**32 - 1, "seed", self.seed, f"must be at least 0 and below {2**32 - 1}")
         require(self.checkpoint_every_s >= 0, "checkpoint_every_s", self.checkpoint_every_s, "must be 0 or above")

@@ -1,5 +1,6 @@
 """What an audit reads and whose verdicts it looks at."""
 
+import os
 import re
 from dataclasses import dataclass, field
 
@@ -42,6 +43,7 @@ class AuditConfig:
     results_dir: str = "results"
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "results_dir", os.path.expanduser(self.results_dir))
         require(self.data.strip() != "", "data", self.data, "must be a file or folder")
         require(self.rule in RULES, "rule", self.rule, f"must be one of {', '.join(RULES)}")
         if self.judge is not None:

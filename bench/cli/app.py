@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from bench.cli.conf_dir import conf_dir
+from bench.cli.home import at_home
 from bench.cli.manual import group_pages, overview
 from bench.cli.one_line import fail, squeezed
 from bench.errors import ConfigError, ResourceError, UserError
@@ -24,7 +25,7 @@ _CONFIG = "config"
 def main() -> int:
     """Run the command line and return the exit code."""
     # argparse, which reads Hydra's flags, finds -m before or after the overrides but not between them.
-    sys.argv[1:] = sorted(sys.argv[1:], key=lambda argument: argument not in ("-m", "--multirun"))
+    sys.argv[1:] = sorted(at_home(sys.argv[1:]), key=lambda argument: argument not in ("-m", "--multirun"))
     arguments = sys.argv[1:]
     try:
         if {"--help", "-h"} & set(arguments):

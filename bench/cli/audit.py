@@ -14,6 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from bench.audit.rules import RULES
 from bench.cli.conf_dir import conf_dir
+from bench.cli.home import at_home
 from bench.cli.manual import first_comment, group_pages, options
 from bench.cli.one_line import fail, leaves
 from bench.errors import ConfigError, UserError
@@ -41,7 +42,7 @@ cannot be used; 1 the machine lacks something.
 
 def main() -> int:
     """Run the command line and return the exit code."""
-    arguments = [_as_rule(argument) for argument in sys.argv[1:]]
+    arguments = [_as_rule(argument) for argument in at_home(sys.argv[1:])]
     judge = [argument for argument in arguments if argument.partition("=")[0].split(".")[0] == "judge"]
     try:
         if {"--help", "-h"} & set(arguments):

@@ -14,6 +14,7 @@ usage:
   python -m bench --help [GROUP ...]          this page, or the settings of a group with their comments
   python -m bench.plan [GROUP=OPTION ...] [KEY=VALUE ...]   what a run will take, before it starts
   python -m bench.report RUN [RUN ...]        the report of a finished run again, or a comparison of several
+  python -m bench.cache --help                finished stages: list, verify, prune
 
 examples:
   python -m bench                                     the built-in comparison

@@ -1,5 +1,6 @@
 """Which model every arm starts from."""
 
+import os
 from dataclasses import dataclass
 from typing import Literal
 
@@ -31,6 +32,7 @@ class ModelConfig:
     max_positions: int = 512
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "name", os.path.expanduser(self.name))
         require(self.kind in ("tiny", "wheel", "hub"), "model.kind", self.kind, "must be tiny, wheel or hub")
         require(
             self.precision in ("auto", "fp32", "bf16"), "model.precision", self.precision, "must be auto, fp32 or bf16"

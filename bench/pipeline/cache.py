@@ -2,6 +2,10 @@
 
 A stage is built in a `.partial` folder beside its place. Of what a killed process left there, `checkpoint/` is kept:
 the next process that wants the stage goes on from it, and its cost contains the time up to the last file written there.
+
+A finished stage is checked whenever it is taken (`bench.pipeline.checksums`); one that is damaged is set aside as
+`.<stage>-<key>.damaged` and made again. So is one that was made from another content than its inputs have now: they
+were damaged and came out otherwise, as on another processor they do.
 """
 
 import errno
@@ -9,26 +13,28 @@ import os
 import re
 import shutil
 import time
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
 from bench import processes
 from bench.cost import StageCost
 from bench.cost.meter import of_all, with_earlier
 from bench.errors import ResourceError
 from bench.files import read_json, read_jsonl, write_json, write_jsonl
+from bench.pipeline.checksums import CHECKSUMS, content, damage, write_checksums
+from bench.pipeline.locks import alone, mark_in_use
+from bench.pipeline.stage_folder import CHECKPOINT, DAMAGED, PARTIAL, beside, key_of, lock_of
+from bench.progress import say
 from bench.provenance import stable_hash
 from bench.train.log import TrainingLog
 
 _DISK_TROUBLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
 _DISK_TROUBLE |= {errno.EEXIST, errno.ENOTDIR}  # results_dir is a file, or lies below one
 
-CHECKPOINT = "checkpoint"
 _ATTEMPT = "attempt.json"
 
 Build = Callable[[Path], tuple[StageCost, TrainingLog]]
@@ -39,7 +45,7 @@ Build = Callable[[Path], tuple[StageCost, TrainingLog]]
 class FinishedStage:
     """A stage's folder, the key that names it, what it cost when it ran, and whether it ran just now.
 
-    `code` is the hash of the source and packages that it was made by.
+    `code` is the hash of the source and packages that it was made by, `content` of the files that other stages read.
     """
 
     name: str
@@ -49,20 +55,33 @@ class FinishedStage:
     cost: StageCost
     log: TrainingLog
     reused: bool
+    content: str = ""
 
 
 class StageCache:
-    """`<root>/<stage>-<key>/` per finished stage. A folder appears whole, by rename, or not at all."""
+    """`<root>/<stage>-<key>/` per finished stage. A folder appears whole, by rename, or not at all.
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    What was taken is in use, and not to be pruned, as long as this object lives.
+    """
+
+    def __init__(self, root: Path, user: str = "a run") -> None:
+        """`user` is who takes stages here, for those who wait for them."""
+        self.root, self.user = root, user
 
     def place(self, name: str, code: str, inputs: Mapping[str, Any]) -> Path:
         """The folder of the stage made from `inputs`, there or not."""
         return self.root / f"{name}-{stable_hash({'stage': name, 'code': code, **inputs})[:16]}"
 
     def run(
-        self, name: str, code: str, inputs: Mapping[str, Any], build: Build, *, by_all: bool = False
+        self,
+        name: str,
+        code: str,
+        inputs: Mapping[str, Any],
+        build: Build,
+        *,
+        made_from: Mapping[str, str] | None = None,
+        scale: Mapping[str, Any] | None = None,
+        by_all: bool = False,
     ) -> FinishedStage:
         """The stage made from `inputs`, from the cache or by `build(folder)`.
 
@@ -70,15 +89,23 @@ class StageCache:
         that want the same stage at once wait for the first. Of several processes of one run, rank 0 builds while the
         others wait, or, `by_all`, all of them build together; rank 0 alone may write then.
 
+        Args:
+            made_from: input -> its `content`. No part of the key, which stands before the inputs are made.
+            scale: what its time hangs on, for the record.
+
         Raises:
             ResourceError: the cache folder cannot be written.
         """
         folder = self.place(name, code, inputs)
+        made_from = made_from or {}
         try:
             with self._locked(folder.name):
-                reused = processes.from_main((folder / "stage.json").exists())
+                reused = processes.from_main(processes.is_main() and self._is_sound(folder, made_from))
                 if not reused:
-                    self._build(name, inputs, folder, build, by_all)
+                    record = {"stage": name, "inputs": inputs, "made_from": made_from, "scale": scale or {}}
+                    self._build(record, folder, build, by_all)
+                if processes.is_main():
+                    weakref.finalize(self, os.close, mark_in_use(folder / CHECKSUMS))
         except Exception as error:
             reason = _disk_trouble(error)
             if reason is None:
@@ -87,7 +114,8 @@ class StageCache:
                 f"cannot write stage {name} under {self.root}: {reason}; free disk space or choose another results_dir"
             ) from error
         cost = StageCost(**read_json(folder / "stage.json")["cost"])
-        return FinishedStage(name, key_of(folder), code, folder, cost, read_jsonl(folder / "training.jsonl"), reused)
+        log = read_jsonl(folder / "training.jsonl")
+        return FinishedStage(name, key_of(folder), code, folder, cost, log, reused, content(folder))
 
     @contextmanager
     def _locked(self, name: str) -> Iterator[None]:
@@ -96,50 +124,75 @@ class StageCache:
             yield
             return
         self.root.mkdir(parents=True, exist_ok=True)
-        with FileLock(self.root / f".{name}.lock"):
+        lock = lock_of(self.root / name)
+        with alone(lock, f"stage {name}", self.user):
+            os.utime(lock)  # when the stage was last used
             yield
 
-    def _build(self, name: str, inputs: Mapping[str, Any], folder: Path, build: Build, by_all: bool) -> None:
-        work = folder.with_name(f".{folder.name}.partial")
+    def _is_sound(self, folder: Path, made_from: Mapping[str, str]) -> bool:
+        """Whether the stage is there and whole; if it is there and is not, it is set aside."""
+        if not folder.exists():
+            return False
+        reason = damage(folder) or _other_inputs(folder, made_from)
+        if reason is None:
+            return True
+        aside = beside(folder, DAMAGED)
+        shutil.rmtree(aside, ignore_errors=True)
+        os.replace(folder, aside)
+        say(f"stage {folder.name}: {reason}; it is set aside as {aside} and made again")
+        return False
+
+    def _build(self, record: Mapping[str, Any], folder: Path, build: Build, by_all: bool) -> None:
+        work = beside(folder, PARTIAL)
         if not processes.is_main():
             processes.wait()  # for the work folder
             if by_all:
                 build(work)
             processes.wait()  # for the finished one
             return
-        shutil.rmtree(folder, ignore_errors=True)
         try:
-            earlier_s = _begin(work)
+            earlier_s = _begin(work, record["made_from"])
             processes.wait()
             cost, log = build(work)
             if by_all:
                 cost = of_all(cost, processes.count())
             write_jsonl(work / "training.jsonl", log)
             cost = with_earlier(cost, earlier_s)
-            write_json(work / "stage.json", {"stage": name, "inputs": inputs, "cost": cost.to_dict()})
+            write_json(work / "stage.json", {**record, "cost": cost.to_dict()})
             shutil.rmtree(work / CHECKPOINT, ignore_errors=True)
             (work / _ATTEMPT).unlink()
+            write_checksums(work)
             os.replace(work, folder)
             processes.wait()
         finally:
             _keep_checkpoint(work)
 
 
-def key_of(folder: Path) -> str:
-    """The key in the name of a stage's folder."""
-    return folder.name.rpartition("-")[2]
+def _other_inputs(folder: Path, made_from: Mapping[str, str]) -> str | None:
+    """Which of its inputs have another content by now than those that it was made from."""
+    then = read_json(folder / "stage.json")["made_from"]
+    others = sorted(role for role, content in made_from.items() if then.get(role) != content)
+    return f"its {', '.join(others)} came out otherwise when made again" if others else None
 
 
-def _begin(work: Path) -> float:
-    """Make the work folder ready for an attempt; the seconds that earlier attempts spent up to their checkpoint."""
+def _begin(work: Path, made_from: Mapping[str, str]) -> float:
+    """Make the work folder ready for an attempt; the seconds that earlier attempts spent up to their checkpoint.
+
+    A checkpoint that does not say, whole, from what it is made is thrown away: its inputs may have been made again.
+    """
     earlier_s = 0.0
     written = [path.stat().st_mtime for path in (work / CHECKPOINT).rglob("*") if path.is_file()]
-    if written and (work / _ATTEMPT).exists():
+    try:
         attempt = read_json(work / _ATTEMPT)
-        earlier_s = attempt["earlier_s"] + max(0.0, max(written) - attempt["started"])
+        if attempt["made_from"] != made_from:
+            shutil.rmtree(work)
+        elif written:
+            earlier_s = attempt["earlier_s"] + max(0.0, max(written) - attempt["started"])
+    except (OSError, ValueError, KeyError, TypeError):
+        shutil.rmtree(work, ignore_errors=True)
     _keep_checkpoint(work)
     work.mkdir(exist_ok=True)
-    write_json(work / _ATTEMPT, {"started": time.time(), "earlier_s": earlier_s})
+    write_json(work / _ATTEMPT, {"started": time.time(), "earlier_s": earlier_s, "made_from": made_from})
     return earlier_s
 
 

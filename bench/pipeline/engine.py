@@ -5,7 +5,7 @@ completions of every arm; `python -m bench --help` prints the graph from the tab
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, is_dataclass, replace
 from importlib import import_module
 from pathlib import Path
@@ -19,8 +19,10 @@ from bench.config import RunConfig
 from bench.cost import StageCost, metered
 from bench.files import read_jsonl
 from bench.models.loading import pick_device, same_weights, use_bf16
-from bench.pipeline.cache import CHECKPOINT, FinishedStage, StageCache, key_of
+from bench.pipeline.cache import FinishedStage, StageCache
 from bench.pipeline.cells import TEST, Cell
+from bench.pipeline.outlook import Awaited, Outlook
+from bench.pipeline.stage_folder import CHECKPOINT, key_of
 from bench.provenance import stable_hash
 from bench.reach import code_key
 from bench.records import ComparisonData, Completion
@@ -36,10 +38,13 @@ class Recipe(NamedTuple):
     values: Mapping[str, Any]
     inputs: Mapping[str, Any]
     folder: Path
+    scale: Mapping[str, Any]
 
 
 OnRows = Callable[[str, TrainingLog], None]
 """on_rows(stage, its whole log), whenever a row has come."""
+OnStage = Callable[[FinishedStage], None]
+"""on_stage(stage), as soon as it is there."""
 
 
 class Engine:
@@ -51,17 +56,20 @@ class Engine:
         data: ComparisonData,
         tokenizer: PreTrainedTokenizerBase,
         cache_dir: Path,
-        on_rows: OnRows = lambda stage, rows: None,
+        user: str = "a run",
     ) -> None:
-        """`cache_dir` holds the finished stages, and models that come in a package."""
+        """`cache_dir` holds the finished stages, and models that come in a package; `user` is the run's name."""
         self.config, self.data, self.tokenizer, self.cache_dir = config, data, tokenizer, cache_dir
-        self.cache, self.on_rows = StageCache(cache_dir / "stages"), on_rows
+        self.cache = StageCache(cache_dir / "stages", user)
+        self.on_rows: OnRows = lambda stage, rows: None
+        self.on_stage: OnStage = lambda stage: None
         self.device = pick_device(config.model.device)
         self.bf16 = use_bf16(config.model.precision, self.device)
         self.frozen_dtype = torch.bfloat16 if self.bf16 else torch.float32
         self.headline = Cell(TEST, config.sampling.temperature, config, data)
         self._done: dict[str, dict[str, FinishedStage]] = {}
         self._recipes: dict[tuple[str, str], Recipe] = {}
+        self._outlook = Outlook()
 
     @property
     def done(self) -> dict[str, FinishedStage]:
@@ -93,21 +101,32 @@ class Engine:
         context = replace(self._context(stage, folder / CHECKPOINT), checkpoint_every_s=math.inf, on_rows=on_rows)
         self._build(stage, context, sources, folder, self.recipe(stage).values)
 
+    def finish(self, wanted: Iterable[tuple[Stage, Cell | None]]) -> None:
+        """All of these stages, saying what was there already and how far it has come."""
+        wanted = list(wanted)
+        recipes: dict[Path, Recipe] = {}
+        for stage, cell in wanted:
+            recipes |= {recipe.folder: recipe for recipe in self._upstream(stage, cell) if recipe.folder not in recipes}
+        self._outlook = Outlook([Awaited(r.name, r.folder, r.scale) for r in recipes.values()])
+        for stage, cell in wanted:
+            self.finished(stage, cell)
+        self._outlook.close()
+
     def recipe(self, stage: Stage, cell: Cell | None = None) -> Recipe:
         """What the stage is made of, and the folder where it is, or will be."""
         at = self._at(stage, cell)
         if (at.name, stage.name) not in self._recipes:
             values: dict[str, Any] = import_module(stage.module).needs(at.config, at.data)
             sources = {role: self.recipe(STAGE_BY_NAME[source], cell).folder for role, source in stage.inputs.items()}
+            where = {"device": self.device.type, "bf16": self.bf16}
             inputs = {
-                # Another kind of device, or precision, gives another model.
-                "device": self.device.type,
-                "bf16": self.bf16,
+                **where,  # Another kind of device, or precision, gives another model.
                 "inputs": {role: key_of(folder) for role, folder in sources.items()},
                 "values": {name: fingerprint(value) for name, value in values.items()},
             }
             folder = self.cache.place(stage.name, code_key(stage.module), inputs)
-            self._recipes[at.name, stage.name] = Recipe(stage.name, values, inputs, folder)
+            scale = {**where, "model": fingerprint(at.config.model), **_sizes(values)}
+            self._recipes[at.name, stage.name] = Recipe(stage.name, values, inputs, folder, scale)
         return self._recipes[at.name, stage.name]
 
     def _at(self, stage: Stage, cell: Cell | None) -> Cell:
@@ -127,17 +146,34 @@ class Engine:
         inputs = {role: source.folder for role, source in sources.items()}
         return import_module(stage.module).build(context, inputs, folder, **values)
 
+    def _upstream(self, stage: Stage, cell: Cell | None) -> Iterator[Recipe]:
+        """The recipes of the stage and all that it is made from, inputs first."""
+        for source in stage.inputs.values():
+            yield from self._upstream(STAGE_BY_NAME[source], cell)
+        yield self.recipe(stage, cell)
+
     def _run(self, stage: Stage, sources: Mapping[str, FinishedStage], cell: Cell) -> FinishedStage:
         recipe = self.recipe(stage, cell)
 
         def build(folder: Path) -> tuple[StageCost, TrainingLog]:
+            self._outlook.begins(recipe.folder)
             with metered(self.device) as cost:
                 built = self._build(stage, self._context(stage, folder / CHECKPOINT), sources, folder, recipe.values)
             cost.models_resident = built.models_resident
             cost.tokens_trained, cost.tokens_generated = built.tokens_trained, built.tokens_generated
             return cost, built.log
 
-        found = self.cache.run(stage.name, code_key(stage.module), recipe.inputs, build, by_all=stage.by_all)
+        found = self.cache.run(
+            stage.name,
+            code_key(stage.module),
+            recipe.inputs,
+            build,
+            made_from={role: source.content for role, source in sources.items()},
+            scale=recipe.scale,
+            by_all=stage.by_all,
+        )
+        self._outlook.ended(stage.name, found.folder, found.reused)
+        self.on_stage(found)
         if found.log:
             self.on_rows(stage.name, found.log)
         return found
@@ -177,6 +213,17 @@ def unmoved(done: Mapping[str, FinishedStage]) -> dict[str, dict[str, Any]]:
                 "advice": f"a higher {row.settings}.learning_rate, or more data or passes",
             }
     return found
+
+
+def _sizes(values: Mapping[str, Any]) -> dict[str, float]:
+    """How much a stage has to do: its numbers but for the seed, and how many rows it reads."""
+    sizes: dict[str, float] = {}
+    for name, value in values.items():
+        if isinstance(value, (Sequence, Mapping)) and not isinstance(value, str):
+            sizes[name] = len(value)
+        elif isinstance(value, (int, float)) and name != "seed":
+            sizes[name] = value
+    return sizes
 
 
 def fingerprint(value: Any) -> Any:

@@ -12,6 +12,7 @@ from bench.evaluate.judges.base import Judge
 from bench.evaluate.judges.factory import build_judges
 from bench.evaluate.text_models import TextModels
 from bench.models.loading import load_policy, load_reward_model
+from bench.pipeline.checksums import CHECKSUMS, content
 from bench.pipeline.memo import Memo
 from bench.reach import code_key
 from bench.scoring import reward_scores, summed_logps
@@ -63,14 +64,14 @@ class Instruments:
     def rewards(self, stage: str, summaries: Sequence[tuple[str, str]]) -> list[float]:
         """The scores of (prompt, summary) by the reward model that `stage` left; each is scored once."""
         if new := [pair for pair in dict.fromkeys(summaries) if (stage, *pair) not in self._scores]:
-            scores = self.memo("scores", [self.folders[stage].name, new], lambda: self._rewards(stage, new))
+            scores = self.memo("scores", [*self._version(stage), new], lambda: self._rewards(stage, new))
             self._scores |= {(stage, *pair): score for pair, score in zip(new, scores, strict=True)}
         return [self._scores[stage, *pair] for pair in summaries]
 
     def logratios(self, summaries: Sequence[tuple[str, str]]) -> list[float]:
         """log pi_DPO - log pi_SFT of each (prompt, summary), in nats."""
         policy, ref = (
-            self.memo("logps", [self.folders[arm].name, summaries], lambda arm=arm: self._logps(arm, summaries))
+            self.memo("logps", [*self._version(arm), summaries], lambda arm=arm: self._logps(arm, summaries))
             for arm in ("dpo", "sft")
         )
         return [x - y for x, y in zip(policy, ref, strict=True)]
@@ -78,6 +79,11 @@ class Instruments:
     @cached_property
     def models(self) -> TextModels:
         return text_models(self.config, self.device, self.cache_dir)
+
+    def _version(self, stage: str) -> tuple[str, str | None]:
+        """Folder and content: a stage that was damaged and made again may have come out otherwise."""
+        folder = self.folders[stage]
+        return folder.name, content(folder) if (folder / CHECKSUMS).exists() else None
 
     def _rewards(self, stage: str, summaries: Sequence[tuple[str, str]]) -> list[float]:
         if stage not in self._scorers:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.files import read_json, write_json
+from bench.progress import say
 from bench.provenance import stable_hash
 
 
@@ -19,9 +20,12 @@ class Memo:
         path = self.root / f"{what}-{stable_hash([self.code, what, inputs])[:24]}.json"
         if path.exists():
             try:
-                return read_json(path)
-            except ValueError:
-                pass  # cut short by a full disk or a kill: asked again, and written whole
+                kept = read_json(path)
+                if kept["sha256"] == stable_hash(kept["found"]):
+                    return kept["found"]
+            except (ValueError, KeyError, TypeError):
+                pass
+            say(f"{path} was truncated or altered; what it held is computed again")
         found = compute()
-        write_json(path, found)
+        write_json(path, {"found": found, "sha256": stable_hash(found)})
         return found

@@ -1,8 +1,9 @@
 """The run folder: claimed by one config, found again by the same command, and telling how far its run has come."""
 
 import json
+import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,11 +12,13 @@ from typing import Any
 from bench.config import RunConfig
 from bench.errors import ResourceError, RunFolderError
 from bench.files import read_json, write_json
+from bench.pipeline.locks import alone
 from bench.provenance import git_state, package_versions, stable_hash
 from bench.train.log import TrainingLog
 
 SCHEMA = 2
 RUNNING, FINISHED, FAILED = "running", "finished", "failed"
+_PROBE = ".writable"
 # Say where results go, when and how fast, not what they are.
 _NO_RESULT = ("results_dir", "run_id", "checkpoint_every_s", "threads", "remeasure")
 
@@ -38,6 +41,24 @@ def run_folder(config: RunConfig, weights: str = "") -> Path:
     identity = stable_hash([config_hash(config), weights]) if weights else config_hash(config)
     name = config.run_id or f"s{config.seed}-{identity[:10]}"
     return Path(config.results_dir) / config.name / name
+
+
+@contextmanager
+def one_at_a_time(config: RunConfig, command: str, weights: str = "") -> Iterator[None]:
+    """Of several processes that are to fill one run folder, the first does and the others wait for it.
+
+    Raises:
+        ResourceError: the results folder cannot be written.
+    """
+    folder = run_folder(config, weights)
+    lock = Path(config.results_dir) / ".cache" / "runs" / f"{config.name}-{folder.name}.lock"
+    with ExitStack() as held:
+        try:
+            lock.parent.mkdir(parents=True, exist_ok=True)
+            held.enter_context(alone(lock, f"run {folder}", command))
+        except OSError as error:
+            raise _not_writable(folder, error) from error
+        yield
 
 
 def claim(config: RunConfig, weights: str = "") -> tuple[Path, dict[str, Any] | None]:
@@ -64,16 +85,25 @@ def claim(config: RunConfig, weights: str = "") -> tuple[Path, dict[str, Any] | 
             )
         is_finished = found.get("status", FINISHED) == FINISHED and (folder / "metrics.json").exists()
         return folder, found if is_finished else None
-    if folder.exists() and any(folder.iterdir()):
+    if folder.exists() and any(path for path in folder.iterdir() if not _is_left_over(path)):
         raise RunFolderError(f"{folder} is not empty and holds no run; choose another run_id or remove the folder")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".writable"
+        probe = folder / _PROBE
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise ResourceError(f"cannot write {folder}: {error.strerror or error}; choose another results_dir") from error
+        raise _not_writable(folder, error) from error
     return folder, None
+
+
+def _not_writable(folder: Path, error: OSError) -> ResourceError:
+    return ResourceError(f"cannot write {folder}: {error.strerror or error}; choose another results_dir")
+
+
+def _is_left_over(path: Path) -> bool:
+    """Whether a killed process left the file: one that it was writing, or the probe."""
+    return re.fullmatch(rf"{re.escape(_PROBE)}|\..+\.(json|jsonl|svg|md|html)\.\w{{8}}", path.name) is not None
 
 
 @contextmanager
@@ -96,7 +126,9 @@ def recorded(folder: Path, config: RunConfig, command: str, weights: str = "") -
         "started": _now(),
         "status": RUNNING,
     }
-    write_json(folder / "run.json", record)
+    for path in [path for path in folder.rglob(".*") if _is_left_over(path)]:
+        path.unlink()
+    note(folder, record)
     try:
         yield record
     except BaseException as error:
@@ -104,6 +136,11 @@ def recorded(folder: Path, config: RunConfig, command: str, weights: str = "") -
         with suppress(ResourceError):  # the disk may be what failed
             write_json(folder / "run.json", {**record, "status": FAILED, "error": what, "ended": _now()})
         raise
+
+
+def note(folder: Path, record: Mapping[str, Any]) -> None:
+    """Write the record of a run that goes on."""
+    write_json(folder / "run.json", record)
 
 
 def finish(folder: Path, record: Mapping[str, Any], metrics: Mapping[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -34,12 +35,13 @@ from bench.evaluate.summary_metrics import check_models
 from bench.files import read_json, write_json, write_jsonl
 from bench.models.loading import base_context_length, base_tokenizer, content, pick_device
 from bench.pipeline.ahead import line_ahead
+from bench.pipeline.cache import FinishedStage
 from bench.pipeline.cells import cells
 from bench.pipeline.engine import Engine, unmoved
 from bench.pipeline.evaluation import Evaluation, add_costs
 from bench.pipeline.instruments import Instruments, text_models
 from bench.pipeline.remeasure import remeasured, require_one_process
-from bench.pipeline.run_folder import SCHEMA, TrainingLogs, claim, config_hash, finish, recorded
+from bench.pipeline.run_folder import SCHEMA, TrainingLogs, claim, config_hash, finish, note, one_at_a_time, recorded
 from bench.progress import say
 from bench.provenance import device_info
 from bench.reach import code_key
@@ -65,17 +67,24 @@ def run(config: RunConfig, command: str) -> Path:
     if (threads := config.threads or _FEW_THREADS.get(config.model.kind)) is not None:
         torch.set_num_threads(threads)
     weights = processes.from_main(content(config.model) if processes.is_main() else None)
-    folder, finished = processes.from_main(_claimed(config, weights) if processes.is_main() else None)
-    if not finished:
-        if processes.is_main():
-            with recorded(folder, config, command, weights) as record:
-                _run(config, folder, record)
-        else:
-            _run(config, folder, {})
-        processes.wait()
-    if config.remeasure:
-        _remeasure(config, folder)
+    if processes.is_main():
+        _check(config)
+    with one_at_a_time(config, command, weights) if processes.is_main() else nullcontext():
+        folder, finished = processes.from_main(_claimed(config, weights) if processes.is_main() else None)
+        if not finished:
+            _make(config, folder, command, weights)
+        if config.remeasure:
+            _remeasure(config, folder)
     return folder
+
+
+def _make(config: RunConfig, folder: Path, command: str, weights: str) -> None:
+    if processes.is_main():
+        with recorded(folder, config, command, weights) as record:
+            _run(config, folder, record)
+    else:
+        _run(config, folder, {})
+    processes.wait()
 
 
 def _remeasure(config: RunConfig, folder: Path) -> None:
@@ -92,8 +101,8 @@ def _remeasure(config: RunConfig, folder: Path) -> None:
     write_json(folder / "metrics.json", metrics)
 
 
-def _claimed(config: RunConfig, weights: str) -> tuple[Path, bool]:
-    """The run's folder and whether it is finished, after all that can be refused before data and models are read."""
+def _check(config: RunConfig) -> None:
+    """Refuse what can be refused before data and models are read."""
     check_judges(config.judge)
     check_labels(config.evaluation.judge_labels, config.judge.names, prompt_hashes(config.judge))
     check_batches(config, processes.count())
@@ -103,6 +112,10 @@ def _claimed(config: RunConfig, weights: str) -> tuple[Path, bool]:
         config.evaluation.metrics,
         text_models(config, pick_device(config.model.device), Path(config.results_dir) / ".cache"),
     )
+
+
+def _claimed(config: RunConfig, weights: str) -> tuple[Path, bool]:
+    """The run's folder and whether it is finished."""
     folder, record = claim(config, weights)
     if record is None:
         return folder, False
@@ -141,13 +154,18 @@ def _run(config: RunConfig, folder: Path, record: dict[str, Any]) -> None:
     say(format_statistics(statistics))
     say(power_line(len(data.eval_prompts)))
     logs = TrainingLogs(folder)
-    engine = Engine(config, data, tokenizer, cache_dir, logs.write if processes.is_main() else lambda stage, rows: None)
+
+    def taken(stage: FinishedStage) -> None:
+        record.setdefault("cache", []).append(stage.folder.name)
+        note(folder, record)
+
+    engine = Engine(config, data, tokenizer, cache_dir, user=f"{config.name}/{folder.name}")
+    if processes.is_main():
+        engine.on_rows, engine.on_stage = logs.write, taken
     say(line_ahead(engine, (headline, *grid), _stages(config)))
-    for cell in (headline, *grid):
-        for arm in config.arms:
-            engine.completions(arm, cell)
-    for stage in _stages(config):
-        engine.finished(stage)  # what is left: the judge's reward model, which no arm is made from
+    sampled = [(arms.generated(arms.BY_NAME[arm]), cell) for cell in (headline, *grid) for arm in config.arms]
+    # What no arm is made from comes last: the judge's reward model.
+    engine.finish([*sampled, *((stage, None) for stage in _stages(config))])
     if not processes.is_main():
         return
 

@@ -28,7 +28,7 @@ from bench.errors import ConfigError
 from bench.forward import completion_hidden, lm_head, scatter_states, token_kl, token_logps_and_entropy
 from bench.generation import decode
 from bench.micro_batches import micro_batches, take
-from bench.progress import StageBar
+from bench.progress import StageBar, say_resumed
 from bench.provenance import stable_hash
 from bench.records import GoldReward, Rollout
 from bench.special_tokens import pad_id
@@ -104,6 +104,8 @@ class PPOTrainer:
             RunFolderError: the checkpoint is of a run with other settings.
         """
         rows = self._resume()
+        if rows:
+            say_resumed(self.context.stage, len(rows), "updates")
         if not rows and self.settings.normalize_reward:
             self.models.scale = self._sft_scale(prompts)
         saver = ppo_checkpoint.Saver(self.context.checkpoint_every_s)

@@ -33,7 +33,7 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from bench import processes
-from bench.progress import StageBar
+from bench.progress import StageBar, say_resumed
 from bench.train.checkpoints import CheckpointCallback, newest_checkpoint
 from bench.train.context import TrainingContext
 from bench.train.health.callback import HealthCallback
@@ -103,6 +103,7 @@ def train(trainer: Trainer, log: "LogCallback", checklist: Checklist, context: T
     trainer.add_callback(HealthCallback(context.watch(checklist), log.rows))
     resumed = newest_checkpoint(Path(str(trainer.args.output_dir)))
     if resumed is not None:
+        say_resumed(context.stage, int(resumed.folder.name.rpartition("-")[2]), "steps")
         log.rows += resumed.rows
         if resumed.rows:
             # TRL logs this count as num_tokens and forgets it; where the trainer has another, this one is not read.

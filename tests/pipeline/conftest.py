@@ -1,5 +1,6 @@
 """The smallest run that has all of a run's parts."""
 
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,8 @@ from bench.train.settings.dpo import DPOSettings
 from bench.train.settings.ppo import PPOSettings
 from bench.train.settings.reward import RewardSettings
 from bench.train.settings.sft import SFTSettings
+
+sys.path.insert(0, str(Path(__file__).parent))  # kill_at_random, which tests and people run
 
 _BATCH = {"batch_size": 4, "micro_batch_size": 4, "learning_rate": 1e-2}
 SMALLEST = RunConfig(

@@ -13,10 +13,12 @@ from safetensors import SafetensorError
 from bench.cost import StageCost
 from bench.errors import ResourceError
 from bench.pipeline.cache import StageCache
+from bench.pipeline.locks import is_in_use
 from bench.train.log import TrainingLog
 
 COST = StageCost(wall_s=2.0, device_hours=0.5, tokens_trained=7)
 LOG: TrainingLog = [{"step": 1, "loss": 0.5}]
+FILES = ["checksums.json", "model", "stage.json", "training.jsonl"]
 
 
 class Builder:
@@ -93,8 +95,8 @@ def test_what_a_killed_process_left_is_built_again(tmp_path: Path):
     again = StageCache(tmp_path).run("sft", "code", {}, Builder())
 
     assert not again.reused
-    assert sorted(os.listdir(again.folder)) == ["model", "stage.json", "training.jsonl"]
-    assert folders(tmp_path) == [again.folder.name]
+    assert sorted(os.listdir(again.folder)) == FILES
+    assert sorted(folders(tmp_path)) == [f".{again.folder.name}.damaged", again.folder.name]
 
 
 TICK = 0.01  # file times are those of the kernel's last tick
@@ -133,7 +135,7 @@ def test_a_killed_stage_goes_on_from_its_checkpoint(tmp_path: Path):
     stage = StageCache(tmp_path).run("sft", "code", {}, continued)
 
     assert seen == ["attempt.json", "checkpoint", "step 5"]  # and no half of a model
-    assert sorted(os.listdir(stage.folder)) == ["model", "stage.json", "training.jsonl"]
+    assert sorted(os.listdir(stage.folder)) == FILES
     assert folders(tmp_path) == [stage.folder.name]
     earlier = stage.cost.wall_s - 2.0
     assert 0.3 - TICK <= earlier <= until_seen
@@ -205,3 +207,85 @@ def test_two_that_want_one_stage_at_once_build_it_once(tmp_path: Path):
 
     assert build.calls == 1
     assert sorted(stage.reused for stage in stages) == [False, True]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_damaged_stage_is_said_set_aside_and_made_again(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    build = Builder()
+    stage = StageCache(tmp_path).run("sft", "code", {}, build)
+    path = stage.folder / name
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1])
+
+    again = StageCache(tmp_path).run("sft", "code", {}, build)
+    problem = "was altered" if name == "checksums.json" else "is 1 bytes too short"
+    aside = tmp_path / f".{stage.folder.name}.damaged"
+    assert capsys.readouterr().err == (
+        f"stage {stage.folder.name}: {name} {problem}; it is set aside as {aside} and made again\n"
+    )
+    assert build.calls == 2 and not again.reused and (again.cost, again.log) == (COST, LOG)
+    assert (aside / name).read_bytes() == whole[:-1]
+
+    path.unlink()  # and once more, which replaces what was set aside
+    assert not StageCache(tmp_path).run("sft", "code", {}, build).reused
+    assert StageCache(tmp_path).run("sft", "code", {}, build).reused
+    assert build.calls == 3 and not (aside / name).exists()
+
+
+def test_a_stage_is_made_again_where_its_input_came_out_otherwise(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """A damaged SFT model is trained again, elsewhere, to other weights: PPO's KL to it would be to another model."""
+    ppo = Builder()
+
+    def run_ppo(sft: str) -> bool:
+        made_from = {"sft": sft, "reward": "r"}
+        return StageCache(tmp_path).run("ppo", "code", {}, ppo, made_from=made_from).reused
+
+    assert [run_ppo(sft) for sft in ("a", "a", "b", "b")] == [False, True, False, True]
+    assert ": its sft came out otherwise when made again; it is set aside as " in capsys.readouterr().err
+
+
+def test_content_is_that_of_the_files_that_are_read(tmp_path: Path):
+    def build(cost: StageCost, weights: str) -> str:
+        def fill(folder: Path) -> tuple[StageCost, TrainingLog]:
+            (folder / "model").write_text(weights)
+            return cost, LOG
+
+        return StageCache(tmp_path / f"{cost.wall_s}-{weights}").run("sft", "code", {}, fill).content
+
+    assert build(COST, "weights") == build(StageCost(wall_s=3.0), "weights") != build(COST, "others")
+
+
+def test_what_a_run_has_taken_is_in_use_as_long_as_its_cache_lives(tmp_path: Path):
+    StageCache(tmp_path).run("sft", "code", {}, Builder())
+    cache = StageCache(tmp_path)
+    file = cache.run("sft", "code", {}, Builder()).folder / "checksums.json"
+
+    assert is_in_use(file)
+    del cache
+    assert not is_in_use(file)
+
+
+@pytest.mark.parametrize("what", ["same", "unreadable", "other"])
+def test_a_checkpoint_is_gone_on_from_where_it_is_known_to_be_of_the_same_inputs(what: str, tmp_path: Path):
+    def interrupted(folder: Path) -> tuple[StageCost, TrainingLog]:
+        (folder / "checkpoint").mkdir()
+        (folder / "checkpoint" / "state").touch()
+        raise KeyboardInterrupt
+
+    def continued(folder: Path) -> tuple[StageCost, TrainingLog]:
+        seen.append((folder / "checkpoint" / "state").exists())
+        return COST, LOG
+
+    seen: list[bool] = []
+    with pytest.raises(KeyboardInterrupt):
+        StageCache(tmp_path).run("dpo", "code", {}, interrupted, made_from={"sft": "a"})
+    (attempt,) = tmp_path.glob(".dpo-*.partial/attempt.json")
+    if what == "unreadable":
+        attempt.write_text("{")
+    made_from = {"sft": "b" if what == "other" else "a"}
+
+    cost = StageCache(tmp_path).run("dpo", "code", {}, continued, made_from=made_from).cost
+    assert seen == [what == "same"]
+    assert what == "same" or cost == COST

@@ -1,6 +1,9 @@
 """What was found before is read, unless anything that went into it, or the code, has changed."""
 
+from collections.abc import Callable
 from pathlib import Path
+
+import pytest
 
 from bench.pipeline.memo import Memo
 
@@ -22,10 +25,16 @@ def test_asked_once(tmp_path: Path):
     assert len(asked) == 4
 
 
-def test_an_answer_that_was_cut_short_is_asked_again(tmp_path: Path):
+@pytest.mark.parametrize("damage", [lambda text: text[:-9], lambda text: text.replace("2", "7", 1), lambda text: "[1]"])
+def test_an_answer_that_was_truncated_or_altered_is_said_and_asked_again(
+    damage: Callable[[str], str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
     memo = Memo(tmp_path, "code")
     memo("arm", 1, lambda: [1, 2, 3])
     (path,) = tmp_path.iterdir()
-    path.write_text("[1, 2")
+    whole = path.read_text()
+    path.write_text(damage(whole))
+
     assert memo("arm", 1, lambda: [1, 2, 3]) == [1, 2, 3]
-    assert path.read_text().split() == ["[", "1,", "2,", "3", "]"]
+    assert path.read_text() == whole
+    assert capsys.readouterr().err == f"{path} was truncated or altered; what it held is computed again\n"

@@ -1,5 +1,7 @@
 """A run folder belongs to one config."""
 
+import os
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,12 +12,14 @@ from bench.config import RunConfig
 from bench.errors import ConfigError, ResourceError, RunFolderError
 from bench.evaluate.judges.config import JudgeConfig
 from bench.files import read_json, read_jsonl, write_json, write_jsonl
+from bench.pipeline import locks
 from bench.pipeline.run_folder import (
     TrainingLogs,
     claim,
     config_as_dict,
     config_hash,
     finish,
+    one_at_a_time,
     recorded,
     run_folder,
 )
@@ -135,3 +139,51 @@ def test_a_seed_that_no_generator_takes(seed: int, make_config: Callable[..., Ru
 def test_a_name_that_is_no_plain_folder_name(name: str, make_config: Callable[..., RunConfig]):
     with pytest.raises(ConfigError, match="name must be a plain folder name"):
         make_config(name=name)
+
+
+@pytest.mark.parametrize("name", [".writable", ".run.json.k3_x9zab", ".metrics.json.abcdefgh"])
+def test_what_a_kill_left_half_written_is_no_hindrance_and_goes(name: str, make_config: Callable[..., RunConfig]):
+    config = make_config()
+    folder = run_folder(config)
+    (folder / "completions").mkdir(parents=True)
+    (folder / name).touch()
+    (folder / "completions" / ".sft.jsonl.abcdefgh").touch()
+    (folder / "completions" / ".gitignore").touch()  # not ours
+    with pytest.raises(RunFolderError, match="holds no run"):
+        claim(config)  # a folder of somebody's
+    (folder / "completions" / ".gitignore").rename(folder.parent / ".gitignore")
+    for path in (folder / "completions").iterdir():
+        path.rename(folder / path.name)
+    (folder / "completions").rmdir()
+
+    assert claim(config) == (folder, None)
+    with recorded(folder, config, "the command"):
+        assert [path.name for path in folder.iterdir()] == ["run.json"]
+
+
+def test_the_second_of_two_that_want_one_folder_waits_and_finds_the_first_ones_run(
+    make_config: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(locks, "_SOON_S", 0.05)
+    monkeypatch.setattr(locks, "_POLL_S", 0.01)
+    said: list[str] = []
+    found: list[bool] = []
+    waits = threading.Event()
+    monkeypatch.setattr(locks, "say", lambda text: (said.append(text), waits.set()))
+    config = make_config()
+
+    def second() -> None:
+        with one_at_a_time(config, "the second"):
+            found.append(claim(config)[1] is not None)
+
+    with one_at_a_time(config, "the first"):
+        folder, _ = claim(config)
+        thread = threading.Thread(target=second)
+        thread.start()
+        assert waits.wait(60)
+        with recorded(folder, config, "the first") as record:
+            finish(folder, record, {})
+    thread.join()
+
+    assert found == [True]
+    assert said[0].startswith(f"waiting for run {folder}: process {os.getpid()} (the first) has been at it since ")

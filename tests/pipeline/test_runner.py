@@ -1,6 +1,5 @@
 """One small run, from config to run folder, as results/README.md describes it."""
 
-import copy
 import errno
 import math
 import os
@@ -11,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from kill_at_random import without_costs
 from safetensors.torch import load_file
 
 from bench.config import BudgetConfig, RunConfig
@@ -32,16 +32,6 @@ from bench.stages import sft
 
 Finished = tuple[RunConfig, Path]
 ARMS = ["base", "sft", "ppo", "dpo"]
-
-
-def without_costs(metrics: dict[str, Any]) -> dict[str, Any]:
-    """The metrics without what times and memory feed."""
-    metrics = copy.deepcopy(metrics)
-    del metrics["cost"]
-    for arm in metrics["arms"].values():
-        arm.pop("cost", None)
-    metrics["verdicts_on_claims"] = [row for row in metrics["verdicts_on_claims"] if row["claim"] not in (1, 2)]
-    return metrics
 
 
 @pytest.mark.slow
@@ -154,18 +144,17 @@ def test_disk_full_in_the_run_folder(
 ):
     """Nothing half-written is left, and the same command goes on where it stopped."""
     config = replace(finished[0], name="full")  # its stages are in the cache
-    real, calls = os.fsync, iter(range(1000))
+    real, folder = os.fsync, run_folder(config)
 
-    def full_from_the_third(fd: int) -> None:
-        if next(calls) >= 2:
+    def full_after_the_first_arm(fd: int) -> None:
+        if (folder / "completions" / "base.jsonl").exists():
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         real(fd)
 
     with monkeypatch.context() as patch:
-        patch.setattr(os, "fsync", full_from_the_third)
+        patch.setattr(os, "fsync", full_after_the_first_arm)
         with pytest.raises(ResourceError, match="No space left on device"):
             run(config, "the command")
-    folder = next((Path(config.results_dir) / "full").iterdir())
     left = [path.name for path in folder.rglob("*") if path.is_file() and path.parent.name != "training"]
     assert sorted(left) == ["base.jsonl", "run.json"]
 

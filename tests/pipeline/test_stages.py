@@ -31,9 +31,7 @@ GENERATED = {f"generate_{arm}" for arm in ARMS}
 class KeysOnly(StageCache):
     """Names stages by their inputs and builds none."""
 
-    def run(
-        self, name: str, code: str, inputs: Mapping[str, Any], build: Build, *, by_all: bool = False
-    ) -> FinishedStage:
+    def run(self, name: str, code: str, inputs: Mapping[str, Any], build: Build, **_: Any) -> FinishedStage:
         return FinishedStage(name, stable_hash([name, inputs]), code, Path(), StageCost(), [], reused=False)
 
 

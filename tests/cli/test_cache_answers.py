@@ -1,4 +1,4 @@
-"""`python -m bench.cache`: what judges have answered, and what is dropped of it."""
+"""`python -m bench.cache answers`: what judges have answered, and what is dropped of it."""
 
 from pathlib import Path
 
@@ -28,7 +28,7 @@ def cache(tmp_path: Path) -> VerdictCache:
 
 
 def test_what_is_kept(cache: VerdictCache, tmp_path: Path, capsys: pytest.CaptureFixture):
-    assert main([str(tmp_path)]) == 0
+    assert main(["answers", str(tmp_path)]) == 0
 
     path, *lines = capsys.readouterr().out.splitlines()
     assert path == str(cache.path)
@@ -42,17 +42,19 @@ def test_what_is_kept(cache: VerdictCache, tmp_path: Path, capsys: pytest.Captur
 
 
 def test_unparsed_answers_are_dropped(cache: VerdictCache, tmp_path: Path, capsys: pytest.CaptureFixture):
-    assert main([str(tmp_path), "--drop-unparsed", "--judge", "simple"]) == 0
+    assert main(["answers", str(tmp_path), "--drop-unparsed", "--judge", "simple"]) == 0
     assert capsys.readouterr().out.endswith("dropped 3 unparsed answers\n")
     assert [row.key for row in cache.rows()] == ["key0", "key4", "key5", "key6"]
 
-    assert main([str(tmp_path), "--drop-unparsed"]) == main([str(tmp_path), "--drop-unparsed"]) == 0
+    assert (
+        main(["answers", str(tmp_path), "--drop-unparsed"]) == main(["answers", str(tmp_path), "--drop-unparsed"]) == 0
+    )
     assert capsys.readouterr().out.endswith("dropped 0 unparsed answers\n")
     assert [row.key for row in cache.rows()] == ["key0", "key4", "key5"]
 
 
 def test_no_cache_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture):
-    assert main([str(tmp_path)]) == 1
+    assert main(["answers", str(tmp_path)]) == 1
     assert capsys.readouterr().err.startswith(
         f"error: {tmp_path}/.cache/verdicts/answers.sqlite is not there: no judge"
     )

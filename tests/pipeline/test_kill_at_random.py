@@ -1,0 +1,17 @@
+"""`kill -9` at random moments of a whole run: the short form of what `kill_at_random.py` does fifty times."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).with_name("kill_at_random.py")
+
+
+@pytest.mark.slow
+def test_three_kills():
+    done = subprocess.run([sys.executable, SCRIPT, "--times", "3"], capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "3 of 3 as if nothing had been" in done.stdout

@@ -19,6 +19,7 @@ class Stage:
         reads: the data that it reads: splits by their name in the data folder's layout, or "prompts".
         settings: the config group of the trainer's settings; None for stages that train nothing.
         by_all: several processes build it together; otherwise the first one does while the others wait.
+        policy: of a policy that was trained elsewhere, its name in the config, which `needs` is told.
     """
 
     name: str
@@ -27,6 +28,7 @@ class Stage:
     reads: tuple[str, ...] = ()
     settings: str | None = None
     by_all: bool = False
+    policy: str | None = None
 
 
 @dataclass(frozen=True)
@@ -153,8 +155,11 @@ START = "sft"
 """The arm where every other one starts: its cost is shared, and so counted for no other arm."""
 
 
+_ELSEWHERE = "policy_"
+
+
 def arm_of(name: str, among: Iterable[str] = ()) -> Arm:
-    """The arm's row, or a spare one for an arm that was made elsewhere: called by its name, no stage makes it.
+    """The arm's row, or a spare one for an arm that was made elsewhere: called by its name, no training here makes it.
 
     Args:
         among: the arms that it is shown with, which then all look different. Without them its name alone says how it
@@ -165,7 +170,15 @@ def arm_of(name: str, among: Iterable[str] = ()) -> Arm:
     strangers = sorted({other for other in among if other not in BY_NAME and other != REFERENCE})
     place = strangers.index(name) if name in strangers else sum(name.encode())
     colour = _SPARE_COLOURS[place % len(_SPARE_COLOURS)]
-    return Arm(name, name, name, "made elsewhere", colour, _SPARE_MARKERS[place % len(_SPARE_MARKERS)], stage="")
+    marker = _SPARE_MARKERS[place % len(_SPARE_MARKERS)]
+    return Arm(name, name, name, "made elsewhere", colour, marker, stage=f"{_ELSEWHERE}{name}")
+
+
+def stage_of(name: str) -> Stage:
+    """The stage of the table, or that which takes up a policy trained elsewhere."""
+    if name in STAGE_BY_NAME:
+        return STAGE_BY_NAME[name]
+    return Stage(name, "bench.stages.policy", {"base": "base"}, policy=name.removeprefix(_ELSEWHERE))
 
 
 def generated(arm: Arm) -> Stage:
@@ -178,18 +191,22 @@ def upstream(stage: str) -> tuple[Stage, ...]:
     found: dict[str, Stage] = {}
 
     def visit(name: str) -> None:
-        for source in STAGE_BY_NAME[name].inputs.values():
+        stage = stage_of(name)
+        for source in stage.inputs.values():
             visit(source)
-        found.setdefault(name, STAGE_BY_NAME[name])
+        found.setdefault(name, stage)
 
     visit(stage)
     return tuple(found.values())
 
 
 def needed(arms: Iterable[str], *others: str) -> tuple[Stage, ...]:
-    """The stages that some arms, and `others` by name, are made from, in the table's order."""
-    names = {stage.name for start in (*(BY_NAME[arm].stage for arm in arms), *others) for stage in upstream(start)}
-    return tuple(stage for stage in STAGES if stage.name in names)
+    """The stages that some arms, and `others` by name, are made from, in the table's order, policies trained elsewhere
+    last."""
+    starts = (*(arm_of(arm).stage for arm in arms), *others)
+    stages = {stage.name: stage for start in starts for stage in upstream(start)}
+    elsewhere = [stage for stage in stages.values() if stage.policy is not None]
+    return (*(stage for stage in STAGES if stage.name in stages), *elsewhere)
 
 
 def needs_reward(arms: Iterable[str]) -> bool:
@@ -198,7 +215,12 @@ def needs_reward(arms: Iterable[str]) -> bool:
 
 
 def cost_stages(arm: str) -> tuple[str, ...]:
-    """The stages whose cost is the arm's. What every arm starts from counts for the SFT arm alone, base for none."""
+    """The stages whose cost is the arm's. What every arm starts from counts for the SFT arm alone, base for none.
+
+    None of a policy that was trained elsewhere.
+    """
+    if arm not in BY_NAME:
+        return ()
     shared = {stage.name for stage in upstream(BY_NAME[START].stage)}
     if arm == START:
         return (BY_NAME[START].stage,)

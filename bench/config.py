@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from bench.arms import BY_NAME, DEFAULT_ARMS, START, needed
+from bench.arms import BY_NAME, DEFAULT_ARMS, REFERENCE, START, needed
 from bench.cost.config import CostConfig
 from bench.data import DataConfig, SyntheticConfig
 from bench.data.evaluation_sets import EvalSetConfig
@@ -13,7 +13,7 @@ from bench.evaluate.best_of_n import BestOfNSettings
 from bench.evaluate.config import EvaluationConfig
 from bench.evaluate.judges.config import JudgeConfig
 from bench.generation import SamplingConfig
-from bench.models.config import ModelConfig
+from bench.models.config import GivenConfig, ModelConfig, PolicyConfig
 from bench.train.health.settings import HealthSettings
 from bench.train.settings.common import CHECKPOINT_EVERY_S, share_of_batch
 from bench.train.settings.dpo import DPOSettings
@@ -47,8 +47,9 @@ class BudgetConfig:
             require(value is None or value >= 1, f"budget.{name}", value, "must be at least 1, or null for all")
         for name in ("max_prompt_tokens", "max_completion_tokens", "ppo_episodes"):
             require(getattr(self, name) >= 1, f"budget.{name}", getattr(self, name), "must be at least 1")
-        for name in ("sft_epochs", "reward_epochs", "dpo_epochs"):
+        for name in ("reward_epochs", "dpo_epochs"):
             require(getattr(self, name) > 0, f"budget.{name}", getattr(self, name), "must be above 0")
+        require(self.sft_epochs >= 0, "budget.sft_epochs", self.sft_epochs, "must be 0 (no SFT) or above")
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,8 @@ class RunConfig:
     remeasure: bool = False
     data: DataConfig = field(default_factory=SyntheticConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
+    policies: Mapping[str, PolicyConfig] = field(default_factory=dict)
+    given: GivenConfig = field(default_factory=GivenConfig)
     sft: SFTSettings = field(default_factory=SFTSettings)
     reward: RewardSettings = field(default_factory=RewardSettings)
     ppo: PPOSettings = field(default_factory=PPOSettings)
@@ -86,8 +89,11 @@ class RunConfig:
         require(0 <= self.seed < 2**32 - 1, "seed", self.seed, f"must be at least 0 and below {2**32 - 1}")
         require(self.checkpoint_every_s >= 0, "checkpoint_every_s", self.checkpoint_every_s, "must be 0 or above")
         require(self.threads is None or self.threads >= 1, "threads", self.threads, "must be at least 1, or null")
-        unknown = [arm for arm in self.arms if arm not in BY_NAME]
-        require(not unknown, "arms", list(self.arms), f"must be among {', '.join(BY_NAME)}")
+        for name in self.policies:
+            free = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name) is not None and name not in (*BY_NAME, REFERENCE)
+            require(free, "policies", name, "must be a plain name (letters, digits, _ -) that no arm has")
+        unknown = [arm for arm in self.arms if arm not in (*BY_NAME, *self.policies)]
+        require(not unknown, "arms", list(self.arms), f"must be among {', '.join((*BY_NAME, *self.policies))}")
         require(len(set(self.arms)) == len(self.arms), "arms", list(self.arms), "must not repeat an arm")
         require(START in self.arms, "arms", list(self.arms), f"must contain {START}, where every arm starts")
         for key, value in (("name", self.name), ("run_id", self.run_id)):

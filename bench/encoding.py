@@ -16,13 +16,35 @@ Tokens = tuple[list[int], list[int]]
 def encode(tokenizer: PreTrainedTokenizerBase, prompt: str, *summaries: str) -> list[Tokens]:
     """For each summary the prompt's ids, and those of " summary" and EOS as they stand behind it.
 
-    An empty summary is EOS alone. Where the prompt's last tokens merge into a summary, every completion starts where
-    the first of the encodings part, so that the summaries of one prompt share it.
+    An empty summary is EOS alone, and an EOS that is written out at its end is that EOS. The prompt's ids are those
+    that a policy is prompted with: where they would merge into a summary, the summary's ids are those it has alone.
     """
     alone = tokenizer(prompt).input_ids
-    whole = [tokenizer(f"{prompt} {text}" if (text := summary.strip()) else prompt).input_ids for summary in summaries]
-    shared = min(_common_prefix(alone, ids) for ids in whole)
-    return [(ids[:shared], [*ids[shared:], eos_id(tokenizer)]) for ids in whole]
+    return [(alone, [*_behind(tokenizer, prompt, alone, summary), eos_id(tokenizer)]) for summary in summaries]
+
+
+def merges(tokenizer: PreTrainedTokenizerBase, prompt: str, summary: str) -> bool:
+    """Whether the prompt's last tokens would be others with the summary behind them."""
+    alone = tokenizer(prompt).input_ids
+    return tokenizer(f"{prompt} {summary.strip()}").input_ids[: len(alone)] != alone
+
+
+def without_eos(text: str, eos: str) -> str:
+    """The text without the EOS tokens, written out, and the white space at its end."""
+    text = text.rstrip()
+    while eos and text.endswith(eos):
+        text = text.removesuffix(eos).rstrip()
+    return text
+
+
+def _behind(tokenizer: PreTrainedTokenizerBase, prompt: str, alone: list[int], summary: str) -> list[int]:
+    text = without_eos(summary, str(tokenizer.eos_token)).strip()
+    if not text:
+        return []
+    whole = tokenizer(f"{prompt} {text}").input_ids
+    if whole[: len(alone)] == alone:
+        return whole[len(alone) :]
+    return tokenizer(f" {text}", add_special_tokens=False).input_ids
 
 
 def rows_of(items: Sequence[Tokens], pad: int, device: torch.device) -> Rows:
@@ -31,8 +53,3 @@ def rows_of(items: Sequence[Tokens], pad: int, device: torch.device) -> Rows:
     prompts = torch.tensor([len(prompt) for prompt, _ in items])
     lengths = torch.tensor([len(prompt) + len(completion) for prompt, completion in items])
     return Rows.of(ids.to(device), prompts.to(device), lengths.to(device))
-
-
-def _common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
-    """How many ids the two begin with alike."""
-    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))

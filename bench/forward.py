@@ -14,9 +14,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
+from transformers.modeling_outputs import BaseModelOutputWithPast
 
 from bench.ops import next_token_kl
 from bench.packing import packed_states
+from bench.paths import Paths
 from bench.records import Rows
 
 _LOGITS = 2**24  # held at once: 64 MiB
@@ -34,8 +36,52 @@ def completion_hidden(backbone: nn.Module, rows: Rows, offset: int = -1, pairs: 
     return hidden[place[row, rows.prompt_lengths[row] + step + offset]]
 
 
-def lm_head(model: PreTrainedModel) -> nn.Linear:
+class _Ran(BaseModelOutputWithPast):
+    """What a backbone returns that has run; of all that some models ask it for besides, nothing."""
+
+    def __getattr__(self, name: str) -> None:
+        if name.startswith("__"):
+            raise AttributeError(name)
+
+
+class OwnLogits:
+    """The projection of a model that does more than one product with the hidden state (scales, caps): its own forward.
+
+    In the precision of the model's own forward.
+    """
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        self._model = model
+
+    @property
+    def weight(self) -> Tensor:
+        """Of the output embeddings (V, H)."""
+        head = self._model.get_output_embeddings()
+        assert isinstance(head, nn.Module) and isinstance(head.weight, Tensor)
+        return head.weight
+
+    def __call__(self, hidden: Float[Tensor, "n H"]) -> Float[Tensor, "n V"]:
+        """The model's forward, of its class (a trainer may have put another in its place), with a backbone that has
+        run."""
+        model, backbone = self._model, self._model.base_model
+        put_aside = vars(backbone).pop("forward", None)
+        backbone.forward = lambda *_, **__: _Ran(last_hidden_state=hidden[None])
+        try:
+            tokens = torch.zeros(1, len(hidden), dtype=torch.long, device=hidden.device)
+            return type(model).forward(model, input_ids=tokens, use_cache=False).logits[0].float()
+        finally:
+            del backbone.forward
+            if put_aside is not None:
+                backbone.forward = put_aside
+
+
+Head = nn.Linear | OwnLogits
+
+
+def lm_head(model: PreTrainedModel) -> Head:
     """The projection from hidden states to the vocabulary's logits."""
+    if not Paths.of(model).linear_head:
+        return OwnLogits(model)
     head = model.get_output_embeddings()
     if not isinstance(head, nn.Linear):
         raise TypeError(f"{type(model).__name__} has no linear LM head")
@@ -76,12 +122,12 @@ def logps_and_entropy(
 
 
 def token_logps_and_entropy(
-    hidden: Float[Tensor, "N H"], head: nn.Linear, rows: Rows, temperature: float = 1.0
+    hidden: Float[Tensor, "N H"], head: Head, rows: Rows, temperature: float = 1.0
 ) -> tuple[Float[Tensor, "B C"], Float[Tensor, "B C"]]:
     """`logps_and_entropy` from the states that predict the completions' tokens (`completion_hidden`)."""
 
     def of_chunk(states: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        distribution = _logits(states, head, temperature).log_softmax(-1)
+        distribution = logits_of(states, head, temperature).log_softmax(-1)
         logps = distribution.gather(1, tokens[:, None])[:, 0]
         with torch.no_grad():
             return logps, -(distribution.exp() * distribution).sum(-1)
@@ -93,9 +139,9 @@ def token_logps_and_entropy(
 
 def token_kl(
     hidden: Float[Tensor, "N H"],
-    head: nn.Linear,
+    head: Head,
     ref_hidden: Float[Tensor, "N H2"],
-    ref_head: nn.Linear,
+    ref_head: Head,
     mask: Bool[Tensor, "B C"],
     temperature: float = 1.0,
 ) -> Float[Tensor, "B C"]:
@@ -106,8 +152,8 @@ def token_kl(
 
     def of_chunk(states: Tensor, ref_states: Tensor) -> tuple[Tensor]:
         with torch.no_grad():
-            ref_logits = _logits(ref_states, ref_head, temperature)
-        return (next_token_kl(_logits(states, head, temperature), ref_logits),)
+            ref_logits = logits_of(ref_states, ref_head, temperature)
+        return (next_token_kl(logits_of(states, head, temperature), ref_logits),)
 
     return scatter(*_in_chunks(of_chunk, head, hidden, ref_hidden), mask)  # pyright: ignore[reportCallIssue]
 
@@ -134,7 +180,7 @@ def last_token_scores(
     return score_head(reward_model)(hidden[last]).squeeze(-1).float()
 
 
-def _in_chunks(of_chunk: Callable[..., tuple[Tensor, ...]], head: nn.Linear, *columns: Tensor) -> tuple[Tensor, ...]:
+def _in_chunks(of_chunk: Callable[..., tuple[Tensor, ...]], head: Head, *columns: Tensor) -> tuple[Tensor, ...]:
     """`of_chunk` of the columns (N, ...), some rows at a time, put together; the logits on the way are not kept."""
     size = max(1, _LOGITS // head.weight.size(0))
     chunks = zip(*(column.split(size) for column in columns), strict=True)
@@ -142,11 +188,15 @@ def _in_chunks(of_chunk: Callable[..., tuple[Tensor, ...]], head: nn.Linear, *co
     return tuple(torch.cat(part) for part in zip(*parts, strict=True))
 
 
-def _logits(hidden: Float[Tensor, "n H"], head: nn.Linear, temperature: float) -> Float[Tensor, "n V"]:
-    logits = _Projection.apply(hidden, head.weight)
-    assert isinstance(logits, Tensor)
-    if head.bias is not None:
-        logits = logits + head.bias.float()
+def logits_of(hidden: Float[Tensor, "n H"], head: Head, temperature: float = 1.0) -> Float[Tensor, "n V"]:
+    """The next token's logits, fp32, divided by `temperature`."""
+    if isinstance(head, OwnLogits):
+        logits = head(hidden)
+    else:
+        logits = _Projection.apply(hidden, head.weight)
+        assert isinstance(logits, Tensor)
+        if head.bias is not None:
+            logits = logits + head.bias.float()
     return logits if temperature == 1 else logits / temperature
 
 

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from bench.decoding import decoder
 from bench.forward import lm_head
-from bench.kv_cache import prefill
 from bench.micro_batches import similar_lengths
 from bench.records import Rollout
 from bench.special_tokens import eos_id, pad_id
 from bench.validation import require
 
-_COMPACT_WHEN_FINISHED = 0.25  # drop finished rows from the cache once this share of the rows is finished
+_COMPACT_WHEN_FINISHED = 0.25  # drop finished rows once this share of the rows is finished
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def sample(
 ) -> Rollout:
     """`samples_per_prompt` completions per prompt, with the log-probs of their tokens at the sampling temperature.
 
-    Each prompt runs once, whatever the number of its samples; finished rows leave the KV cache as they pile up.
+    Each prompt runs once, whatever the number of its samples; finished rows stop running as they pile up.
     Temperature 0 is greedy, and its log-probs are those of the unscaled distribution. The EOS, where it comes, is part
     of the completion.
 
@@ -55,25 +55,19 @@ def sample(
         among: where several processes sample one batch: the places (B,) of this call's rows in it, and its number of
             rows. Each row then gets what it would get if the batch were sampled in one call.
     """
-    device = model.device
-    rows = torch.arange(len(prompts), device=device).repeat_interleave(samples_per_prompt)
-    batch = len(rows)
-    cache, bias, hidden = prefill(model, prompts, max_new_tokens)
-    if samples_per_prompt > 1:
-        cache.batch_select_indices(rows)
-    bias, hidden = bias[rows], hidden[rows]
-    positions = torch.tensor([len(p) for p in prompts], device=device)[rows, None]
+    device, batch = model.device, len(prompts) * samples_per_prompt
+    growing = decoder(model, prompts, samples_per_prompt, max_new_tokens)
 
     completion = torch.full((batch, max_new_tokens), pad_token_id, device=device)
     logps = torch.zeros((batch, max_new_tokens), device=device)
     mask = torch.zeros((batch, max_new_tokens), dtype=torch.bool, device=device)
     finished = torch.zeros(batch, dtype=torch.bool, device=device)
-    rows = torch.arange(batch, device=device)  # original row of each row still in the cache
+    rows = torch.arange(batch, device=device)  # original row of each row that still grows
     places, total = among or (rows, batch)
     head = lm_head(model)
 
     for step in range(max_new_tokens):
-        distribution = (head(hidden).float() / (temperature or 1.0)).log_softmax(-1)
+        distribution = (head(growing.hidden).float() / (temperature or 1.0)).log_softmax(-1)
         if temperature == 0:
             chosen = distribution.argmax(-1)
         else:
@@ -93,16 +87,9 @@ def sample(
             break
         if (~live).float().mean() >= _COMPACT_WHEN_FINISHED:
             keep = live.nonzero()[:, 0]
-            cache.batch_select_indices(keep)
-            chosen, bias, positions, rows = chosen[keep], bias[keep], positions[keep], rows[keep]
-        hidden = model.base_model(
-            input_ids=chosen[:, None],
-            attention_mask=torch.cat([bias, bias.new_zeros(len(rows), 1, 1, step + 1)], dim=-1),
-            position_ids=positions,
-            past_key_values=cache,
-            use_cache=True,
-        ).last_hidden_state[:, -1]
-        positions = positions + 1
+            growing.keep(keep)
+            chosen, rows = chosen[keep], rows[keep]
+        growing.advance(chosen)
 
     return as_rollout(
         [p for p in prompts for _ in range(samples_per_prompt)], completion, mask, logps, finished, pad_token_id

@@ -11,9 +11,8 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import Cache, DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
-from bench.errors import ConfigError
 from bench.micro_batches import similar_lengths
-from bench.packing import other_layers, packed_states
+from bench.packing import packed_states
 
 PREFILL_TOKENS = 4096
 """Prompts that run through the model at once, in tokens."""
@@ -66,16 +65,7 @@ def prefill(model: PreTrainedModel, prompts: Sequence[Sequence[int]], new_tokens
     Returns:
         The cache; the additive attention bias (B, 1, 1, W) over its prompt part, which hides the gaps (additive,
         because eager attention takes a bool mask for numbers); and the last hidden state (B, H) of each prompt.
-
-    Raises:
-        ConfigError: the model has layers that are not full attention, which this cache does not know.
     """
-    kinds = other_layers(model.config)
-    if kinds:
-        raise ConfigError(
-            f"{model.config.model_type} has {', '.join(sorted(kinds))} layers; only models with full attention can be"
-            " sampled: choose another model"
-        )
     device, width = model.device, max(map(len, prompts))
     lengths = torch.tensor([len(p) for p in prompts], device=device)
     layers: list[_Block] = []
@@ -83,7 +73,7 @@ def prefill(model: PreTrainedModel, prompts: Sequence[Sequence[int]], new_tokens
     for rows in similar_lengths([len(p) for p in prompts], max_tokens=PREFILL_TOKENS):
         tokens = pad_sequence([torch.tensor(prompts[row]) for row in rows], batch_first=True)
         index = torch.tensor(rows, device=device)
-        part = DynamicCache(config=model.config)
+        part = DynamicCache()  # of the config it would forget what is beyond a window of the longest row
         hidden, place = packed_states(
             model.base_model, tokens.to(device), lengths[index], past_key_values=part, use_cache=True
         )

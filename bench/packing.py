@@ -19,6 +19,8 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedC
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from bench.paths import Paths
+
 _ATTENTION = "packed_sdpa"
 _PADDING_SHARE = 0.125  # of the tokens of rows that attend together, at most
 _SHORT = 64  # tokens: rows up to there attend together whatever their padding, which costs less than another call
@@ -80,24 +82,46 @@ def pack(input_ids: Int[Tensor, "R L"], lengths: Int[Tensor, " R"], pairs: bool 
     return Packing(input_ids[own][None], position[None], source, groups, inverse)
 
 
+def window(config: PreTrainedConfig) -> int | None:
+    """Tokens that the layers with a sliding window look back at; None where no layer has one."""
+    text = config.get_text_config()
+    kinds = getattr(text, "layer_types", None)
+    slides = kinds is None or "sliding_attention" in kinds
+    return getattr(text, "sliding_window", None) if slides else None
+
+
 def other_layers(config: PreTrainedConfig) -> set[str]:
-    """The kinds of layers that are not full attention, where the config names its layers."""
-    kinds: set[str] = set(getattr(config, "layer_types", None) or ())
-    return kinds - {"full_attention"}
+    """The kinds of layers that attend neither to all of a row nor to a window of it, where the config names them."""
+    return layer_kinds(config) - {"full_attention", "sliding_attention"}
 
 
-def packs(backbone: nn.Module) -> bool:
-    """Whether the model's rows can be packed: every layer is full attention, by sdpa, which then learns to.
+def layer_kinds(config: PreTrainedConfig) -> set[str]:
+    return set(getattr(config.get_text_config(), "layer_types", None) or ())
 
-    Others (eager attention only, sliding windows, convolutions or states that run along the row) keep their padding.
+
+def packs(backbone: nn.Module, width: int = 0) -> bool:
+    """Whether rows of up to `width` tokens can be packed: every layer attends to all of them, by sdpa, which then
+    learns to.
+
+    Others (eager attention only, rows beyond a sliding window, convolutions or states that run along the row, and what
+    a probe has found) keep their padding.
     """
     config = backbone.config
     assert isinstance(config, PreTrainedConfig)
-    if other_layers(config) or getattr(config, "sliding_window", None):
+    reach = window(config)
+    if other_layers(config) or (reach is not None and width > reach) or not Paths.of(backbone).packed:
         return False
     if config._attn_implementation == "sdpa":
         config._attn_implementation = _ATTENTION  # which is sdpa for every call that is not packed
     return config._attn_implementation == _ATTENTION
+
+
+def unlearn(backbone: nn.Module) -> None:
+    """Undo what `packs` has done to the model."""
+    config = backbone.config
+    assert isinstance(config, PreTrainedConfig)
+    if config._attn_implementation == _ATTENTION:
+        config._attn_implementation = "sdpa"
 
 
 def packed_inputs(packing: Packing) -> dict[str, Any]:
@@ -124,7 +148,7 @@ def packed_states(
         pairs: as in `pack`.
         kwargs: for the backbone; a cache is filled with the N states.
     """
-    if not packs(backbone):
+    if not packs(backbone, input_ids.size(1)):
         # Causal and right-padded: no token sees a pad behind it, so neither mask nor position ids are needed.
         hidden = backbone(input_ids=input_ids, **kwargs).last_hidden_state
         return hidden.flatten(0, 1), torch.arange(input_ids.numel(), device=input_ids.device).view(input_ids.shape)
@@ -143,7 +167,8 @@ def packed(backbone: nn.Module) -> Iterator[None]:
         module: nn.Module, input_ids: Tensor | None = None, attention_mask: Tensor | None = None, **kwargs: Any
     ) -> Any:
         plain = type(module).forward  # of the class: a deep copy must not run the original's weights
-        if input_ids is None or attention_mask is None or attention_mask.ndim != 2 or kwargs.get("use_cache"):
+        is_batch = input_ids is not None and attention_mask is not None and attention_mask.ndim == 2
+        if not is_batch or kwargs.get("use_cache") or not packs(module, input_ids.size(1)):
             return plain(module, input_ids=input_ids, attention_mask=attention_mask, **kwargs)
         packing = pack(input_ids, attention_mask.sum(1))
         output = plain(module, **kwargs | packed_inputs(packing))

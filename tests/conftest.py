@@ -1,6 +1,8 @@
 """Tiny models that the tests of every room share, and the axes of the annotations checked while they run."""
 
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,6 +11,8 @@ from transformers import AutoModelForSequenceClassification, PreTrainedModel, Pr
 
 from bench.models import tiny
 from bench.models.config import Architecture, ModelConfig
+
+sys.path.insert(0, str(Path(__file__).parent))  # for what tests of several rooms share
 
 TYPECHECKER = "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"
 """An int is a float, as for pyright. What the import hook takes is source text."""

@@ -13,7 +13,7 @@ FLOORS = {
     "arms": 0, "reach": 0,
     "errors": 0, "files": 0, "records": 0, "provenance": 0, "cost": 0, "progress": 0, "processes": 0, "validation": 0,
     "ops": 1, "forward": 1, "special_tokens": 1, "losses": 1, "encoding": 1, "kv_cache": 1, "micro_batches": 1,
-    "packing": 1,
+    "packing": 1, "paths": 1, "decoding": 1,
     "data": 2, "models": 2, "generation": 2,
     "scoring": 3,
     "train": 4, "evaluate": 4,
@@ -78,13 +78,36 @@ def test_only_the_cli_knows_hydra(path: Path):
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
 def test_no_code_is_run_from_data(path: Path):
-    """Models come from safetensors; pickles and `trust_remote_code` run what strangers wrote."""
+    """Models come from safetensors; pickles and `trust_remote_code` run what strangers wrote.
+
+    Where transformers is not told, it asks on the terminal.
+    """
     source = path.read_text(encoding="utf-8")
 
-    assert "trust_remote_code" not in source
+    assert untold(source) == []
+    assert '"trust_remote_code": True' not in source
     assert not {"pickle", "cPickle", "dill", "joblib"} & {name.partition(".")[0] for name in imports(source)}
     loads = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Attribute) and node.attr == "load"]
     assert not [node for node in loads if isinstance(node.value, ast.Name) and node.value.id == "torch"]
+
+
+def untold(source: str) -> list[str]:
+    """Calls that load a model, config or tokenizer and do not say trust_remote_code=False."""
+    calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
+    loads = [call for call in calls if getattr(call.func, "attr", "") in ("from_pretrained", "from_config")]
+    told = [ast.dump(ast.parse("f(trust_remote_code=False)").body[0].value.keywords[0])]  # type: ignore[attr-defined]
+    return [
+        ast.unparse(call)
+        for call in loads
+        if not ast.unparse(call.func).startswith("Peft") and not {ast.dump(k) for k in call.keywords} & {*told}
+    ]
+
+
+def test_a_load_that_may_ask_is_found():
+    says = "AutoTokenizer.from_pretrained(name, trust_remote_code=False)"
+    silent, trusts = "AutoConfig.from_pretrained(name)", "kind.from_pretrained(name, trust_remote_code=True)"
+
+    assert untold(f"{says}\n{silent}\n{trusts}") == [silent, trusts]
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,11 @@
 """Texts as token ids."""
 
-import torch
+import copy
 
-from bench.encoding import encode, rows_of
+import torch
+from tokenizers.processors import TemplateProcessing
+
+from bench.encoding import encode, merges, rows_of
 from bench.records import Rows
 
 
@@ -19,20 +22,42 @@ def test_an_empty_summary_is_eos_alone(tokenizer):
 
 
 class Merging:
-    """Characters, but for "a b" and "a c", which are one token each: the prompt's last token merges into them."""
+    """Characters, but for "a b", which is one token: the prompt's last token merges into it."""
 
-    eos_token_id = 0
+    eos_token, eos_token_id = "$", 0
 
-    def __call__(self, text: str):
-        ids = [ord(c) for c in text.replace("a b", "B").replace("a c", "C")]
-        return type("Encoding", (), {"input_ids": ids})()
+    def __call__(self, text: str, add_special_tokens: bool = True):
+        ids = [ord(c) for c in text.replace("a b", "B")]
+        return type("Encoding", (), {"input_ids": [1, *ids] if add_special_tokens else ids})()
 
 
-def test_where_a_prompt_merges_into_a_summary_all_completions_start_there():
-    prompt, b, x = [ord("z")], [ord("B"), 0], [ord("a"), ord(" "), ord("x"), 0]
+def test_where_a_prompt_would_merge_into_a_summary_both_are_tokenised_alone():
+    """A policy is prompted with "za", so the ids of "za" are what every summary stands behind."""
+    prompt = [1, ord("z"), ord("a")]
 
-    assert encode(Merging(), "za", "b", "x") == [(prompt, b), (prompt, x)]  # type: ignore[arg-type]
-    assert encode(Merging(), "za", "x") == [([ord("z"), ord("a")], x[1:])]  # type: ignore[arg-type]
+    assert merges(Merging(), "za", "b") and not merges(Merging(), "za", "x")  # type: ignore[arg-type]
+    b, x = encode(Merging(), "za", "b", "x")  # type: ignore[arg-type]
+
+    assert b == (prompt, [ord(" "), ord("b"), 0]) and x == (prompt, [ord(" "), ord("x"), 0])
+
+
+def test_an_eos_that_is_written_out_is_the_eos(tokenizer):
+    eos = tokenizer.eos_token
+    plain = encode(tokenizer, "TL;DR:", "cake")
+
+    for text in (f"cake{eos}", f" cake {eos} ", f"cake{eos}{eos}"):
+        assert encode(tokenizer, "TL;DR:", text) == plain
+    assert encode(tokenizer, "TL;DR:", eos) == encode(tokenizer, "TL;DR:", "")
+
+
+def test_a_tokenizer_that_puts_bos_before_texts_puts_it_before_the_prompt_alone(tokenizer):
+    with_bos = copy.deepcopy(tokenizer)
+    with_bos.backend_tokenizer.post_processor = TemplateProcessing(
+        single="<|pad|>:0 $A:0", special_tokens=[("<|pad|>", 0)]
+    )
+    ((prompt, completion),) = encode(tokenizer, "TL;DR:", "cake")
+
+    assert encode(with_bos, "TL;DR:", "cake") == [([0, *prompt], completion)]
 
 
 def test_rows_are_right_padded_and_know_their_parts():

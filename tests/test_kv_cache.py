@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from bench import kv_cache
-from bench.errors import ConfigError
 from bench.kv_cache import prefill
 
 PROMPTS = [[5, 9, 12, 40, 7, 88], [33], [60, 61, 150], [200, 5, 9]]
@@ -35,11 +34,3 @@ def test_states_equal_those_of_the_whole_text(make_policy, architecture, monkeyp
         whole = model.base_model(input_ids=torch.tensor([prompt + new]), use_cache=False).last_hidden_state[0]
         got = torch.stack([last[row], states[0][row], states[1][row]])
         torch.testing.assert_close(got, whole[len(prompt) - 1 :], atol=1e-5, rtol=1e-5)
-
-
-def test_sliding_windows_are_refused(make_policy):
-    model = make_policy()
-    model.config.layer_types = ["full_attention", "sliding_attention"]
-
-    with pytest.raises(ConfigError, match="sliding_attention layers; only models with full attention"):
-        prefill(model, PROMPTS, new_tokens=2)

@@ -185,7 +185,7 @@ def tiny_model(kind: str) -> PreTrainedModel:
 def test_models_that_cannot_be_packed_keep_their_padding(kind):
     """Eager attention only; a sliding window; states that run along the row."""
     backbone = tiny_model(kind).base_model
-    assert not packs(backbone)
+    assert not packs(backbone, 20)
     lengths = [20, 3, 11]
     ids = torch.randint(5, 90, (3, 20), generator=torch.Generator().manual_seed(0))
     mask = (torch.arange(20) < torch.tensor(lengths)[:, None]).long()

@@ -4,7 +4,7 @@ from bench.data.articles import load_articles
 from bench.data.config import ArticlesConfig, CnnDmConfig, FilesConfig, TldrConfig
 from bench.data.hub import load_cnn_dm, load_tldr
 from bench.data.local import load_files
-from bench.data.prompts import completion_text, truncate_prompts
+from bench.data.prompts import completion_text, truncate_prompts, without_written_eos
 from bench.data.splits import SplitLimits, check_no_leak, split_hash, subsample
 from bench.data.statistics import data_statistics, format_statistics
 from bench.data.synthetic import SyntheticConfig, build
@@ -29,6 +29,7 @@ __all__ = [
     "split_seed",
     "subsample",
     "truncate_prompts",
+    "without_written_eos",
 ]
 
 

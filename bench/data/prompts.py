@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import NamedTuple
 
+from bench.encoding import without_eos
 from bench.errors import DataError
 from bench.records import ComparisonData
 
@@ -87,6 +88,30 @@ def _cut(post: str, n_bytes: int) -> str:
     shorter = post.encode()[:-n_bytes].decode(errors="ignore")
     newline = post.rfind("\n", 0, len(shorter) + 1)
     return post[:newline] if newline >= 0 else shorter
+
+
+def without_written_eos(data: ComparisonData, eos: str) -> ComparisonData:
+    """The data without the EOS that some files write out at the end of their summaries: it is put there anyway.
+
+    As a token of its own it would be learnt from, and scored, twice.
+    """
+
+    def bare_rows(rows, *names: str):
+        return [bare(row, *names) for row in rows]
+
+    def bare(record, *names: str):
+        texts = {name: getattr(record, name) for name in names}
+        changed = {name: without_eos(text, eos) for name, text in texts.items() if text and text.endswith(eos)}
+        return replace(record, **changed) if changed else record
+
+    return replace(
+        data,
+        demonstrations={split: bare_rows(rows, "completion") for split, rows in data.demonstrations.items()},
+        preferences={
+            split: bare_rows(rows, "chosen", "rejected", "reference") for split, rows in data.preferences.items()
+        },
+        eval_prompts=bare_rows(data.eval_prompts, "reference"),
+    )
 
 
 def truncate_prompts(

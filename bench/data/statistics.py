@@ -11,7 +11,7 @@ from bench.records import ComparisonData
 
 
 def data_statistics(
-    data: ComparisonData, count_tokens: Callable[[str], int], truncated_prompts: int = 0
+    data: ComparisonData, count_tokens: Callable[[str], int], truncated_prompts: int = 0, special_tokens: int = 0
 ) -> dict[str, Any]:
     """The `data` field of metrics.json.
 
@@ -19,6 +19,9 @@ def data_statistics(
     every summary (demonstrations, chosen, rejected, reference summaries of test posts); None where there are
     none. `longer_wins` is the share of training pairs whose chosen summary is longer (equal lengths count
     half), None without pairs.
+
+    Args:
+        special_tokens: how many a tokenizer puts before every text, and so not before a summary behind its prompt.
     """
     count = cache(count_tokens)
     demonstrations = [d for rows in data.demonstrations.values() for d in rows]
@@ -29,7 +32,7 @@ def data_statistics(
     summaries += [prompt.reference for prompt in data.eval_prompts]
 
     def length(summary: str) -> int:
-        return count(completion_text(summary))
+        return count(completion_text(summary)) - special_tokens
 
     differences = [length(pair.chosen) - length(pair.rejected) for pair in data.preferences["train"]]
     return {

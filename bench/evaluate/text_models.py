@@ -46,7 +46,7 @@ class TextModels:
             ConfigError: an entailment model without a label for entailment.
         """
         with explained(self._name(setting), _INSTEAD):
-            config = AutoConfig.from_pretrained(self._source(setting))
+            config = AutoConfig.from_pretrained(self._source(setting), trust_remote_code=False)
         if setting == "nli_model":
             self._entailment_label(config)
 
@@ -100,8 +100,8 @@ class TextModels:
     def _load(self, kind: type, setting: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
         source = self._source(setting)
         with explained(self._name(setting), _INSTEAD):
-            model = kind.from_pretrained(source, dtype=torch.float32, use_safetensors=True)
-            return model.to(self._device).eval(), AutoTokenizer.from_pretrained(source)
+            model = kind.from_pretrained(source, dtype=torch.float32, use_safetensors=True, trust_remote_code=False)
+            return model.to(self._device).eval(), AutoTokenizer.from_pretrained(source, trust_remote_code=False)
 
     def _source(self, setting: str) -> str:
         name = self._name(setting)

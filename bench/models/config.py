@@ -53,3 +53,35 @@ class ModelConfig:
             self.hidden_size,
             f"must be a multiple of twice model.heads ({self.heads})",
         )
+
+
+@dataclass(frozen=True)
+class PolicyConfig:
+    """A policy that was trained elsewhere, compared like an arm.
+
+    `checkpoint` is a whole model, a folder or a name on the hub; `adapter` is a LoRA adapter of peft's, put on `base`
+    or, where that is None, on the model that its own config names. `device_hours` is what its training is said to
+    have cost; None: not measured.
+    """
+
+    path: str
+    kind: Literal["checkpoint", "adapter"] = "checkpoint"
+    base: str | None = None
+    revision: str | None = None
+    device_hours: float | None = None
+
+    def __post_init__(self) -> None:
+        kinds = ("checkpoint", "adapter")
+        require(self.kind in kinds, "policies.*.kind", self.kind, "must be checkpoint or adapter")
+        require(self.base is None or self.kind == "adapter", "policies.*.base", self.base, "is for kind adapter alone")
+        hours = self.device_hours
+        require(hours is None or hours >= 0, "policies.*.device_hours", hours, "must be at least 0, or null")
+
+
+@dataclass(frozen=True)
+class GivenConfig:
+    """Models that are given in the place of those that a run would train: folders, or names on the hub."""
+
+    sft: str | None = None
+    reward: str | None = None
+    judge_reward: str | None = None

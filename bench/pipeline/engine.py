@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from transformers import PreTrainedTokenizerBase, set_seed
 
-from bench.arms import BY_NAME, STAGE_BY_NAME, Stage, generated
+from bench.arms import STAGE_BY_NAME, Stage, arm_of, generated, stage_of
 from bench.config import RunConfig
 from bench.cost import StageCost, metered
 from bench.files import read_jsonl
@@ -82,7 +82,7 @@ class Engine:
 
     def completions(self, arm: str, cell: Cell | None = None) -> list[Completion]:
         """The arm's summaries of a cell's prompts, the headline's unless another is named."""
-        stage = self.finished(generated(BY_NAME[arm]), cell)
+        stage = self.finished(generated(arm_of(arm)), cell)
         return [Completion(**row) for row in read_jsonl(stage.folder / COMPLETIONS)]
 
     def finished(self, stage: Stage, cell: Cell | None = None) -> FinishedStage:
@@ -90,14 +90,14 @@ class Engine:
         at = self._at(stage, cell)
         done = self._done.setdefault(at.name, {})
         if stage.name not in done:
-            sources = {role: self.finished(STAGE_BY_NAME[source], cell) for role, source in stage.inputs.items()}
+            sources = {role: self.finished(stage_of(source), cell) for role, source in stage.inputs.items()}
             done[stage.name] = self._run(stage, sources, at)
         return done[stage.name]
 
     def again(self, stage: Stage, folder: Path, on_rows: Callable[[TrainingLog], None]) -> None:
         """Build the headline's stage once more in `folder`, from what it was made of; the finished one and its log stay
         as they are. What `on_rows` raises ends it."""
-        sources = {role: self.finished(STAGE_BY_NAME[source]) for role, source in stage.inputs.items()}
+        sources = {role: self.finished(stage_of(source)) for role, source in stage.inputs.items()}
         context = replace(self._context(stage, folder / CHECKPOINT), checkpoint_every_s=math.inf, on_rows=on_rows)
         self._build(stage, context, sources, folder, self.recipe(stage).values)
 
@@ -116,8 +116,9 @@ class Engine:
         """What the stage is made of, and the folder where it is, or will be."""
         at = self._at(stage, cell)
         if (at.name, stage.name) not in self._recipes:
-            values: dict[str, Any] = import_module(stage.module).needs(at.config, at.data)
-            sources = {role: self.recipe(STAGE_BY_NAME[source], cell).folder for role, source in stage.inputs.items()}
+            which = {} if stage.policy is None else {"name": stage.policy}
+            values: dict[str, Any] = import_module(stage.module).needs(at.config, at.data, **which)
+            sources = {role: self.recipe(stage_of(source), cell).folder for role, source in stage.inputs.items()}
             where = {"device": self.device.type, "bf16": self.bf16}
             inputs = {
                 **where,  # Another kind of device, or precision, gives another model.
@@ -149,7 +150,7 @@ class Engine:
     def _upstream(self, stage: Stage, cell: Cell | None) -> Iterator[Recipe]:
         """The recipes of the stage and all that it is made from, inputs first."""
         for source in stage.inputs.values():
-            yield from self._upstream(STAGE_BY_NAME[source], cell)
+            yield from self._upstream(stage_of(source), cell)
         yield self.recipe(stage, cell)
 
     def _run(self, stage: Stage, sources: Mapping[str, FinishedStage], cell: Cell) -> FinishedStage:
@@ -199,7 +200,7 @@ def unmoved(done: Mapping[str, FinishedStage]) -> dict[str, dict[str, Any]]:
     found = {}
     for name, stage in done.items():
         row = STAGE_BY_NAME.get(name)
-        if row is None or row.settings is None:
+        if row is None or row.settings is None or not stage.log:  # a model that was given is not trained
             continue
         start = row.inputs.get("sft") or row.inputs["base"]
         if same_weights(stage.folder, done[start].folder):

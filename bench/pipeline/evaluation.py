@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.arms import REFERENCE, cost_stages, needs_reward
 from bench.cost import StageCost, judge_cost, summed
+from bench.encoding import encode
 from bench.evaluate.arm_numbers import sampling_numbers, text_numbers
 from bench.evaluate.best_of_n import Candidate, best_of_first, kl_bound_estimate, read_candidates, sizes
 from bench.evaluate.claims import verdicts_on_claims
@@ -282,7 +283,7 @@ class Evaluation:
                 prompt_id=p.id,
                 completion=p.reference,
                 temperature=0.0,
-                n_tokens=len(tokenizer(f" {p.reference}").input_ids) + 1,
+                n_tokens=len(encode(tokenizer, p.prompt, p.reference)[0][1]),
                 finished=True,
             )
             for p in self.data.eval_prompts
@@ -325,9 +326,14 @@ def add_costs(
         evaluation: what the evaluator cost, the same for every arm and so no arm's.
         run_wall_s: seconds since the run began; what neither its stages nor the evaluation took is `other`.
         stages_wall_s: seconds that this run itself spent in its stages.
+
+    A policy that was trained elsewhere has the cost that its config declares, or none.
     """
     for arm in config.arms:
-        metrics["arms"][arm]["cost"] = summed({name: costs[name] for name in cost_stages(arm)}, config.cost)
+        if arm not in config.policies:
+            metrics["arms"][arm]["cost"] = summed({name: costs[name] for name in cost_stages(arm)}, config.cost)
+        elif (hours := config.policies[arm].device_hours) is not None:
+            metrics["arms"][arm]["cost"] = {"declared": True, "device_hours": hours}
     metrics["cost"] = {
         **summed(costs, config.cost),
         "evaluation": evaluation.to_dict(),

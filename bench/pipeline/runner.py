@@ -24,6 +24,7 @@ from bench.data import (
     split_seed,
     subsample,
     truncate_prompts,
+    without_written_eos,
 )
 from bench.errors import ConfigError, DataError, RunFolderError
 from bench.evaluate.claims import verdicts_on_claims
@@ -33,13 +34,14 @@ from bench.evaluate.kl_sign import negative_kls
 from bench.evaluate.power import power_line
 from bench.evaluate.summary_metrics import check_models
 from bench.files import read_json, write_json, write_jsonl
-from bench.models.loading import base_context_length, base_tokenizer, content, pick_device
+from bench.models.loading import base_context_length, base_tokenizer, pick_device
 from bench.pipeline.ahead import line_ahead
 from bench.pipeline.cache import FinishedStage
 from bench.pipeline.cells import cells
 from bench.pipeline.engine import Engine, unmoved
 from bench.pipeline.evaluation import Evaluation, add_costs
 from bench.pipeline.instruments import Instruments, text_models
+from bench.pipeline.preflight import contents, preflight, require_fits
 from bench.pipeline.remeasure import remeasured, require_one_process
 from bench.pipeline.run_folder import SCHEMA, TrainingLogs, claim, config_hash, finish, note, one_at_a_time, recorded
 from bench.progress import say
@@ -66,7 +68,7 @@ def run(config: RunConfig, command: str) -> Path:
     processes.connect(pick_device(config.model.device))
     if (threads := config.threads or _FEW_THREADS.get(config.model.kind)) is not None:
         torch.set_num_threads(threads)
-    weights = processes.from_main(content(config.model) if processes.is_main() else None)
+    weights = processes.from_main(contents(config) if processes.is_main() else None)
     if processes.is_main():
         _check(config)
     with one_at_a_time(config, command, weights) if processes.is_main() else nullcontext():
@@ -142,7 +144,7 @@ def _codes(config: RunConfig) -> dict[str, str]:
 def _stages(config: RunConfig) -> list[Stage]:
     """All stages of a run: those that its arms and judges need, and the arms' completions."""
     judges = ["judge_reward"] if "reward_model" in config.judge.names else []
-    return [*arms.needed(config.arms, *judges), *(arms.generated(arms.BY_NAME[arm]) for arm in config.arms)]
+    return [*arms.needed(config.arms, *judges), *(arms.generated(arms.arm_of(arm)) for arm in config.arms)]
 
 
 def _run(config: RunConfig, folder: Path, record: dict[str, Any]) -> None:
@@ -162,8 +164,9 @@ def _run(config: RunConfig, folder: Path, record: dict[str, Any]) -> None:
     engine = Engine(config, data, tokenizer, cache_dir, user=f"{config.name}/{folder.name}")
     if processes.is_main():
         engine.on_rows, engine.on_stage = logs.write, taken
+    preflight(engine)
     say(line_ahead(engine, (headline, *grid), _stages(config)))
-    sampled = [(arms.generated(arms.BY_NAME[arm]), cell) for cell in (headline, *grid) for arm in config.arms]
+    sampled = [(arms.generated(arms.arm_of(arm)), cell) for cell in (headline, *grid) for arm in config.arms]
     # What no arm is made from comes last: the judge's reward model.
     engine.finish([*sampled, *((stage, None) for stage in _stages(config))])
     if not processes.is_main():
@@ -254,13 +257,17 @@ def prepare_data(config: RunConfig, cache_dir: Path) -> tuple[ComparisonData, Pr
     def count_tokens(text: str) -> int:
         return len(tokenizer(text).input_ids)
 
+    data = without_written_eos(data, str(tokenizer.eos_token))
     data, truncated = truncate_prompts(data, budget.max_prompt_tokens, count_tokens)
-    return data, tokenizer, data_statistics(data, count_tokens, truncated)
+    require_fits(data, tokenizer, budget.max_prompt_tokens, context)
+    return data, tokenizer, data_statistics(data, count_tokens, truncated, tokenizer.num_special_tokens_to_add())
 
 
 def _require_rows(config: RunConfig, data: ComparisonData) -> None:
     """Every split that the run reads must hold something."""
     places = {place for stage in _stages(config) for place in stage.reads if place != "prompts"}
+    if config.given.judge_reward is not None:
+        places.discard("preferences/judge")
     if any(place.startswith("preferences/") for place in places):
         places.add("preferences/validation")  # where what was learnt from pairs is measured
     splits = {"demonstrations": data.demonstrations, "preferences": data.preferences}

@@ -1,16 +1,20 @@
-"""The model before any training, in a folder like every other stage's."""
+"""The model before any training, probed, in a folder like every other stage's."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.files import write_json
 from bench.models.config import ModelConfig
 from bench.models.loading import base_model, content
+from bench.models.probe import probe
 from bench.records import ComparisonData, Demonstration
 from bench.stages.context import Built, StageContext
 
 if TYPE_CHECKING:
     from bench.config import RunConfig
+
+PROBE = "probe.json"
 
 
 def needs(config: "RunConfig", data: ComparisonData) -> dict[str, Any]:
@@ -29,5 +33,8 @@ def build(
     texts: Sequence[Demonstration],
     content: str,
 ) -> Built:
-    context.save(base_model(model, context.tokenizer, seed, context.cache_dir), folder)
+    policy = base_model(model, context.tokenizer, seed, context.cache_dir)
+    found = probe(policy, model.name)
+    context.save(policy, folder)
+    write_json(folder / PROBE, found.to_dict())
     return Built()

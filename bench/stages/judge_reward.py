@@ -13,4 +13,6 @@ __all__ = ["build", "needs"]
 
 
 def needs(config: "RunConfig", data: ComparisonData) -> dict[str, Any]:
-    return {**reward.needs(config, data), "pairs": data.preferences["judge"], "seed": config.seed + 1}
+    if (given := config.given.judge_reward) is not None:
+        return reward.needs_of_given(config, data, given)
+    return {**reward.needs_to_train(config, data), "pairs": data.preferences["judge"], "seed": config.seed + 1}

@@ -151,7 +151,7 @@ def train_dpo(
             **training_arguments(settings, context, epochs),
             **OWN_ROWS,
             precompute_ref_log_probs=True,
-            model_init_kwargs={"dtype": torch.float32, "use_safetensors": True},
+            model_init_kwargs={"dtype": torch.float32, "use_safetensors": True, "trust_remote_code": False},
         ),
         data_collator=collate,
         train_dataset=numbers_of(pairs),

@@ -99,7 +99,7 @@ def train_rloo(
             max_completion_length=rollouts.max_new_tokens,
             temperature=rollouts.temperature,
             disable_dropout=True,
-            model_init_kwargs={"dtype": torch.float32, "use_safetensors": True},
+            model_init_kwargs={"dtype": torch.float32, "use_safetensors": True, "trust_remote_code": False},
         ),
         train_dataset=Dataset.from_list(rows),
         processing_class=tokenizer,

@@ -7,6 +7,7 @@ from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl import SFTConfig, SFTTrainer
 
+from bench.encoding import encode
 from bench.packing import packed
 from bench.records import Demonstration
 from bench.train.context import TrainingContext
@@ -36,7 +37,7 @@ def train_sft(
 ) -> TrainingLog:
     """Train `model` in place on the completions of the demonstrations, EOS included; the log's rows are returned."""
     log = LogCallback(context, "loss")
-    dataset = Dataset.from_list([{"prompt": d.prompt, "completion": f" {d.completion}"} for d in demonstrations])
+    dataset = Dataset.from_list([_row(*encode(tokenizer, d.prompt, d.completion)[0]) for d in demonstrations])
     arguments = training_arguments(settings, context, epochs)
     trainer = _Trainer(
         model=model,
@@ -49,3 +50,8 @@ def train_sft(
     with packed(model.base_model):
         train(trainer, log, SFT, context)
     return log.rows
+
+
+def _row(prompt: list[int], completion: list[int]) -> dict[str, list[int]]:
+    """A row as TRL's collator takes it."""
+    return {"input_ids": prompt + completion, "completion_mask": [0] * len(prompt) + [1] * len(completion)}

@@ -131,7 +131,8 @@ def gather(trainer: Trainer, kind: type[PreTrainedModel]) -> None:
     trainer.save_model(str(folder))
     processes.wait()
     if processes.is_main():
-        model, whole = model_of(trainer), kind.from_pretrained(folder, dtype=torch.float32, use_safetensors=True)
+        model = model_of(trainer)
+        whole = kind.from_pretrained(folder, dtype=torch.float32, use_safetensors=True, trust_remote_code=False)
         nn.Module.to(whole, trainer.args.device)
         model.__class__, model.__dict__ = kind, whole.__dict__
 

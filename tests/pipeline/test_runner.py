@@ -29,6 +29,7 @@ from bench.pipeline.run_folder import run_folder
 from bench.pipeline.runner import prepare_data, run
 from bench.reach import code_key
 from bench.stages import sft
+from bench.train.log import TrainingLog
 
 Finished = tuple[RunConfig, Path]
 ARMS = ["base", "sft", "ppo", "dpo"]
@@ -310,7 +311,8 @@ def test_a_smoke_run_moves_every_parameter_and_says_where_one_did_not(
         assert not [key for key in shared if torch.equal(after[key], before[key])], name
     assert not [row for part in metrics["health"].values() for row in part["findings"] if row["check"] == "unmoved"]
 
-    stages = {name: FinishedStage(name, "", "", places[name], StageCost(), [], False) for name in ("base", "sft")}
+    log: TrainingLog = [{"step": 1}]
+    stages = {name: FinishedStage(name, "", "", places[name], StageCost(), log, False) for name in ("base", "sft")}
     assert unmoved({**stages, "dpo": replace(stages["sft"], name="dpo")})["dpo"]["message"] == (
         "training moved no weight: dpo is the model that it started from (sft)"
     )

@@ -21,6 +21,7 @@ from bench.forward import lm_head
 from bench.generation import SamplingConfig, decode, sample_all
 from bench.models.config import ModelConfig
 from bench.models.loading import base_model, base_tokenizer, pick_device, to_bf16_weights, use_bf16
+from bench.models.probe import probe
 from bench.progress import StageBar
 from bench.records import VerdictLabel
 from bench.special_tokens import pad_id
@@ -150,6 +151,8 @@ class LocalLLMJudge(AskingJudge):
     @cached_property
     def _model(self) -> PreTrainedModel:
         model = base_model(self._source, self._tokenizer, seed=0, cache_dir=self._wheels)
+        if self._config.method == "text":  # the likelihood takes no fast way
+            probe(model, self._source.name)
         if self._bf16:
             to_bf16_weights(model)
         nn.Module.to(model, self._device)

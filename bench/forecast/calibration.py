@@ -31,7 +31,7 @@ from bench.cost.flops import FlopCounter, gemm_peak, synchronize
 from bench.encoding import encode
 from bench.forecast.shape import ModelShape
 from bench.forecast.speeds import ASSUMED_SHARE, Speeds
-from bench.forward import logps_and_entropy
+from bench.forward import completion_hidden, lm_head, token_logps_and_entropy
 from bench.generation import sample
 from bench.models.loading import to_bf16_weights
 from bench.progress import say
@@ -73,11 +73,18 @@ def calibrate(
     say("plan: measuring a few steps of this model on this machine; kept for the next plan")
     with torch.random.fork_rng(devices=[]), contextlib.redirect_stderr(io.StringIO()):
         steps = _Steps(config, shape, model_config, data, tokenizer, device, bf16)
-        sft, setup_s = steps.sft()
+        head = steps.head()
+        sft, setup_s = steps.sft(head)
         reward, _ = steps.reward()
         decode_step_s, decode_row_s = steps.decoding()
         return Speeds(
-            flops_per_s={"sft": sft, "reward": reward, "policy": steps.policy(), "score": steps.score()},
+            flops_per_s={
+                "sft": sft,
+                "reward": reward,
+                "policy": steps.policy(),
+                "score": steps.score(),
+                "head": head,
+            },
             decode_step_s=decode_step_s,
             decode_row_s=decode_row_s,
             stepped_s=steps.stepped_s,
@@ -120,13 +127,24 @@ class _Steps:
     device: torch.device
     bf16: bool
 
-    def sft(self) -> tuple[float, float]:
-        """FLOP/s of SFT, and the seconds that its trainer takes before it trains."""
+    def head(self) -> float:
+        """FLOP/s of the projection to the vocabulary, with its gradient."""
+        rows, model = self._pairs(max(1, self.config.sampling.batch_size // 2)), self._frozen()
+        tokens = int(rows.completion_mask.sum())
+        hidden = torch.randn(tokens, self.shape.hidden, dtype=model.dtype, device=self.device, requires_grad=True)
+        return self._rate(lambda: token_logps_and_entropy(hidden, lm_head(model), rows)[0].sum().backward())
+
+    def sft(self, head_rate: float) -> tuple[float, float]:
+        """FLOP/s of SFT's backbone, and the seconds that its trainer takes before it trains."""
         rows = self.data.demonstrations["train"]
         settings = self._smaller(self.config.sft, tokens=self._tokens(rows[0].prompt, rows[0].completion))
         some = (rows * _STEPS)[: _STEPS * settings.batch_size]
         model = self._model()
-        return self._trained(model, lambda c: train_sft(model, self.tokenizer, some, settings, c, epochs=1.0))
+        written = sum(len(encode(self.tokenizer, row.prompt, row.completion)[0][1]) for row in some)
+        head = 8 * self.shape.head * written / len(some) * settings.batch_size  # of a step: four products
+        return self._trained(
+            model, lambda c: train_sft(model, self.tokenizer, some, settings, c, epochs=1.0), head, head / head_rate
+        )
 
     def reward(self) -> tuple[float, float]:
         pairs = self.data.preferences["train"]
@@ -136,19 +154,19 @@ class _Steps:
         return self._trained(model, lambda c: train_reward_model(model, self.tokenizer, some, settings, c, epochs=1.0))
 
     def policy(self) -> float:
-        """FLOP/s of log-probs and their gradient, as in DPO and PPO."""
+        """FLOP/s of the backbone and its gradient, as in DPO and PPO."""
         rows = self._pairs(self._smaller(self.config.dpo, tokens=self._tokens_of_pair).micro_batch_size)
         model = self._model()
         if self.bf16:
             MasterWeights(torch.optim.AdamW(model.parameters()))
-        return self._rate(lambda: logps_and_entropy(model, rows, pairs=True)[0].sum().backward())
+        return self._rate(lambda: completion_hidden(model.base_model, rows, pairs=True).sum().backward())
 
     @torch.no_grad()
     def score(self) -> float:
-        """FLOP/s of log-probs without a gradient."""
+        """FLOP/s of the backbone without a gradient."""
         rows = self._pairs(max(1, self.config.sampling.batch_size // 2), steps=3)
         model = self._frozen()
-        return self._rate(torch.no_grad()(lambda: logps_and_entropy(model, rows)))
+        return self._rate(torch.no_grad()(lambda: completion_hidden(model.base_model, rows)))
 
     def decoding(self) -> tuple[float, float]:
         """Seconds of one step of the sampler, and of each row in it."""
@@ -263,8 +281,18 @@ class _Steps:
             work()
         return counter.total / self.clock.of(work)
 
-    def _trained(self, model: PreTrainedModel, train: Callable[[TrainingContext], TrainingLog]) -> tuple[float, float]:
-        """FLOP/s of the trainer's steps behind the first, the optimizer's part left out; the seconds before it."""
+    def _trained(
+        self,
+        model: PreTrainedModel,
+        train: Callable[[TrainingContext], TrainingLog],
+        head: float = 0.0,
+        head_s: float = 0.0,
+    ) -> tuple[float, float]:
+        """FLOP/s of the trainer's steps behind the first, without the optimizer and the head; the seconds before it.
+
+        Args:
+            head, head_s: FLOPs and seconds of a step's projections to the vocabulary.
+        """
         with FlopCounter() as counter, tempfile.TemporaryDirectory() as scratch:
             marks = [(self.clock(), 0)]
             context = TrainingContext(
@@ -280,8 +308,8 @@ class _Steps:
         (start, _), (first, before), (last, after) = marks[0], marks[1], marks[-1]
         steps = len(marks) - 2
         optimizer_s = steps * self.stepped_s * sum(parameter.numel() for parameter in model.parameters())
-        seconds = max(last - first - optimizer_s, 1e-3)
-        return (after - before) / seconds, max(first - start - (last - first) / steps, 0.0)
+        seconds = max(last - first - optimizer_s - steps * head_s, 0.2 * (last - first))
+        return (after - before - steps * head) / seconds, max(first - start - (last - first) / steps, 0.0)
 
 
 def _resident_gib() -> float:

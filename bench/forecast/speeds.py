@@ -81,7 +81,7 @@ def place(config: "RunConfig", device: torch.device, bf16: bool, cache_dir: Path
     limits = [config.budget.max_prompt_tokens, config.budget.max_completion_tokens, config.sampling.batch_size]
     groups = [getattr(config, group) for group in ("sft", "reward", "dpo")]
     batches = [[group.batch_size, group.micro_batch_size, group.micro_batch_tokens] for group in groups]
-    key = stable_hash([device_info(device), bf16, packages, model, limits, batches])[:16]
+    key = stable_hash([KINDS, device_info(device), bf16, packages, model, limits, batches])[:16]
     return cache_dir / "forecast" / f"speeds-{key}.json"
 
 

@@ -25,10 +25,10 @@ from bench.train.settings.rloo import within_budget
 if TYPE_CHECKING:
     from bench.config import RunConfig
 
-Kind = Literal["sft", "reward", "policy", "score"]
-"""Work whose speed differs: SFT's training, the reward model's, log-probs with a gradient (DPO, PPO), and forward
-passes without one."""
-KINDS: tuple[Kind, ...] = ("sft", "reward", "policy", "score")
+Kind = Literal["sft", "reward", "policy", "score", "head"]
+"""Work whose speed differs: backbones trained by SFT, as reward models, as policies (DPO, PPO); backbones run without a
+gradient; and projections to the vocabulary, which are in fp32 whatever the model runs in."""
+KINDS: tuple[Kind, ...] = ("sft", "reward", "policy", "score", "head")
 
 EVALUATION = "evaluation"
 _SHIFT_ROWS = 256  # reference summaries whose mean score is a reward model's zero (bench.stages.reward)
@@ -52,6 +52,7 @@ class Work:
     reward: float = 0.0
     policy: float = 0.0
     score: float = 0.0
+    head: float = 0.0
     decode: float = 0.0
     decode_steps: float = 0.0
     decode_rows: float = 0.0
@@ -137,9 +138,11 @@ class Counting:
     # Stages
 
     def _sft(self, rows: Rows, epochs: float) -> Work:
-        flops = self.passes(rows).trained() + 4 * self.head(rows.completion_tokens)
         return self._stepping(self.config.sft, rows.count, epochs) + Work(
-            sft=flops * epochs, rows_read=rows.count, tokens_trained=rows.count * _mean(rows.whole) * epochs
+            sft=self.passes(rows).trained() * epochs,
+            head=4 * self.head(rows.completion_tokens) * epochs,
+            rows_read=rows.count,
+            tokens_trained=rows.count * _mean(rows.whole) * epochs,
         )
 
     def _reward(self, pairs: Rows) -> Work:
@@ -154,14 +157,16 @@ class Counting:
 
     def _reference_logps(self) -> Work:
         pairs = self.rows.pairs
-        return Work() if self.bf16 else Work(score=self._logps(pairs, pairs=True), rows_read=pairs.count)
+        return Work() if self.bf16 else self._logps(pairs, pairs=True) + Work(rows_read=pairs.count)
 
     def _dpo(self) -> Work:
         pairs, epochs = self.rows.pairs, self.config.budget.dpo_epochs
-        flops = self.passes(pairs, pairs=True).trained() + 4 * self.head(pairs.completion_tokens)
+        passes, head = self.passes(pairs, pairs=True), self.head(pairs.completion_tokens)
+        beside = int(self.bf16)  # the reference, in the policy's rows
         return self._stepping(self.config.dpo, pairs.count, epochs) + Work(
-            policy=flops * epochs,
-            score=self._logps(pairs, pairs=True) * epochs if self.bf16 else 0.0,  # the reference beside the policy
+            policy=passes.trained() * epochs,
+            score=beside * passes.forward * epochs,
+            head=(4 + beside) * head * epochs,
             rows_read=pairs.count,
             tokens_trained=2 * pairs.count * _mean(pairs.whole) * epochs,
         )
@@ -176,14 +181,14 @@ class Counting:
         # Before the update: rewards, reference, values; the policy at the first, and where its sampler's log-probs do
         # not do.
         runs_policy = 1.0 if self.bf16 or full or not separate else 1 / updates
-        before = passes.forward * (2 + separate + runs_policy) + head * (1 + runs_policy + 2 * full)
-        # In it: policy (with its head), and the value model, which has none to speak of.
-        learnt = passes.trained(lora) * (1 + separate) + head * (4 - lora + 3 * full)
+        heads_before = 1 + runs_policy + 2 * full
+        heads_in_it = 4 - lora + 3 * full  # the value model has none to speak of
         steps = updates * settings.ppo_epochs * settings.num_mini_batches
         trained = 0 if lora else self.shape.parameters * (1 + separate)
         return self._sampling(self.rows.posts, updates * batch, batch) + Work(
-            policy=learnt * settings.ppo_epochs,
-            score=before,
+            policy=passes.trained(lora) * (1 + separate) * settings.ppo_epochs,
+            score=passes.forward * (2 + separate + runs_policy),
+            head=head * (heads_before + heads_in_it * settings.ppo_epochs),
             optimizer_steps=steps * (1 + separate),
             stepped=steps * trained,
             tokens_trained=rollouts.completion_tokens * settings.ppo_epochs,
@@ -197,8 +202,9 @@ class Counting:
         together = settings.batch_size // settings.num_generations
         sampling = self._sampling(self.rows.posts, updates * together, together, settings.num_generations)
         return sampling + Work(
-            policy=passes.trained() + 3 * head,
-            score=passes.forward * (1 + (settings.beta > 0)) + head * (settings.beta > 0),
+            policy=passes.trained(),
+            score=passes.forward * (1 + (settings.beta > 0)),
+            head=head * (3 + (settings.beta > 0)),
             optimizer_steps=updates,
             stepped=updates * self.shape.parameters,
             tokens_trained=rollouts.completion_tokens,
@@ -218,10 +224,8 @@ class Counting:
         rows = self.sampled(prompts, prompts.count, unlimited)
         # Policy and SFT model once each; log-probs under both, and both again for the exact KL.
         heads = 4 if self.config.sampling.temperature > 0 else 2
-        scored = 2 * self.passes(rows).forward + heads * self.head(rows.completion_tokens)
-        return self._sampling(prompts, prompts.count, self.config.sampling.batch_size, unlimited=unlimited) + Work(
-            score=scored
-        )
+        scored = Work(score=2 * self.passes(rows).forward, head=heads * self.head(rows.completion_tokens))
+        return self._sampling(prompts, prompts.count, self.config.sampling.batch_size, unlimited=unlimited) + scored
 
     def _evaluation(self) -> Work:
         """Scores of every arm's summaries and of the writers', and of the held-out pairs."""
@@ -242,7 +246,7 @@ class Counting:
         )
         if "dpo" not in config.arms:
             return work
-        return work + Work(score=2 * self._logps(pairs), rows_read=4 * pairs.count)
+        return work + self._logps(pairs) + self._logps(pairs) + Work(rows_read=4 * pairs.count)
 
     # Parts of stages
 
@@ -273,8 +277,8 @@ class Counting:
             tokens_generated=count * samples * _mean(rows.completions[0]),
         )
 
-    def _logps(self, rows: Rows, pairs: bool = False) -> float:
-        return self.passes(rows, pairs).forward + self.head(rows.completion_tokens)
+    def _logps(self, rows: Rows, pairs: bool = False) -> Work:
+        return Work(score=self.passes(rows, pairs).forward, head=self.head(rows.completion_tokens))
 
     def _stepping(self, settings: OptimizerSettings, rows: int, epochs: float) -> Work:
         steps = math.ceil(math.ceil(rows / settings.batch_size) * epochs)

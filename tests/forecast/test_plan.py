@@ -20,7 +20,7 @@ from bench.forecast.table import one_line, table
 from bench.forecast.work import Counting, Work
 
 SPEEDS = Speeds(
-    flops_per_s={"sft": 1e9, "reward": 2e9, "policy": 4e9, "score": 8e9},
+    flops_per_s={"sft": 1e9, "reward": 2e9, "policy": 4e9, "score": 8e9, "head": 16e9},
     decode_step_s=0.001,
     decode_row_s=0.0001,
     stepped_s=1e-9,
@@ -41,10 +41,10 @@ def items(rows: RunRows, config: RunConfig = CONFIG, cached: tuple[str, ...] = (
 
 
 def test_seconds_are_the_sum_of_what_each_kind_takes():
-    work = Work(sft=1e9, reward=1e9, policy=1e9, score=1e9, decode=9e99, decode_steps=10, decode_rows=100)
+    work = Work(sft=1e9, reward=1e9, policy=1e9, score=1e9, head=16e8, decode=9e99, decode_steps=10, decode_rows=100)
     other = Work(stepped=1e8, rows_read=20, optimizer_steps=99, tokens_trained=99)
 
-    assert SPEEDS.seconds(work) == pytest.approx(1 + 0.5 + 0.25 + 0.125 + 0.01 + 0.01 + 0.5)
+    assert SPEEDS.seconds(work) == pytest.approx(1 + 0.5 + 0.25 + 0.125 + 0.1 + 0.01 + 0.01 + 0.5)
     assert SPEEDS.seconds(work + other) == pytest.approx(SPEEDS.seconds(work) + 0.1 + 0.2)
 
 

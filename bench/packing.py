@@ -167,8 +167,9 @@ def packed(backbone: nn.Module) -> Iterator[None]:
         module: nn.Module, input_ids: Tensor | None = None, attention_mask: Tensor | None = None, **kwargs: Any
     ) -> Any:
         plain = type(module).forward  # of the class: a deep copy must not run the original's weights
-        is_batch = input_ids is not None and attention_mask is not None and attention_mask.ndim == 2
-        if not is_batch or kwargs.get("use_cache") or not packs(module, input_ids.size(1)):
+        if input_ids is None or attention_mask is None or attention_mask.ndim != 2 or kwargs.get("use_cache"):
+            return plain(module, input_ids=input_ids, attention_mask=attention_mask, **kwargs)
+        if not packs(module, input_ids.size(1)):
             return plain(module, input_ids=input_ids, attention_mask=attention_mask, **kwargs)
         packing = pack(input_ids, attention_mask.sum(1))
         output = plain(module, **kwargs | packed_inputs(packing))

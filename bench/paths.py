@@ -7,6 +7,7 @@ into every folder, every copy and every process. A model that was not probed tak
 from dataclasses import asdict, dataclass
 
 from torch import nn
+from transformers import PreTrainedModel
 
 _KEY = "exact_paths"  # in config.json; absent where every fast way is exact
 
@@ -30,10 +31,10 @@ class Paths:
         """Those of a model or of its backbone."""
         return cls(**(getattr(model.config, _KEY, None) or {}))
 
-    def write(self, model: nn.Module) -> None:
+    def write(self, model: PreTrainedModel) -> None:
         """Into the configs of the model and of its backbone."""
-        for part in (model, model.base_model):
+        for config in (model.config, model.base_model.config):
             if self == Paths():
-                vars(part.config).pop(_KEY, None)
+                vars(config).pop(_KEY, None)
             else:
-                setattr(part.config, _KEY, asdict(self))
+                setattr(config, _KEY, asdict(self))

@@ -14,7 +14,7 @@ from transformers import (
 
 from bench.errors import ConfigError
 from bench.models.config import PolicyConfig
-from bench.models.loading import causal_config, causal_model, explained
+from bench.models.loading import causal_config, causal_model, embeddings, explained
 from bench.special_tokens import eos_id, pad_id
 
 _SAMPLE = "SUBREDDIT: r/tifu\n\nTITLE: A day\n\nPOST: It's 7 o'clock, naïve me (again)...\n\nTL;DR: été"
@@ -53,7 +53,7 @@ def require_same_vocabulary(model: PreTrainedModel, base: Path, key: str) -> Non
         key: of the config, for the message.
     """
     ours = AutoConfig.from_pretrained(base, trust_remote_code=False).get_text_config().vocab_size
-    theirs = model.get_input_embeddings().weight.size(0)
+    theirs = embeddings(model)
     if theirs != ours:
         raise ConfigError(
             f"{key} has an embedding of {theirs} tokens, but the run's model one of {ours}: no KL between them; give a"

@@ -201,6 +201,13 @@ def causal_model(name: str, revision: str | None, tokenizer: PreTrainedTokenizer
     return model
 
 
+def embeddings(model: PreTrainedModel) -> int:
+    """How many tokens the model has an embedding for."""
+    weight = model.get_input_embeddings().weight
+    assert isinstance(weight, torch.Tensor)
+    return weight.size(0)
+
+
 def usable(tokenizer: PreTrainedTokenizerBase, name: str) -> PreTrainedTokenizerBase:
     """The tokenizer with a pad token that is not its EOS, and with nothing behind a text: a prompt is to be continued.
 

@@ -21,6 +21,7 @@ from bench.decoding import decoder, runs_cached
 from bench.encoding import Tokens, rows_of
 from bench.errors import ConfigError
 from bench.forward import completion_hidden, last_token_scores, lm_head, logits_of, score_head
+from bench.models.loading import embeddings
 from bench.packing import other_layers, packs, unlearn, window
 from bench.paths import Paths
 
@@ -122,7 +123,7 @@ class _World:
     def __init__(self, model: PreTrainedModel, lengths: Sequence[int], short_window: int | None) -> None:
         self.model, self.short_window = model, short_window
         generator = torch.Generator().manual_seed(0)
-        vocabulary = model.get_input_embeddings().weight.size(0)
+        vocabulary = embeddings(model)
         avoided = {model.config.pad_token_id, model.config.eos_token_id if _is_id(model.config.eos_token_id) else None}
 
         def tokens(count: int) -> list[int]:

@@ -14,6 +14,7 @@ from bench.evaluate.config import EvaluationConfig
 from bench.evaluate.judges.config import JudgeConfig
 from bench.generation import SamplingConfig
 from bench.models.config import GivenConfig, ModelConfig, PolicyConfig
+from bench.progress import say
 from bench.train.health.settings import HealthSettings
 from bench.train.settings.common import CHECKPOINT_EVERY_S, share_of_batch
 from bench.train.settings.dpo import DPOSettings
@@ -122,12 +123,19 @@ class RunConfig:
 
 
 def check_batches(config: RunConfig, processes: int) -> None:
-    """Refuse a batch that so many processes cannot share, for each TRL trainer that the run needs.
+    """Refuse a batch that so many processes cannot share, for each TRL trainer that the run needs; say where PPO's
+    batch is more than its budget.
 
     Raises:
         ConfigError: names the batch size.
     """
     judges = ["judge_reward"] if "reward_model" in config.judge.names else []
+    episodes, batch = config.budget.ppo_episodes, config.ppo.batch_size
+    if "ppo" in config.arms and batch > episodes:
+        say(
+            f"ppo.batch_size is {batch:,}, but budget.ppo_episodes allows {episodes:,} episodes in all: PPO makes one"
+            f" update, of {episodes:,}"
+        )
     for group in dict.fromkeys(stage.settings for stage in needed(config.arms, *judges)):
         if group in (None, "ppo"):
             continue

@@ -11,13 +11,22 @@ import torch.distributed as dist
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 
+from bench.errors import ConfigError
+
 # Rank 0 samples, scores and asks judges while the others wait: not a hang, however long it takes.
 _PATIENCE = timedelta(days=7)
+_OF_LAUNCHERS = ("WORLD_SIZE", "LOCAL_WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 
 
 def connect(device: torch.device) -> None:
     """Join the processes that `accelerate launch` started; does nothing where there is one."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    for name in _OF_LAUNCHERS:
+        if not os.environ.get(name, "0").strip():  # set to nothing, as shells leave it, is not set
+            del os.environ[name]
+    said = os.environ.get("WORLD_SIZE", "1")
+    if not said.isdigit():
+        raise ConfigError(f"the environment's WORLD_SIZE must be a number of processes, got {said!r}; unset it")
+    if int(said) > 1:
         PartialState(cpu=device.type == "cpu", timeout=_PATIENCE)
 
 

@@ -8,7 +8,7 @@ from tqdm import tqdm
 _FORMAT = "{desc} {percentage:3.0f}%|{bar:20}| {n_fmt}/{total_fmt}{unit} [{elapsed}<{remaining}{then}]{postfix}"
 
 
-_IS_QUIET = int(os.environ.get("RANK", "0")) > 0  # of several processes the first one speaks
+_IS_QUIET = os.environ.get("RANK", "0").strip() not in ("", "0")  # of several processes the first one speaks
 
 
 def say(text: str) -> None:

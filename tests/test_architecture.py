@@ -12,6 +12,7 @@ PACKAGE = Path(__file__).parents[1] / "bench"
 FLOORS = {
     "arms": 0, "reach": 0,
     "errors": 0, "files": 0, "records": 0, "provenance": 0, "cost": 0, "progress": 0, "processes": 0, "validation": 0,
+    "terminal": 0, "hub": 0,
     "ops": 1, "forward": 1, "special_tokens": 1, "losses": 1, "encoding": 1, "kv_cache": 1, "micro_batches": 1,
     "packing": 1, "paths": 1, "decoding": 1,
     "data": 2, "models": 2, "generation": 2,
@@ -19,10 +20,10 @@ FLOORS = {
     "train": 4, "evaluate": 4,
     "tuning": 4, "config": 5,
     "stages": 6, "forecast": 6,
-    "pipeline": 7, "audit": 7,
+    "pipeline": 7, "audit": 7, "scored": 7,
     "report": 8,
     "cli": 9, "perf": 9,
-    "__main__": 10, "judge_audit": 10, "cache": 10, "plan": 10,
+    "__main__": 10, "judge_audit": 10, "score": 10, "cache": 10, "plan": 10,
 }  # fmt: skip
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
@@ -112,7 +113,15 @@ def test_a_load_that_may_ask_is_found():
 
 @pytest.mark.parametrize(
     "module",
-    ["bench.report", "bench.report.__main__", "bench.cli.app", "bench.cli.audit", "bench.cli.cache", "bench.cli.plan"],
+    [
+        "bench.report",
+        "bench.report.__main__",
+        "bench.cli.app",
+        "bench.cli.audit",
+        "bench.cli.cache",
+        "bench.cli.plan",
+        "bench.cli.score",
+    ],
 )
 def test_imports_without_torch(module: str):
     """A report needs no model, and --help should not wait for one."""

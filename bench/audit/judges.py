@@ -7,12 +7,11 @@ from bench.audit.config import AuditConfig
 from bench.audit.pairs import LabelledPair, require_prompts
 from bench.data.prompts import truncate_post
 from bench.errors import ConfigError
-from bench.evaluate.judges.base import Judge, JudgeItem, ScoringJudge, Summary, mirror
+from bench.evaluate.judges.base import Judge, JudgeItem, ScoringJudge, mirror
 from bench.evaluate.judges.config import PANEL
 from bench.evaluate.judges.reward_model import Score
+from bench.evaluate.judges.rules import LongerJudge, TitleOverlapJudge
 from bench.evaluate.panel import majority
-from bench.evaluate.rouge import rouge_scores
-from bench.evaluate.rules import post_title
 from bench.evaluate.win_rate import SWAPPED, Order, drawn_order
 from bench.progress import StageBar
 from bench.records import Verdict, VerdictLabel
@@ -20,37 +19,6 @@ from bench.records import Verdict, VerdictLabel
 ORDERS: tuple[Order, ...] = ("ab", "ba")
 _BATCH = 8
 _CHUNK = 64  # summaries between two steps of the progress bar
-
-
-class LongerJudge(ScoringJudge):
-    """The summary with more characters wins."""
-
-    def __init__(self) -> None:
-        super().__init__("longer")
-
-    def score(self, summaries: Sequence[Summary]) -> list[float]:
-        return [float(length(completion)) for _, _, completion in summaries]
-
-
-class TitleOverlapJudge(ScoringJudge):
-    """The summary with the higher ROUGE-1 F1 to the post's title wins."""
-
-    def __init__(self) -> None:
-        super().__init__("title_overlap")
-
-    def score(self, summaries: Sequence[Summary]) -> list[float]:
-        texts = [completion for _, _, completion in summaries]
-        titles = [post_title(prompt) for _, prompt, _ in summaries]
-        return rouge_scores(texts, titles, rouge_types=("rouge1",))["rouge1"]
-
-
-def length(summary: str) -> int:
-    """The length that biases are measured in: characters.
-
-    What is read is characters, they tie rarely (8 of the 570 TL;DR pairs; words tie in 25), and published length
-    biases of these labels are in them: the longer wins 68 % in characters, 66 % in words.
-    """
-    return len(summary)
 
 
 _RULES: dict[str, Callable[[], ScoringJudge]] = {"longer": LongerJudge, "title_overlap": TitleOverlapJudge}

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from bench.audit.judges import length
 from bench.audit.pairs import Annotation, Confidence, LabelledPair
 from bench.errors import DataError
 from bench.evaluate import agreement
 from bench.evaluate.agreement import LENGTH_BINS, Shown, length_bin
 from bench.evaluate.judge_error import Labelled, error_rates, labelled
+from bench.evaluate.judges.rules import length
 from bench.evaluate.win_rate import flip_rate, flips, resolve
 from bench.provenance import stable_hash
 from bench.records import Verdict, VerdictLabel

@@ -1,5 +1,6 @@
 """The command: Hydra config -> dataclasses -> run -> report. The only room that knows hydra and omegaconf."""
 
+import difflib
 import os
 import shlex
 import sys
@@ -10,30 +11,47 @@ from collections.abc import Callable
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+import bench
 from bench.cli.conf_dir import conf_dir
 from bench.cli.home import at_home
 from bench.cli.manual import group_pages, overview
 from bench.cli.one_line import fail, squeezed
 from bench.errors import ConfigError, ResourceError, UserError
+from bench.terminal import spoken
 
 _CONFIG = "config"
+_OPTIONS = ("-m", "--multirun", "--help", "-h", "--version")
+"""Those that the manual has."""
+_OF_HYDRA = (
+    "--cfg", "-c", "--resolve", "--package", "-p", "--run", "-r", "--shell-completion", "-sc", "--config-path", "-cp",
+    "--config-name", "-cn", "--config-dir", "-cd", "--experimental-rerun", "--info", "-i", "--hydra-help",
+)  # fmt: skip
 
 
+@spoken
 def main() -> int:
     """Run the command line and return the exit code."""
     # argparse, which reads Hydra's flags, finds -m before or after the overrides but not between them.
     sys.argv[1:] = sorted(at_home(sys.argv[1:]), key=lambda argument: argument not in ("-m", "--multirun"))
     arguments = sys.argv[1:]
+    codes: list[int] = []
     try:
+        if "--version" in arguments:
+            print(f"rlhf-vs-dpo {bench.__version__}")
+            return 0
         if {"--help", "-h"} & set(arguments):
             groups = [a for a in arguments if not a.startswith("-") and "=" not in a]
             print(group_pages(conf_dir(), groups) if groups else overview(conf_dir()))
             return 0
+        _require_known(arguments)
         os.environ["HYDRA_FULL_ERROR"] = "1"  # hand us the exception instead of printing it in its own words
-        _application()()
+        _application(codes)()
+    except BrokenPipeError:
+        raise
     except (UserError, HydraException, OmegaConfBaseException) as error:
         return fail(error, _CONFIG, sys.argv[1:])
     except (ValueError, OSError) as error:
@@ -43,28 +61,44 @@ def main() -> int:
     except KeyboardInterrupt:
         print("interrupted; the same command goes on with the first stage that is not finished", file=sys.stderr)
         return 130
-    return 0
+    return max(codes, default=0)
 
 
-def _application() -> Callable[[], None]:
+def _require_known(arguments: list[str]) -> None:
+    """Refuse options that are neither ours nor Hydra's, which argparse would in a page of its own."""
+    for argument in arguments:
+        name = argument.partition("=")[0]
+        if argument.startswith("-") and name not in (*_OPTIONS, *_OF_HYDRA):
+            near = difflib.get_close_matches(name, _OPTIONS, n=1) or ["--help"]
+            raise ConfigError(f"there is no option {name} (try {near[0]}); settings are written KEY=VALUE")
+
+
+def _application(codes: list[int]) -> Callable[[], None]:
+    """Hydra's application; `codes` gets the exit code of each job of a sweep that had to be refused."""
+
     @hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=_CONFIG)
     def application(config: DictConfig) -> None:
         # Hydra announces an exception of a job in words of its own, so what the user can mend may not leave it.
         try:
             _run(config)
         except (UserError, OmegaConfBaseException) as error:
-            sys.exit(fail(error, _CONFIG, sys.argv[1:]))
+            code = fail(error, _CONFIG, sys.argv[1:])
+            if not _goes_on():
+                sys.exit(code)
+            codes.append(code)
 
     return application
 
 
 def _run(config: DictConfig) -> None:
-    # Importing the settings imports torch; --help should not wait for it.
-    from bench.cli.bind import bind
+    from bench.cli.bind import bind, bind_early
 
     resolved = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     assert isinstance(resolved, dict)
-    run_config = bind({str(key): value for key, value in resolved.items()})
+    values = {str(key): value for key, value in resolved.items()}
+    # Importing the settings of all imports torch; a slip in those of a trainer should not wait for it.
+    bind_early(values)
+    run_config = bind(values)
     warnings.filterwarnings("ignore", category=FutureWarning)
     # After the config is known to be sound: the training libraries take seconds to import.
     from bench import processes
@@ -82,6 +116,12 @@ def _run(config: DictConfig) -> None:
         print(report)
         if line := against_expectation(folder):
             say(line)
+
+
+def _goes_on() -> bool:
+    """Whether other jobs follow in this process: a sweep by Hydra's own launcher."""
+    config = HydraConfig.get()
+    return config.mode == RunMode.MULTIRUN and config.runtime.choices.get("hydra/launcher") == "basic"
 
 
 def _overrides() -> list[str]:

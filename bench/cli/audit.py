@@ -5,19 +5,17 @@ import sys
 import warnings
 from pathlib import Path
 
-from hydra import compose, initialize_config_dir
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import OverrideType
-from hydra.errors import HydraException, MissingConfigException
-from omegaconf import DictConfig, OmegaConf
+from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from bench.audit.rules import RULES
 from bench.cli.conf_dir import conf_dir
 from bench.cli.home import at_home
 from bench.cli.manual import first_comment, group_pages, options
-from bench.cli.one_line import fail, leaves
-from bench.errors import ConfigError, UserError
+from bench.cli.one_line import fail
+from bench.cli.settings import composed, judge_arguments, override, resolved
+from bench.errors import UserError
+from bench.terminal import spoken
 
 _CONFIG = "audit"
 _HEAD = """\
@@ -40,10 +38,11 @@ cannot be used; 1 the machine lacks something.
 """
 
 
+@spoken
 def main() -> int:
     """Run the command line and return the exit code."""
     arguments = [_as_rule(argument) for argument in at_home(sys.argv[1:])]
-    judge = [argument for argument in arguments if argument.partition("=")[0].split(".")[0] == "judge"]
+    judge = judge_arguments(arguments)
     try:
         if {"--help", "-h"} & set(arguments):
             print(group_pages(conf_dir(), ["judge"]) if "judge" in arguments else _manual(conf_dir()))
@@ -64,45 +63,19 @@ def _as_rule(argument: str) -> str:
 
 
 def _run(judge: list[str], settings: list[str]) -> None:
-    try:
-        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-            config = compose(_CONFIG, overrides=judge)
-    except MissingConfigException as error:
-        options = ", ".join([*RULES, *(error.options or ())])
-        raise ConfigError(f"there is no such judge ({', '.join(judge)}); choose one of {options}") from error
-    _override(config, settings)
-    resolved = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
-    assert isinstance(resolved, dict)
+    config = composed(_CONFIG, judge, list(RULES))
+    override(config, settings)
     # Binding imports torch; --help and a mistyped option should not wait for it.
     from bench.audit.config import AuditConfig
     from bench.cli.bind import bind_to
 
-    audit_config = bind_to(AuditConfig, {str(key): value for key, value in resolved.items()})
+    audit_config = bind_to(AuditConfig, resolved(config))
     warnings.filterwarnings("ignore", category=FutureWarning)
     from bench.audit.runner import audit
 
     folder = audit(audit_config, shlex.join(["python", "-m", "bench.judge_audit", *sys.argv[1:]]))
     print((folder / "report.md").read_text(encoding="utf-8"))
     print(folder / "report.md")
-
-
-def _override(config: DictConfig, settings: list[str]) -> None:
-    """Set keys in place, in Hydra's syntax. Hydra itself would take data=PATH for an option of conf/data.
-
-    Raises:
-        ConfigError: an unknown key, or anything but one new value.
-        OverrideParseException: not KEY=VALUE.
-    """
-    known = leaves(config)
-    for override in OverridesParser.create().parse_overrides(settings):
-        key = override.key_or_group
-        if key not in known:
-            from bench.cli.bind import unknown_key
-
-            raise ConfigError(unknown_key(key, known))
-        if override.type is not OverrideType.CHANGE or override.is_sweep_override():
-            raise ConfigError(f"cannot read {override.input_line!r}; write {key}=VALUE, and commas in quotes")
-        OmegaConf.update(config, key, override.value())
 
 
 def _manual(conf: Path) -> str:

@@ -22,6 +22,36 @@ def bind(config: Mapping[str, Any]) -> "RunConfig":
     return bind_to(RunConfig, config)
 
 
+def bind_early(config: Mapping[str, Any]) -> None:
+    """Refuse what can be refused of trainers, model and health before the libraries are imported that a run needs.
+
+    Raises:
+        ConfigError: as `bind`, which would say the same after seconds of importing.
+    """
+    from bench.evaluate.best_of_n import BestOfNSettings
+    from bench.models.config import ModelConfig
+    from bench.train.health.settings import HealthSettings
+    from bench.train.settings.dpo import DPOSettings
+    from bench.train.settings.ppo import PPOSettings
+    from bench.train.settings.reward import RewardSettings
+    from bench.train.settings.rloo import RLOOSettings
+    from bench.train.settings.sft import SFTSettings
+
+    groups = {
+        "model": ModelConfig,
+        "sft": SFTSettings,
+        "reward": RewardSettings,
+        "ppo": PPOSettings,
+        "dpo": DPOSettings,
+        "rloo": RLOOSettings,
+        "best_of_n": BestOfNSettings,
+        "health": HealthSettings,
+    }
+    for group, cls in groups.items():
+        if group in config:
+            _bind(cls, config[group], f"{group}.")
+
+
 def bind_to(cls: type[Config], config: Mapping[str, Any]) -> Config:
     """The settings that a plain nested mapping describes, every value checked.
 
@@ -100,5 +130,6 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
         return float(value)
     if type(value) is not hint:
         names = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
-        raise ConfigError(f"{path} must be {names[hint]}, got {value!r}")
+        quoted = f"; quoted it is one: '{path}=\"{value}\"'" if hint is str and isinstance(value, (int, float)) else ""
+        raise ConfigError(f"{path} must be {names[hint]}, got {value!r}{quoted}")
     return value

@@ -15,6 +15,7 @@ from bench.pipeline.inventory import Entry, inventory, prunable, remove, size
 from bench.pipeline.locks import is_locked
 from bench.pipeline.stage_folder import lock_of, stages_dir
 from bench.progress import how_long
+from bench.terminal import spoken
 
 _DESCRIPTION = """\
 What is kept in <results_dir>/.cache, so that nothing is computed or bought twice: finished stages (models, completions,
@@ -38,6 +39,7 @@ asked: look with --dry-run first.
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 
+@spoken
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code: that of `UserError`s, and 1 where something is damaged."""
     options = _parser().parse_args(arguments)

@@ -15,12 +15,15 @@ usage:
   python -m bench.plan [GROUP=OPTION ...] [KEY=VALUE ...]   what a run will take, before it starts
   python -m bench.report RUN [RUN ...]        the report of a finished run again, or a comparison of several
   python -m bench.cache --help                finished stages: list, verify, prune
+  python -m bench.score FILE [FILE ...]       completions that were made elsewhere, scored like arms
+  python -m bench --version
 
 examples:
   python -m bench                                     the built-in comparison
   python -m bench seed=1 dpo.beta=0.5                 another seed, another beta
   python -m bench experiment=builtin_overoptimisation PPO without its KL pull
-  python -m bench data=files data.root=my_data model=smollm2_135m_wheel judge=reward_model
+  python -m bench data=one_file data.columns.post=article data.columns.chosen=better data.columns.rejected=worse \\
+      model=smollm2_135m_wheel judge=reward_model     your own pairs.csv: split, trained on and reported
   python -m bench -m name=beta dpo.beta=0.05,0.1,0.5  a sweep; the SFT model is trained once
 
 A finished run is found again by the same command and not repeated; finished stages are shared between runs through

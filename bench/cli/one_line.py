@@ -31,6 +31,8 @@ def _in_one_line(error: Exception, config_name: str, overrides: Sequence[str]) -
         return f"cannot read {error.override!r}; write KEY=VALUE, and special characters in quotes: 'KEY=\"a=b\"'"
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
         group, _, option = error.missing_cfg_file.rpartition("/")
+        if group == "hydra/launcher" and option.partition("_")[0] in ("joblib", "submitit"):
+            return f"{group}={option} is in an extra that is not installed: pip install 'rlhf-vs-dpo[launchers]'"
         return f"{group} has no option {option!r}; choose one of {', '.join(error.options)}"
     if isinstance(error, MissingMandatoryValue):
         return f"{error.full_key} must be given: {error.full_key}=VALUE"

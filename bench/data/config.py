@@ -1,18 +1,21 @@
 """Where the data comes from. `data=synthetic` has its config beside its world, in `synthetic.py`."""
 
 import re
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 
 from bench.validation import require
 
 IDENTICAL_PAIRS = ("error", "drop")
+TIES = ("drop", "both_ways")
 
 
 @dataclass(frozen=True)
 class ColumnsConfig:
     """Which column of the user's files holds what.
 
-    `id` and `reference` may be absent from a file as long as they keep their default names.
+    `id` and `reference` may be absent from a file as long as they keep their default names. `ranking` and `ratings`
+    replace `chosen` and `rejected`.
     """
 
     id: str | None = "id"
@@ -23,16 +26,24 @@ class ColumnsConfig:
     chosen: str = "chosen"
     rejected: str = "rejected"
     tie: str | None = None
+    ranking: str | None = None
+    ratings: str | None = None
     reference: str | None = "reference"
     completion: str = "completion"
 
     def __post_init__(self) -> None:
         built_from_post = self.post is not None and self.title is not None
         require(
-            (self.post is None) == (self.title is None),
+            self.title is None or self.post is not None,
             "data.columns.title",
             self.title,
             "must be given together with data.columns.post",
+        )
+        require(
+            self.ratings is None or self.ranking is not None,
+            "data.columns.ratings",
+            self.ratings,
+            "needs data.columns.ranking, the column of the summaries that are rated",
         )
         require(
             self.subreddit is None or built_from_post,
@@ -44,12 +55,18 @@ class ColumnsConfig:
 
 @dataclass(frozen=True)
 class DemonstrationFilesConfig:
-    """Path patterns, relative to data.root; `unsplit` replaces the other three."""
+    """Path patterns, relative to data.root; `unsplit` replaces the other three. `columns` are those that differ."""
 
     unsplit: str | None = None
     train: str | None = "demonstrations/train.*"
     validation: str | None = "demonstrations/validation.*"
     test: str | None = "demonstrations/test.*"
+    columns: Mapping[str, str | None] | None = None
+
+    def __post_init__(self) -> None:
+        known = [column.name for column in fields(ColumnsConfig)]
+        for name in self.columns or {}:
+            require(name in known, "data.demonstrations.columns", name, f"must name some of {', '.join(known)}")
 
 
 @dataclass(frozen=True)
@@ -73,7 +90,9 @@ class FilesConfig:
     preferences: PreferenceFilesConfig = field(default_factory=PreferenceFilesConfig)
     columns: ColumnsConfig = field(default_factory=ColumnsConfig)
     demonstrations_from_chosen: bool = False
+    reference_from_chosen: bool = False
     identical_pairs: str = "error"
+    ties: str = "drop"
     judge_fraction: float = 0.25
     validation_fraction: float = 0.1
     test_fraction: float = 0.1
@@ -81,6 +100,7 @@ class FilesConfig:
 
     def __post_init__(self) -> None:
         _require_common(self.kind, "files", self.identical_pairs, self.judge_fraction)
+        require(self.ties in TIES, "data.ties", self.ties, f"must be one of {', '.join(TIES)}")
         for name in ("validation_fraction", "test_fraction"):
             require(0 < getattr(self, name) < 1, f"data.{name}", getattr(self, name), "must be between 0 and 1")
         require(

@@ -3,8 +3,9 @@
 `fetch` alone uses the network; the parsers turn rows in the Hub's own schemas into records.
 """
 
+import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ from bench.data import splits
 from bench.data.config import CnnDmConfig, TldrConfig
 from bench.data.prompts import cnn_dm_prompt, tldr_prompt
 from bench.errors import DataError, ResourceError
+from bench.hub import without_hub_be_offline
 from bench.records import ComparisonData, Demonstration, EvalPrompt, PreferencePair
+from bench.validation import require
 
 CNN_DM_BATCHES = frozenset({"batch0_cnndm", "cnndm0", "cnndm2"})
 """Batches of the comparisons that are about news, not about Reddit posts (Huang et al. 2024)."""
@@ -22,6 +25,24 @@ DEMONSTRATION_FILES = {split: f"data/{split}-*.parquet" for split in ("train", "
 # of the Hub's own Parquet conversion (refs/convert/parquet).
 COMPARISON_FILES = {split: f"comparisons/{split}/*.parquet" for split in ("train", "validation")}
 CNN_DM_FILES = {"test": "3.0.0/test-*.parquet"}
+_TABLES = ("*.parquet", "*.jsonl", "*.json", "*.csv", "*.tsv", "*.gz", "*.arrow")
+
+
+HUB = "hf://"
+"""How `data.root` says that the files are a data set on the Hub: hf://OWNER/NAME, or hf://OWNER/NAME@REVISION."""
+
+
+def hub_folder(root: str) -> Path:
+    """The folder of a data set on the Hub, fetched or out of its cache.
+
+    Raises:
+        ConfigError: not hf://OWNER/NAME.
+        ResourceError: neither the Hub nor its cache has it.
+    """
+    match = re.fullmatch(r"hf://([\w.-]+/[\w.-]+)(?:@([\w./-]+))?/?", root)
+    require(match is not None, "data.root", root, "must be a folder, or hf://OWNER/NAME or hf://OWNER/NAME@REVISION")
+    assert match is not None
+    return _snapshot(match[1], match[2], _TABLES)
 
 
 def load_tldr(config: TldrConfig) -> ComparisonData:
@@ -84,25 +105,38 @@ def fetch(repository: str, revision: str, files: Mapping[str, str]) -> dict[str,
     # Imported here because they take seconds, and every command imports this room.
     import datasets
     from datasets.exceptions import DatasetsError
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HTTPError  # pyright: ignore[reportPrivateImportUsage]
 
+    folder = _snapshot(repository, revision, list(files.values()))
     try:
-        folder = Path(
-            snapshot_download(repository, repo_type="dataset", revision=revision, allow_patterns=list(files.values()))
-        )
         for pattern in files.values():
             if not any(folder.glob(pattern)):
                 raise FileNotFoundError(f"no file matches {pattern}")
         local_files = {split: str(folder / pattern) for split, pattern in files.items()}
         loaded = datasets.load_dataset("parquet", data_files=local_files)
         return {split: loaded[split].to_list() for split in files}
-    except (OSError, HTTPError, DatasetsError) as error:
-        reason = str(error).strip().split("\n")[0]
-        raise ResourceError(
-            f"cannot get the data set {repository} at {revision[:10]}: {type(error).__name__}: {reason};"
-            " it needs the Hub or a cache that has it (HF_HOME); data=files reads your files"
-        ) from error
+    except (OSError, DatasetsError) as error:
+        raise _unavailable(repository, revision, error) from error
+
+
+def _snapshot(repository: str, revision: str | None, patterns: Sequence[str]) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HTTPError  # pyright: ignore[reportPrivateImportUsage]
+
+    without_hub_be_offline()
+    try:
+        return Path(
+            snapshot_download(repository, repo_type="dataset", revision=revision, allow_patterns=list(patterns))
+        )
+    except (OSError, HTTPError) as error:
+        raise _unavailable(repository, revision, error) from error
+
+
+def _unavailable(repository: str, revision: str | None, error: Exception) -> ResourceError:
+    reason = str(error).strip().split("\n")[0]
+    return ResourceError(
+        f"cannot get the data set {repository} at {(revision or 'main')[:10]}: {type(error).__name__}: {reason};"
+        " it needs the Hub or a cache that has it (HF_HOME); data=files reads your files"
+    )
 
 
 def parse_demonstrations(rows: Iterable[Mapping[str, Any]], split: str) -> list[Demonstration]:

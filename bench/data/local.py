@@ -4,26 +4,26 @@ import glob
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import fields
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from bench.data import splits
-from bench.data.config import ColumnsConfig, FilesConfig
-from bench.data.prompts import titled_prompt, tldr_prompt
+from bench.data.config import FilesConfig
+from bench.data.hub import HUB, hub_folder
+from bench.data.parse import Parsed, Parser
 from bench.data.rows import Row, bare, files_of, is_readable, read_rows
 from bench.errors import DataError
 from bench.records import ComparisonData, Demonstration, EvalPrompt, PreferencePair
 
 R = TypeVar("R", Demonstration, PreferencePair)
-_DEFAULT_NAMES = {column.name: column.default for column in fields(ColumnsConfig)}
 
 
 def load_files(config: FilesConfig) -> ComparisonData:
     """Demonstrations, preference pairs and evaluation prompts from the user's files, split by post.
 
     The evaluation prompts are the test posts that have a reference summary: a test demonstration's completion
-    or a test pair's reference.
+    or a test pair's reference, or with `reference_from_chosen` its chosen summary.
 
     Raises:
         DataError: a file is missing, empty or broken, a cell is missing, empty or no text, a split is empty.
@@ -32,12 +32,17 @@ def load_files(config: FilesConfig) -> ComparisonData:
     if config.demonstrations_from_chosen:
         demonstrations: dict[str, list[Demonstration]] = {"train": [], "validation": [], "test": []}
     else:
-        demonstrations = reader.read("demonstrations", ("train", "validation", "test"), reader.demonstration)
-    pairs = reader.read("preferences", ("train", "judge", "validation", "test"), reader.pair)
+        columns = replace(config.columns, **(config.demonstrations.columns or {}))
+        parser = Parser(config, columns)
+        demonstrations = reader.read("demonstrations", ("train", "validation", "test"), parser.demonstration)
+    parser = Parser(config, config.columns)
+    pairs = reader.read("preferences", ("train", "judge", "validation", "test"), parser.pairs)
+    reader.dropped.update(parser.dropped)
     if config.demonstrations_from_chosen:
         for split in ("train", "validation"):
             demonstrations[split] = [Demonstration(p.id, p.prompt, p.chosen) for p in pairs[split]]
-    with_reference = [(p.id, p.prompt, p.reference) for p in pairs["test"] if p.reference]
+    of_test = [(p.id, p.prompt, p.chosen if config.reference_from_chosen else p.reference) for p in pairs["test"]]
+    with_reference = [(name, prompt, reference) for name, prompt, reference in of_test if reference]
     eval_prompts = [EvalPrompt(d.id, d.prompt, d.completion) for d in demonstrations["test"]]
     eval_prompts += [EvalPrompt(*test) for test in with_reference]
     reader.dropped["test pairs without a reference summary"] += len(pairs["test"]) - len(with_reference)
@@ -61,34 +66,46 @@ class _Reader:
 
     def __init__(self, config: FilesConfig) -> None:
         self.config = config
-        self.columns = config.columns
-        self.root = Path(config.root).expanduser()
+        is_hub = config.root.startswith(HUB)
+        self.root = hub_folder(config.root) if is_hub else Path(config.root).expanduser()
         self.hashes: dict[str, str] = {}
         self.dropped: Counter[str] = Counter()
         if not self.root.is_dir():
             raise DataError(f"{self.root}: no such folder; set data.root to the folder of your files")
 
-    def read(self, group: str, names: Iterable[str], parse: Callable[[Row, str], R | None]) -> dict[str, list[R]]:
+    def read(
+        self, group: str, names: Iterable[str], parse: Callable[[Row, str], list[Parsed[R]]]
+    ) -> dict[str, list[R]]:
         """The records of each split, from a file per split or, by the hash of the post, of unsplit files."""
         patterns = getattr(self.config, group)
         records: dict[str, list[R]] = {split: [] for split in names}
         if patterns.unsplit:
-            for record in self._records(group, "unsplit", patterns.unsplit, parse):
+            for parsed in self._parsed(group, "unsplit", patterns.unsplit, parse):
                 split = splits.assign_split(
-                    record.prompt,
+                    parsed.records[0].prompt,
                     self.config.validation_fraction,
                     self.config.test_fraction,
                     self.config.split_seed,
                 )
-                records[split].append(record)
+                records[split] += self._kept(parsed, split)
             return records
         for split in records:
             pattern = getattr(patterns, split)
             if pattern:
-                records[split] = list(self._records(group, split, pattern, parse))
+                for parsed in self._parsed(group, split, pattern, parse):
+                    records[split] += self._kept(parsed, split)
         return records
 
-    def _records(self, group: str, split: str, pattern: str, parse: Callable[[Row, str], R | None]) -> Iterator[R]:
+    def _kept(self, parsed: Parsed[R], split: str) -> Sequence[R]:
+        """The records; of a tie none, or for training both ways where the config wants it."""
+        if parsed.is_tie and (self.config.ties == "drop" or split != "train"):
+            self.dropped["ties"] += 1
+            return []
+        return parsed.records
+
+    def _parsed(
+        self, group: str, split: str, pattern: str, parse: Callable[[Row, str], list[Parsed[R]]]
+    ) -> Iterator[Parsed[R]]:
         number = 0
         for path in self._paths(f"data.{group}.{split}", pattern):
             name = path.relative_to(self.root) if path.is_relative_to(self.root) else path
@@ -99,9 +116,7 @@ class _Reader:
             self.hashes[name.as_posix()] = "sha256:" + hashlib.sha256(content).hexdigest()
             for row in read_rows(path, content):
                 number += 1
-                record = parse(row, f"{group}-{split}-{number:06d}")
-                if record is not None:
-                    yield record
+                yield from parse(row, f"{group}-{split}-{number:06d}")
 
     def _paths(self, key: str, pattern: str) -> list[Path]:
         full_pattern = str(Path(glob.escape(str(self.root))) / pattern)
@@ -112,74 +127,15 @@ class _Reader:
                 mend += " (SFT needs demonstrations), or data.demonstrations_from_chosen=true to use chosen ones"
             elif key not in ("data.preferences.train", "data.preferences.validation"):
                 mend += ", or to null where there is none"
-            raise DataError(f"{self.root}: no file matches {pattern!r}; {mend}")
+            raise DataError(f"{self.root}: no file matches {pattern!r}{self._there()}; {mend}")
         _require_one_form(paths, key)
         return [file for path in paths for file in files_of(path)]
 
-    def demonstration(self, row: Row, default_id: str) -> Demonstration:
-        return Demonstration(self._id(row, default_id), self._prompt(row), self._text(row, "completion"))
-
-    def pair(self, row: Row, default_id: str) -> PreferencePair | None:
-        """The pair, or None for a tie and (under `identical_pairs="drop"`) for equal texts."""
-        chosen, rejected = self._text(row, "chosen"), self._text(row, "rejected")
-        if self._is_tie(row):
-            self.dropped["ties"] += 1
-            return None
-        if chosen == rejected:
-            if self.config.identical_pairs == "error":
-                raise DataError(
-                    f"{row.where}: chosen and rejected are equal; data.identical_pairs=drop leaves such out"
-                )
-            self.dropped["identical pairs"] += 1
-            return None
-        reference = self._optional(row, "reference")
-        if reference is not None:
-            reference = _text(reference, row, self.columns.reference, may_be_empty=True) or None
-        return PreferencePair(self._id(row, default_id), self._prompt(row), chosen, rejected, reference)
-
-    def _prompt(self, row: Row) -> str:
-        if self.columns.post is None:
-            return self._text(row, "prompt")
-        title, post = self._text(row, "title"), self._text(row, "post")
-        if self.columns.subreddit is None:
-            return titled_prompt(title, post)
-        return tldr_prompt(self._text(row, "subreddit"), title, post)
-
-    def _text(self, row: Row, key: str) -> str:
-        """The stripped text of a column that must be there."""
-        column = getattr(self.columns, key)
-        return _text(self._cell(row, key, column), row, column)
-
-    def _id(self, row: Row, default_id: str) -> str:
-        value = self._optional(row, "id")
-        if value is None:
-            return default_id
-        is_number = isinstance(value, int) and not isinstance(value, bool)
-        return str(value) if is_number else _text(value, row, self.columns.id)
-
-    def _is_tie(self, row: Row) -> bool:
-        if self.columns.tie is None:
-            return False
-        value = self._cell(row, "tie", self.columns.tie)
-        is_tie = {"true": True, "1": True, "false": False, "0": False, "": False}.get(str(value).strip().lower())
-        if is_tie is None:
-            raise DataError(f"{row.where}: column {self.columns.tie!r} holds {value!r}; a tie is true or false, 1 or 0")
-        return is_tie
-
-    def _optional(self, row: Row, key: str) -> Any:
-        """The cell, or None where no column is named or the file lacks a column of the default name."""
-        column = getattr(self.columns, key)
-        if column is None or (column == _DEFAULT_NAMES[key] and column not in row.cells):
-            return None
-        return self._cell(row, key, column)
-
-    def _cell(self, row: Row, key: str, column: str) -> Any:
-        if column not in row.cells:
-            raise DataError(
-                f"{row.where}: no column {column!r} (columns: {', '.join(row.cells)});"
-                f" set data.columns.{key} to the one that holds the {key}"
-            )
-        return row.cells[column]
+    def _there(self) -> str:
+        """Which files the folder has, where nothing matched."""
+        there = sorted(path for path in self.root.rglob("*") if path.is_file() and is_readable(path))
+        files = [path.relative_to(self.root).as_posix() for path in there]
+        return f" (there are {', '.join(files[:8])}{', ...' if len(files) > 8 else ''})" if files else ""
 
 
 def _require_one_form(paths: Sequence[Path], key: str) -> None:
@@ -190,22 +146,6 @@ def _require_one_form(paths: Sequence[Path], key: str) -> None:
         if stem in seen:
             raise DataError(f"{seen[stem]} and {path.name} both match {key}; remove one, or name the one to read")
         seen[stem] = path
-
-
-def _text(value: Any, row: Row, column: str | None, may_be_empty: bool = False) -> str:
-    """The stripped text of a cell, which has to be a string that can be written as UTF-8."""
-    if not isinstance(value, str):
-        raise DataError(f"{row.where}: column {column!r} holds {type(value).__name__} instead of text")
-    if not may_be_empty and not value.strip():
-        raise DataError(f"{row.where}: column {column!r} is empty")
-    if not value.isascii():
-        try:
-            value.encode()
-        except UnicodeEncodeError as error:
-            raise DataError(
-                f"{row.where}: column {column!r} holds half a surrogate pair, which is not Unicode text"
-            ) from error
-    return value.strip()
 
 
 def _require_rows(data: ComparisonData, config: FilesConfig) -> None:
@@ -219,10 +159,12 @@ def _require_rows(data: ComparisonData, config: FilesConfig) -> None:
     for name, rows in required.items():
         if not rows:
             raise DataError(
-                f"{config.root}: no {name} left after splitting by post; give more posts, or a file per split"
+                f"{config.root}: no {name} left after splitting by post; give more posts, a file per split, or a"
+                " larger data.validation_fraction (data.judge_fraction=0 needs no pairs for a judge)"
             )
     if not data.eval_prompts:
         raise DataError(
-            f"{config.root}: no test post has a reference summary; give data.demonstrations.test, or"
-            " a reference column (data.columns.reference) in data.preferences.test"
+            f"{config.root}: no test post has a reference summary; give data.demonstrations.test, or a reference column"
+            " (data.columns.reference) in data.preferences.test; or data.reference_from_chosen=true takes the chosen"
+            " summaries of the test pairs"
         )

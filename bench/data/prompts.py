@@ -28,6 +28,11 @@ def tldr_prompt(subreddit: str, title: str, post: str) -> str:
     return f"SUBREDDIT: r/{subreddit.strip()}\n\nTITLE: {title.strip()}\n\nPOST: {post.strip()}\n\nTL;DR:"
 
 
+def bare_prompt(post: str) -> str:
+    """The TL;DR prompt for posts without a title."""
+    return f"POST: {post.strip()}\n\nTL;DR:"
+
+
 def titled_prompt(title: str, post: str) -> str:
     """The TL;DR prompt for posts from no subreddit."""
     return f"TITLE: {title.strip()}\n\nPOST: {post.strip()}\n\nTL;DR:"
@@ -59,16 +64,22 @@ def truncate_post(
     """The prompt with at most `max_tokens` tokens, and whether it was cut.
 
     While the prompt is too long, the post loses what follows its last newline, or its last character where it
-    has no newline (Huang et al. 2024). Cuts that cannot be enough are skipped: removing k bytes takes at most
+    has no newline (Huang et al. 2024). A prompt that marks no post is a text with, perhaps, a closing line: the text
+    loses its last words. Cuts that cannot be enough are skipped: removing k bytes takes at most
     k tokens, give or take the last word's, so this is the plain rule at a fraction of its tokenizations.
 
     Raises:
-        DataError: the prompt is too long even without its post, or has no post that could be cut.
+        DataError: the prompt is too long even without its post.
     """
     n_tokens = count_tokens(prompt)
     if n_tokens <= max_tokens:
         return prompt, False
     head, post, tail = split_prompt(prompt)
+    cut = _cut
+    if not post and head == prompt:
+        cue = _CUE.search(prompt)
+        head, post, tail = "", prompt[: cue.start()] if cue else prompt, cue[0] if cue else ""
+        cut = _cut_words
     excess = n_tokens - max_tokens
     while excess > 0:
         if not post:
@@ -78,7 +89,7 @@ def truncate_post(
                 " and no post left to cut; shorten it, raise budget.max_prompt_tokens, or choose a model"
                 " with a longer context"
             )
-        post = _cut(post, max(1, excess - _REMERGE_SLACK))
+        post = cut(post, max(1, excess - _REMERGE_SLACK))
         excess = count_tokens(head + post + tail) - max_tokens
     return head + post + tail, True
 
@@ -112,6 +123,13 @@ def without_written_eos(data: ComparisonData, eos: str) -> ComparisonData:
         },
         eval_prompts=bare_rows(data.eval_prompts, "reference"),
     )
+
+
+def _cut_words(text: str, n_bytes: int) -> str:
+    """The longest run of words from the start that is at least `n_bytes` bytes shorter; of one word, of characters."""
+    shorter = text.encode()[:-n_bytes].decode(errors="ignore")
+    words = shorter.rsplit(None, 1)
+    return words[0] if len(words) > 1 and not text[len(shorter) : len(shorter) + 1].isspace() else shorter.rstrip()
 
 
 def truncate_prompts(

@@ -9,6 +9,11 @@ import numpy as np
 from bench.data.prompts import completion_text
 from bench.records import ComparisonData
 
+_MOSTLY_WHOLE = 0.1
+"""Share of prompts that may be cut without a word: Huang et al.'s 512 tokens cut next to none of the TL;DR posts."""
+_FEW_PROMPTS = 20
+"""Below, hardly a win rate is told from a half."""
+
 
 def data_statistics(
     data: ComparisonData, count_tokens: Callable[[str], int], truncated_prompts: int = 0, special_tokens: int = 0
@@ -18,7 +23,7 @@ def data_statistics(
     Lengths are in tokens, without EOS: `prompt_tokens` over the distinct prompts, `completion_tokens` over
     every summary (demonstrations, chosen, rejected, reference summaries of test posts); None where there are
     none. `longer_wins` is the share of training pairs whose chosen summary is longer (equal lengths count
-    half), None without pairs.
+    half), None without pairs. `notes` are what a reader has to know: many prompts cut, next to no test prompts.
 
     Args:
         special_tokens: how many a tokenizer puts before every text, and so not before a summary behind its prompt.
@@ -45,8 +50,26 @@ def data_statistics(
         "completion_tokens": _length_summary([length(summary) for summary in summaries]),
         "dropped": dict(data.dropped),
         "longer_wins": float(np.mean([(np.sign(d) + 1) / 2 for d in differences])) if differences else None,
+        "prompts": len(prompts),
         "truncated_prompts": truncated_prompts,
+        "notes": _notes(data, truncated_prompts, len(prompts)),
     }
+
+
+def _notes(data: ComparisonData, truncated: int, prompts: int) -> list[str]:
+    notes = []
+    if truncated > _MOSTLY_WHOLE * prompts:
+        notes.append(
+            f"{truncated:,} of {prompts:,} prompts ({truncated / prompts:.0%}) are cut at the end of their post to fit"
+            " budget.max_prompt_tokens: every arm, and every judge, sees a part of them. Raise it as far as the model"
+            " and the memory allow (budget=posts has 512)."
+        )
+    if len(data.eval_prompts) < _FEW_PROMPTS and data.source.get("name") == "files":
+        notes.append(
+            f"{len(data.eval_prompts)} test prompts decide next to nothing. Give more: a larger share of a file that is"
+            " split by post (data.test_fraction=0.3), or a file of test posts."
+        )
+    return notes
 
 
 def format_statistics(statistics: dict[str, Any]) -> str:
@@ -70,9 +93,10 @@ def format_statistics(statistics: dict[str, Any]) -> str:
     lines.append("")
     if statistics["longer_wins"] is not None:
         lines.append(f"the longer summary is the chosen one in {statistics['longer_wins']:.1%} of training pairs")
-    lines.append(f"prompts cut to fit: {statistics['truncated_prompts']:,}")
+    lines.append(f"prompts cut to fit: {statistics['truncated_prompts']:,} of {statistics['prompts']:,}")
     dropped = [f"{n:,} {reason}" for reason, n in statistics["dropped"].items()]
     lines.append(f"rows left out: {', '.join(dropped) or 'none'}")
+    lines += [f"note: {note}" for note in statistics["notes"]]
     return "\n".join(lines)
 
 

@@ -26,6 +26,7 @@ from transformers.utils import logging as transformers_logging
 
 from bench.errors import ConfigError, ResourceError
 from bench.files import read_json, write_json
+from bench.hub import without_hub_be_offline
 from bench.models import tiny, wheel
 from bench.models.config import ModelConfig
 from bench.special_tokens import eos_id, pad_id
@@ -98,26 +99,33 @@ def base_tokenizer(config: ModelConfig, texts: Iterable[str], cache_dir: Path) -
     return usable(tokenizer, config.name)
 
 
-def base_context_length(config: ModelConfig) -> int | None:
-    """Positions the model was built for, in tokens, read without its weights; None where its config does not say."""
+_OTHER_MODELS = "model=tiny or model=smollm2_135m_wheel"
+
+
+def base_context_length(config: ModelConfig, instead: str = _OTHER_MODELS) -> int | None:
+    """Positions the model was built for, in tokens, read without its weights; None where its config does not say.
+
+    Raises:
+        ResourceError: the model is neither here nor to be had; `instead` is what to use.
+    """
     if config.kind == "tiny":
         return config.max_positions
     if config.kind == "wheel":
         return None
-    model_config = causal_config(config.name, config.revision).get_text_config()
+    model_config = causal_config(config.name, config.revision, instead).get_text_config()
     if getattr(model_config, "alibi", False):
         return None  # reaches further than the length it was trained for
     return getattr(model_config, "max_position_embeddings", None) or getattr(model_config, "max_seq_len", None)
 
 
-def causal_config(name: str, revision: str | None = None) -> PreTrainedConfig:
+def causal_config(name: str, revision: str | None = None, instead: str = _OTHER_MODELS) -> PreTrainedConfig:
     """The config of a model that can be compared, read without its weights.
 
     Raises:
         ResourceError: the model is neither here nor to be had.
         ConfigError: it is no causal language model, or brings code of its own.
     """
-    with explained(name):
+    with explained(name, instead):
         config = AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=False)
     if getattr(config, "is_encoder_decoder", False):
         raise ConfigError(
@@ -248,13 +256,15 @@ def _added(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
 
 
 @contextmanager
-def explained(name: str, instead: str = "model=tiny or model=smollm2_135m_wheel") -> Iterator[None]:
+def explained(name: str, instead: str = _OTHER_MODELS) -> Iterator[None]:
     """Say in one line what to do, `instead` among it, where a model by this name cannot be read.
 
     Raises:
         ConfigError: it brings code of its own, or one of its files cannot be read.
         ResourceError: for the errors by which transformers says that there is no such model.
     """
+    if not Path(name).expanduser().exists():
+        without_hub_be_offline()
     try:
         yield
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -9,6 +9,7 @@ from bench.errors import RunFolderError, UserError
 from bench.report import render_comparison, render_run
 from bench.report.expected import write_expectation
 from bench.report.load import unfinished
+from bench.terminal import spoken
 
 _DESCRIPTION = """\
 Write the report of a finished run again from its artifacts, or compare several finished runs. Nothing is
@@ -30,6 +31,7 @@ what differs. Exit code: 0 done; 2 no finished run, or runs that may not be comp
 written."""
 
 
+@spoken
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m bench.report",

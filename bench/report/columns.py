@@ -102,5 +102,6 @@ MEASURES = (
     estimate_column("reward_gold", "gold reward", 2),
     estimate_column("reward_proxy", "proxy reward", 2),
     estimate_column("length_tokens", "length (tokens)", 1),
+    estimate_column("length_words", "length (words)", 1),
 )
 """Of `arm_table` and `compare.policy_points`, in every table of arms."""

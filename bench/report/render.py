@@ -47,6 +47,9 @@ SECTIONS: tuple[tuple[str, Callable[[Run], list[Block]]], ...] = (
 """Title and blocks of each; one without blocks, where the run has no numbers for it, is left out of the page."""
 
 
+_TITLES = {"score": "Completions made elsewhere, scored alike"}
+
+
 def render_run(run_dir: Path | str, out_dir: Path | str | None = None) -> Path:
     """Write figures/, report.md and report.html of the run in `run_dir`; returns report.html's path.
 
@@ -66,7 +69,7 @@ def run_page(run: Run) -> Page:
     experiment = run.setting("experiment", run.path.parent.name)
     run_id = run.setting("run_id", run.path.name)
     return Page(
-        title="RLHF against DPO on summarization",
+        title=_TITLES.get(run.setting("kind"), "RLHF against DPO on summarization"),
         subtitle=f"experiment {experiment}, run {run_id}, seed {run.setting('seed', NONE)}",
         answer=answer.answer(run),
         sections=[Section(title, blocks) for title, blocks_of in SECTIONS if (blocks := blocks_of(run))],

@@ -11,6 +11,8 @@ from pathlib import Path
 import huggingface_hub.constants
 import pytest
 
+from bench import __version__
+from bench.errors import ResourceError
 from bench.files import read_jsonl, write_jsonl
 from bench.pipeline import runner
 from bench.stages import base
@@ -60,7 +62,11 @@ def refused(command: Callable, results_dir: Path) -> Callable[..., str]:
         ("dpo.beta=strong", "dpo.beta must be a number, got 'strong'"),
         ("dpo.beta=true", "dpo.beta must be a number, got True"),
         ("seed=0.5", "seed must be a whole number, got 0.5"),
-        ("name=7", "name must be a text, got 7"),
+        ("name=7", "name must be a text, got 7; quoted it is one: 'name=\"7\"'"),
+        # options, and what stands in an extra
+        ("--foo", "there is no option --foo (try --help); settings are written KEY=VALUE"),
+        ("--hepl", "there is no option --hepl (try --help); settings are written KEY=VALUE"),
+        ("hydra/launcher=joblib", "is in an extra that is not installed: pip install 'rlhf-vs-dpo[launchers]'"),
         ("arms=sft", "arms must be a list, got 'sft'"),
         ("evaluation.rouge_stemmer=1", "evaluation.rouge_stemmer must be true or false, got 1"),
         # what Hydra cannot read
@@ -81,8 +87,41 @@ def test_an_unknown_key_is_looked_for_in_the_chosen_options(refused: Callable[..
     assert refused("data=files", "data.rooot=x") == "unknown config key data.rooot; did you mean data.root?"
 
 
-def test_a_sweep_is_refused_at_its_first_bad_value(refused: Callable[..., str]):
-    assert refused("-m", "dpo.beta=-1,0.1") == "dpo.beta must be above 0, got -1.0"
+def test_a_sweep_goes_on_behind_a_job_that_is_refused(
+    command: Callable, results_dir: Path, monkeypatch: pytest.MonkeyPatch
+):
+    ran: list[float] = []
+
+    def run(config, command: str) -> Path:
+        ran.append(config.dpo.beta)
+        raise ResourceError("far enough")
+
+    monkeypatch.setattr(runner, "run", run)
+    outcome = command(f"results_dir={results_dir}", "-m", "dpo.beta=-1,0.1,0.2")
+
+    assert ran == [0.1, 0.2]
+    assert outcome.stderr.splitlines() == [
+        "error: dpo.beta must be above 0, got -1.0", "error: far enough", "error: far enough",
+    ]  # fmt: skip
+    assert outcome.exit_code == 2  # the worst of the jobs'
+
+
+def test_a_name_of_digits_is_a_name_in_quotes(command: Callable, results_dir: Path, monkeypatch: pytest.MonkeyPatch):
+    names: list[str] = []
+
+    def run(config, command: str) -> Path:
+        names.append(f"{config.name} in {config.results_dir}")
+        raise ResourceError("far enough")
+
+    monkeypatch.setattr(runner, "run", run)
+    monkeypatch.setenv("HOME", str(results_dir))
+    command("results_dir=~/mine", 'name="2024"')
+
+    assert names == [f"2024 in {results_dir}/mine"]  # and ~ is the home folder, which no shell writes out behind "="
+
+
+def test_the_version(command: Callable):
+    assert command("--version").stdout == f"rlhf-vs-dpo {__version__}\n"
 
 
 def test_a_group_that_help_does_not_know(command: Callable):
@@ -104,7 +143,7 @@ def edit_rows(path: Path, edit: Callable[[list[dict]], object]) -> None:
         (
             "preferences/train.jsonl",
             Path.unlink,
-            "no file matches 'preferences/train.*'; set data.preferences.train to",
+            "no file matches 'preferences/train.*' (there are demonstrations/test.jsonl, ",
         ),
         (
             "preferences/train.jsonl",
@@ -138,7 +177,9 @@ def edit_rows(path: Path, edit: Callable[[list[dict]], object]) -> None:
         ),
         (
             "demonstrations/train.jsonl",
-            lambda path: edit_rows(path, lambda rows: rows[0].update(prompt="word " * 500)),
+            lambda path: edit_rows(
+                path, lambda rows: rows[0].update(prompt=f"TITLE: {'word ' * 500}\n\nPOST: x\n\nTL;DR:")
+            ),
             "longer than the model takes",
         ),
     ],
@@ -256,3 +297,18 @@ def test_the_module_itself(tmp_path: Path):
 
     assert (result.returncode, result.stdout) == (2, "")
     assert result.stderr == "error: ppo.beta must be 0 (no KL pull) or above, got -1.0\n"
+
+
+def test_a_slip_in_a_trainers_settings_is_refused_without_the_training_libraries():
+    code = """
+import sys
+from bench.cli.bind import bind_early
+from bench.errors import ConfigError
+try:
+    bind_early({"dpo": {"beta": -1.0}})
+except ConfigError as error:
+    assert str(error) == "dpo.beta must be above 0, got -1.0", error
+    sys.exit({"torch", "transformers"} & set(sys.modules) != set())
+sys.exit(2)
+"""
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

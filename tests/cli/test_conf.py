@@ -48,7 +48,8 @@ def written(path: Path) -> tuple[DictConfig, list[Path]]:
     """The keys that an option's file states itself, and the options that it builds on."""
     config = OmegaConf.load(path)
     assert isinstance(config, DictConfig)
-    return config, [path.with_name(f"{name}.yaml") for name in config.pop("defaults", [])]
+    bases = [name for name in config.pop("defaults", []) if isinstance(name, str)]  # others choose in other groups
+    return config, [path.with_name(f"{name}.yaml") for name in bases]
 
 
 def shown(path: Path) -> dict[str, Any]:
@@ -122,7 +123,9 @@ def test_option_composes(path: Path):
         overrides = ["model.name=a/model"]
     config = composed(name_of(path), *overrides)
 
-    assert config[group] == expected
+    resolved = OmegaConf.to_container(OmegaConf.create({"results_dir": "results", group: expected}), resolve=True)
+    assert isinstance(resolved, dict)
+    assert config[group] == resolved[group]
     bind(config)
 
 
@@ -130,7 +133,7 @@ def test_option_composes(path: Path):
 def test_option_shows_every_setting(path: Path):
     """What neither a file nor those that it builds on have, `--help` cannot explain."""
     group = path.parent.name
-    cls = DATA[path.stem] if group == "data" else get_type_hints(RunConfig)[group]
+    cls = DATA[str(shown(path)["kind"])] if group == "data" else get_type_hints(RunConfig)[group]
     there = leaves(shown(path))
     # A setting that is itself a mapping (extra_body) is there where one of its keys is.
     missing = {
@@ -249,3 +252,30 @@ def test_a_key_without_a_comment_is_found():
     ]
 
     assert list(undocumented(lines)) == ["c: 3", "e: 4"]
+
+
+@pytest.mark.parametrize(
+    "model, trainers, learning_rate, max_prompt_tokens",
+    [
+        ("tiny", "tiny", 4e-3, 160),
+        ("smollm2_135m_wheel", "small", 2e-5, 512),
+        ("qwen2_5_0_5b", "small", 2e-5, 512),
+        ("pythia_1b", "nplus", 3e-6, 512),
+    ],
+)
+def test_a_model_brings_the_settings_that_fit_its_size(
+    model: str, trainers: str, learning_rate: float, max_prompt_tokens: int
+):
+    groups = ("sft", "reward", "ppo", "dpo", "rloo")
+    config = composed(f"model={model}")
+
+    assert config == composed(f"model={model}", *(f"{group}={trainers}" for group in groups))
+    assert config["sft"]["learning_rate"] == learning_rate
+    assert config["budget"]["max_prompt_tokens"] == max_prompt_tokens
+
+
+def test_what_is_named_comes_before_what_the_model_brings():
+    assert composed("model=smollm2_135m_wheel", "sft=nplus")["sft"]["learning_rate"] == 3e-6
+    assert composed("model=smollm2_135m_wheel", "budget=smoke")["budget"]["ppo_episodes"] == 4
+    assert composed("experiment=tldr_smollm2")["budget"]["pairs"] == 96
+    assert composed("experiment=tldr_smollm2", "model=pythia_1b")["dpo"]["learning_rate"] == 3e-6

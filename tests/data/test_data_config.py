@@ -49,7 +49,7 @@ def test_the_yaml_holds_the_dataclass_and_explains_every_key(name, config):
             r"data\.preferences\.validation must name a file .*data\.preferences\.unsplit",
         ),
         (
-            lambda: ColumnsConfig(post="body"),
+            lambda: ColumnsConfig(title="headline"),
             r"data\.columns\.title must be given together with data\.columns\.post",
         ),
         (lambda: ColumnsConfig(subreddit="sub"), r"data\.columns\.subreddit needs data\.columns\.post"),

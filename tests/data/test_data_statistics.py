@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from bench.data.statistics import data_statistics, format_statistics
@@ -74,3 +76,16 @@ def test_the_table_shows_counts_lengths_and_what_was_left_out():
     assert "in 62.5% of training pairs" in text
     assert "prompts cut to fit: 2" in text
     assert "rows left out: 3 ties" in text
+
+
+def test_more_than_a_tenth_of_the_prompts_cut_is_said():
+    # DATA has 4 distinct prompts: 0 of them is no note, 2 is half.
+    assert data_statistics(DATA, count_words)["notes"] == []
+    (note,) = data_statistics(DATA, count_words, truncated_prompts=2)["notes"]
+    assert note.startswith("2 of 4 prompts (50%) are cut") and "budget.max_prompt_tokens" in note
+    assert f"note: {note}" in format_statistics(data_statistics(DATA, count_words, truncated_prompts=2))
+
+
+def test_next_to_no_test_prompts_of_own_files_are_said():
+    (note,) = data_statistics(replace(DATA, source={"name": "files"}), count_words)["notes"]
+    assert note.startswith("1 test prompts decide next to nothing") and "data.test_fraction=0.3" in note

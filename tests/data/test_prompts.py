@@ -129,7 +129,10 @@ def test_a_long_post_takes_few_tokenizations(count_bpe):
     assert calls < 250
 
 
-@pytest.mark.parametrize("prompt", ["Summarize: " + "word " * 30, tldr_prompt("pets", "word " * 30, "short")])
+@pytest.mark.parametrize(
+    "prompt",
+    [tldr_prompt("pets", "word " * 30, "short"), "text\n" + "word " * 30 + ":", "text\n\n" + "word " * 30 + "TL;DR:"],
+)
 def test_a_prompt_that_cannot_be_cut_is_refused(prompt):
     with pytest.raises(
         DataError, match=r"prompt 'p7' is longer .*: \d+ tokens \(at most 20\).*max_prompt_tokens"
@@ -151,3 +154,15 @@ def test_truncate_prompts_cuts_every_record_and_counts_distinct_prompts():
     assert [record.prompt for record in records] == [short] * 4
     assert [record.id for record in records] == ["d", "a", "b", "e"]
     assert n_cut == 2
+
+
+@pytest.mark.parametrize(
+    "prompt, expected",
+    [
+        ("one two three four five", "one two three"),
+        ("A title\n\none two three\n\nTL;DR:", "A title\n\nTL;DR:"),
+        ("one two three four five\n\nSummarise this:\n", "one\n\nSummarise this:\n"),
+    ],
+)
+def test_a_text_that_marks_no_post_loses_its_last_words(prompt: str, expected: str):
+    assert truncate_post(prompt, 3, count_words) == (expected, True)

@@ -290,9 +290,17 @@ def test_a_window_that_does_not_open_ends_the_run(judge_server, make_judge, make
         make_judge(max_wait_s=0.5, retry_wait_s=0.05).judge(make_items(2))
 
 
-@pytest.mark.parametrize("status", [429, 403, 200])
-def test_an_account_without_money_ends_the_run_at_once(judge_server, make_judge, make_items, status: int):
-    error = {"message": "You exceeded your current quota.", "type": "insufficient_quota", "code": "insufficient_quota"}
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        (429, {"message": "You exceeded your current quota.", "type": "insufficient_quota"}),
+        (403, {"message": "You exceeded your current quota.", "code": "insufficient_quota"}),
+        (200, {"message": "You exceeded your current quota.", "code": "insufficient_quota"}),
+        (429, {"message": "You exceeded your current quota. (insufficient_quota)"}),
+        (429, {"message": "insufficient balance; you exceeded your current quota"}),
+    ],
+)
+def test_an_account_without_money_ends_the_run_at_once(judge_server, make_judge, make_items, status: int, error: dict):
     judge_server.script = lambda post, attempt: {"status": status, "body": {"error": error}}
 
     with pytest.raises(ResourceError, match=r"exceeded your current quota.*; the account cannot pay for more requests"):

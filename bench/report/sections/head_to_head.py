@@ -1,9 +1,11 @@
 """Which arm is better: pair by pair, by way of the reference summary, and on one scale."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
 
+from bench.arms import REFERENCE
 from bench.evaluate.decisions import decide
 from bench.report.columns import (
     ARM,
@@ -86,7 +88,7 @@ def section(run: Run) -> list[Block]:
         judges = [judge for judge in run.judges if has(strengths, f"strength_{judge}")]
         blocks += [
             table_of(
-                "All arms on one scale: Bradley-Terry strength in nats, the reference summary at 0",
+                f"All arms on one scale: Bradley-Terry strength in nats, {_zero(run, judges)} at 0",
                 [ARM, *(estimate_column(f"strength_{judge}", judge_name(judge), 2) for judge in judges)],
                 strengths,
                 "From every pair at once, over"
@@ -193,11 +195,17 @@ def strength_bars(run: Run) -> list[Plot]:
             )
         axes.axvline(0, color=NEUTRAL, linewidth=1, linestyle="--")
         axes.set_yticks(range(len(rows)), [arm_name(row["arm"], short=True) for row in rows])
-        axes.set(title=title, xlabel="nats (dashed: the reference summary)")
+        axes.set(title=title, xlabel=f"nats (dashed: {_zero(run, [judge])})")
         axes.grid(False, axis="y")
         parts = ", ".join(f"{arm_name(row['arm'])} {number(row[column], 2)}" for row in reversed(rows))
         plots.append(Plot(f"strength_{slug(judge)}", title, f"{title}, nats: {parts}.", figure))
     return plots
+
+
+def _zero(run: Run, judges: Sequence[str]) -> str:
+    """From which arm strengths are told: the reference summary, or where a judge never saw one an arm of the run."""
+    zeros = run.metrics.get("bradley_terry_zero", {})
+    return " or ".join(dict.fromkeys(arm_name(zeros.get(judge, REFERENCE)) for judge in judges))
 
 
 def _power(run: Run) -> list[Block]:

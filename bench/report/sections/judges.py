@@ -20,6 +20,8 @@ from bench.report.words import Cell, Row, arm_name, count, in_words, is_number, 
 
 _TRUTH = ("gold", "human")
 """Judges that are what others are measured by."""
+_AS_THEY_CAME = ("verdicts", "outcomes")
+"""Kinds of judges of whom a file of completions has the verdicts alone."""
 
 
 def section(run: Run) -> list[Block]:
@@ -150,9 +152,11 @@ def caveats(run: Run) -> list[str]:
 
 def _caveat(run: Run, judge: str) -> list[str]:
     kind = run.metrics.get("judges", {}).get(judge, {}).get("kind", judge)
-    if kind in _TRUTH:
+    if kind in _TRUTH or kind in _AS_THEY_CAME:
         return []
     name = judge_name(judge)
+    if kind == "rule":
+        return [f"The {name} is a rule on the texts: it says who is longer or nearer to a text, not who is better."]
     accuracy = run.metrics.get("judge_reward_model", {}).get("accuracy") if kind == "reward_model" else None
     labels = run.metrics.get("judges", {}).get(judge, {}).get("labels")
     if accuracy is not None:

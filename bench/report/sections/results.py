@@ -4,11 +4,20 @@ from typing import Any
 
 import pandas as pd
 
-from bench.report.columns import ARM, MEASURES, Column, cost_column, share_column, table_of, win_rate_columns
+from bench.report.columns import (
+    ARM,
+    MEASURES,
+    Column,
+    cost_column,
+    estimate_column,
+    share_column,
+    table_of,
+    win_rate_columns,
+)
 from bench.report.load import Run, estimate_columns, records
-from bench.report.page import Block, Figures
+from bench.report.page import Block, Figures, Note
 from bench.report.plot import NEUTRAL, Plot, arm_colour, error_bars, new_axes, slug, styled
-from bench.report.words import Cell, Row, arm_name, count, has, in_words, is_number, judge_name
+from bench.report.words import Cell, Row, arm_name, count, has, in_words, is_number, judge_name, plain
 
 
 def section(run: Run) -> list[Block]:
@@ -19,15 +28,17 @@ def section(run: Run) -> list[Block]:
         ARM,
         *win_rate_columns(run.judges, with_n=True),
         *MEASURES,
+        *(estimate_column(f"rating_{column}", f"mean {plain(column)}") for column in _ratings(run)),
         share_column("finished", "ended with EOS"),
         cost_column("gpu_hours", "GPU-hours") if on_gpu else cost_column("device_hours", "device-hours"),
         cost_column("peak_memory_gib", "peak memory (GiB)"),
     ]
     note = (
         "Win rate: share of held-out prompts on which the arm's summary beats the reference summary, a tie counting"
-        " half. KL: policy against the SFT model, nats per completion. Hours and memory: the stages that the arm"
-        " needs beyond the SFT model."
+        " half. KL: policy against the SFT model, nats per completion."
     )
+    if has(table, "device_hours"):
+        note += " Hours and memory: the stages that the arm needs beyond the SFT model."
     if any(row.get("kl_ref_estimator") == "bound" for row in table):
         note += " The KL of the best of n is an upper bound, log n - (n - 1)/n: no policy with log-probs wrote it."
     limits: dict[str, list[str]] = {}
@@ -37,7 +48,9 @@ def section(run: Run) -> list[Block]:
     if limits:
         said = "; ".join(f"{', '.join(arms)}: {limit}" for limit, arms in limits.items())
         note += f" What the interval of a mean KL cannot know: {said}."
-    blocks: list[Block] = [table_of("Arms, with 95 % intervals in brackets", columns, table, note)]
+    notes = [*run.metrics.get("missing", []), *run.metrics.get("data", {}).get("notes", [])]
+    blocks: list[Block] = [Note(" ".join(notes))] if notes else []
+    blocks += [table_of("Arms, with 95 % intervals in brackets", columns, table, note)]
     judges = [judge for judge in run.judges if has(table, f"win_rate_{judge}")]
     if judges:
         judged = [row for row in table if any(is_number(row.get(f"win_rate_{judge}")) for judge in judges)]
@@ -50,6 +63,11 @@ def section(run: Run) -> list[Block]:
             ),
         ]
     return blocks
+
+
+def _ratings(run: Run) -> list[str]:
+    """The columns of ratings that the files of completions made elsewhere have."""
+    return sorted({column for arm in run.metrics["arms"].values() for column in arm.get("ratings", {})})
 
 
 def arm_table(run: Run) -> pd.DataFrame:
@@ -78,7 +96,10 @@ def arm_table(run: Run) -> pd.DataFrame:
         row |= estimate_columns("kl_ref_top_share", kl.get("top_share"))
         for kind in ("gold", "proxy"):
             row |= estimate_columns(f"reward_{kind}", measured.get("reward", {}).get(kind))
-        row |= estimate_columns("length_tokens", measured.get("length_tokens"))
+        for length in ("length_tokens", "length_words"):
+            row |= estimate_columns(length, measured.get(length))
+        for column, rating in measured.get("ratings", {}).items():
+            row |= estimate_columns(f"rating_{column}", rating)
         row |= estimate_columns("finished", measured.get("finished"))
         cost = measured.get("cost") or {}
         row |= {field: cost[field] for field in ("device_hours", "gpu_hours", "peak_memory_gib") if field in cost}

@@ -42,7 +42,9 @@ def summary_table(run: Run) -> pd.DataFrame:
             found = run.metrics["arms"][arm].get("summaries", {}).get(metric)
             if found is not None:
                 row: dict[str, Any] = {"metric": metric, "arm": arm, **words, **estimate_columns("value", found)}
-                rows.append(row | {"all_n": run.metrics["arms"][arm]["length_tokens"]["n"]})
+                measured = run.metrics["arms"][arm]
+                length = measured.get("length_tokens") or measured["length_words"]  # one of them is of all
+                rows.append(row | {"all_n": length["n"]})
     return frame(rows, "metric", "arm", "value")
 
 

@@ -1,0 +1,74 @@
+"""Which files of completions are scored, what their columns are called, and who judges them."""
+
+import re
+from dataclasses import dataclass, field
+from typing import Literal
+
+from bench.evaluate.config import EvaluationConfig
+from bench.evaluate.judges.config import JudgeConfig
+from bench.validation import require
+
+RULES = {
+    "longer": "The summary with more characters wins.",
+    "rouge": "The summary with the higher ROUGE-L F1 to the reference summary wins; between arms alone.",
+}
+
+
+@dataclass(frozen=True)
+class ScoreColumns:
+    """Which column holds what; conf/score.yaml says it of each."""
+
+    arm: str = "arm"
+    id: str = "prompt_id"
+    prompt: str = "prompt"
+    reference: str = "reference"
+    completion: str = "completion"
+    finished: str = "finished"
+    n_tokens: str = "n_tokens"
+    temperature: str = "temperature"
+    logp: str = "logp"
+    ref_logp: str = "ref_logp"
+    ratings: tuple[str, ...] = ()
+    beats_reference: tuple[str, ...] = ()
+    arm_a: str = "arm_a"
+    arm_b: str = "arm_b"
+    verdict: str = "verdict"
+    order: str = "order"
+    judge: str = "judge"
+
+    def __post_init__(self) -> None:
+        for name in ("ratings", "beats_reference"):
+            value = getattr(self, name)
+            require(not isinstance(value, str), f"columns.{name}", value, f"must be a list: columns.{name}=[{value}]")
+            object.__setattr__(self, name, tuple(value))  # YAML gives a list, which cannot be hashed
+
+
+@dataclass(frozen=True)
+class ScoreConfig:
+    """One scoring of files, resolved."""
+
+    files: tuple[str, ...]
+    columns: ScoreColumns = field(default_factory=ScoreColumns)
+    judge: JudgeConfig | None = None
+    rules: tuple[str, ...] = ()
+    head_to_head: bool = True
+    incomplete: Literal["error", "drop"] = "error"
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    seed: int = 0
+    name: str | None = None
+    results_dir: str = "results"
+
+    def __post_init__(self) -> None:
+        require(len(self.files) >= 1, "files", list(self.files), "must name at least one file of completions")
+        names = [] if self.judge is None else list(self.judge.names)
+        for name in ("gold", "reward_model"):
+            require(name not in names, "judge.names", names, f"has {name}, which a run of its own arms alone has")
+        for rule in self.rules:
+            require(rule in RULES, "rules", rule, f"must be among {', '.join(RULES)}")
+        once = len({*self.rules, *names, *self.columns.ratings, *self.columns.beats_reference}) == sum(
+            map(len, (self.rules, names, self.columns.ratings, self.columns.beats_reference))
+        )
+        require(once, "judge.names, rules and columns of verdicts", names, "must have names of their own")
+        require(0 <= self.seed < 2**32, "seed", self.seed, f"must be at least 0 and below {2**32}")
+        plain = self.name is None or re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", self.name) is not None
+        require(plain, "name", self.name, "must be a plain folder name (letters, digits, . _ -)")

@@ -1,7 +1,9 @@
 """Trials: as many for each arm, drawn alike for every seed, and refused where a setting does not exist."""
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -12,11 +14,11 @@ from bench.tuning import Space, TuningConfig, drawn
 SPACE = {"dpo": {"beta": Space(0.02, 0.5)}, "ppo": {"ppo_epochs": Space(values=(1.0, 2.0, 4.0))}}
 
 
-def run_config(**changes: object) -> RunConfig:
+def run_config(**changes: Any) -> RunConfig:
     return RunConfig(budget=BudgetConfig(max_prompt_tokens=160), **changes)
 
 
-def trial(number: int | None, **changes: object) -> RunConfig:
+def trial(number: int | None, **changes: Any) -> RunConfig:
     return drawn(run_config(tuning=TuningConfig(trial=number, trials=1000, space=SPACE), **changes))
 
 
@@ -62,6 +64,6 @@ def test_values_are_drawn_as_the_setting_has_them():
         ),
     ],
 )
-def test_what_cannot_be_drawn(make: object, message: str):
+def test_what_cannot_be_drawn(make: Callable[[], Any], message: str):
     with pytest.raises(ConfigError, match=message):
         make()

@@ -2,7 +2,7 @@
 
 import random
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -35,8 +35,8 @@ class Language:
         compose: facts by slot -> one sentence that says them and nothing else.
     """
 
-    lexicon: Mapping[str, list[str]]
-    padding: list[str]
+    lexicon: Mapping[str, Sequence[str]]
+    padding: Sequence[str]
     write_post: Callable[[random.Random, str], Post]
     compose: Callable[[Mapping[str, str]], str]
 

@@ -1,11 +1,13 @@
 """At equal KL, from run folders: policies are counted once, and what is said is what was computed."""
 
+import numpy as np
 import pytest
 
 from bench import report
 from bench.evaluate.matched_kl import matched_kl
 from bench.report.by_prompt import kls, points
 from bench.report.frontier import frontiers, in_words, section
+from bench.report.page import Figures, Text
 
 
 @pytest.fixture
@@ -28,11 +30,12 @@ def test_each_policy_is_there_once_with_its_prompts(runs):
 def test_the_section_says_what_was_computed(runs):
     found = matched_kl(frontiers(runs, "gold"))
     blocks = section(runs, "gold")
-    assert blocks[0].text == in_words(found, "gold")
+    assert isinstance(blocks[0], Text) and blocks[0].text == in_words(found, "gold")
+    assert isinstance(blocks[1], Figures)
     (plot,) = blocks[1].plots
     lines = plot.figure.axes[0].lines
-    assert list(lines[0].get_ydata()) == pytest.approx([100 * row["first"]["value"] for row in found["at"]])
-    assert list(lines[0].get_xdata()) == pytest.approx([row["kl"] ** 0.5 for row in found["at"]])
+    assert list(np.asarray(lines[0].get_ydata())) == pytest.approx([100 * row["first"]["value"] for row in found["at"]])
+    assert list(np.asarray(lines[0].get_xdata())) == pytest.approx([row["kl"] ** 0.5 for row in found["at"]])
 
 
 def test_one_setting_is_no_frontier(make_run):

@@ -1,6 +1,8 @@
 """Temperatures and sets beside the headline: what the table and the figure draw is what metrics.json holds."""
 
+import numpy as np
 import pytest
+from matplotlib.container import ErrorbarContainer
 
 from bench import report
 from bench.data.evaluation_sets import EvalSetConfig
@@ -48,14 +50,16 @@ def test_duels_of_every_cell(gridded):
 
 def test_the_figure_draws_each_arm_over_the_temperatures(gridded):
     plot = grid.win_rate_vs_temperature(gridded, "test", "gold")
-    lines = {c.get_label(): c.lines[0] for c in plot.figure.axes[0].containers}
+    assert plot is not None
+    bars = [c for c in plot.figure.axes[0].containers if isinstance(c, ErrorbarContainer)]
+    lines = {str(bar.get_label()): bar.lines[0] for bar in bars}
     table = {
         (r["arm"], r["temperature"]): r["win_rate_gold"]
         for r in records(grid.grid_table(gridded))
         if r["set"] == "test"
     }
-    assert list(lines["DPO"].get_ydata()) == pytest.approx([100 * table["dpo", t] for t in (0.0, 0.7, 1.0)])
-    assert list(lines["DPO"].get_xdata()) == pytest.approx([0.0, 0.7, 1.0], abs=0.05)
+    assert list(np.asarray(lines["DPO"].get_ydata())) == pytest.approx([100 * table["dpo", t] for t in (0.0, 0.7, 1.0)])
+    assert list(np.asarray(lines["DPO"].get_xdata())) == pytest.approx([0.0, 0.7, 1.0], abs=0.05)
     assert grid.win_rate_vs_temperature(gridded, "nowhere", "gold") is None
 
 

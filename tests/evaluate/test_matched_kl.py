@@ -63,9 +63,8 @@ def test_intervals_cover():
         for root in (0.8, 1.5, 2.2):
             kls = root**2 * rng.lognormal(-0.18, 0.6, n)  # of mean 1
             wins = rng.random(n) < base + 0.1 * root
-            policies.append(
-                Policy({str(i): kl for i, kl in enumerate(kls)}, {str(i): float(win) for i, win in enumerate(wins)})
-            )
+            of_prompts = ({str(i): float(value) for i, value in enumerate(values)} for values in (kls, wins))
+            policies.append(Policy(*of_prompts))
         return policies
 
     covered = []

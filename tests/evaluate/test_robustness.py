@@ -75,7 +75,8 @@ def test_settings_that_matter():
     found = settings_that_matter(settings, [0.1, 0.2, 0.3, 0.4, 0.5, 0.6])
 
     assert found["ppo.learning_rate"]["rank_correlation"] == pytest.approx(1)
-    assert found["ppo.learning_rate"]["p_holm"] < 0.05 < found["ppo.beta"]["p_holm"]
+    p_rate, p_beta = (found[f"ppo.{name}"]["p_holm"] for name in ("learning_rate", "beta"))
+    assert p_rate is not None and p_beta is not None and p_rate < 0.05 < p_beta
     assert found["ppo.lam"] == {"rank_correlation": None, "p_value": None, "p_holm": None}  # it was not varied
 
 

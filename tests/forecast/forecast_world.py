@@ -1,5 +1,7 @@
 """A run of a small built-in world, which is planned and not run."""
 
+from typing import Any
+
 from bench.config import BudgetConfig, RunConfig
 from bench.data import SyntheticConfig
 from bench.models.config import ModelConfig
@@ -8,7 +10,7 @@ from bench.train.settings.ppo import PPOSettings
 from bench.train.settings.reward import RewardSettings
 from bench.train.settings.sft import SFTSettings
 
-_BATCH = {"batch_size": 8, "micro_batch_size": 4}
+_BATCH: dict[str, Any] = {"batch_size": 8, "micro_batch_size": 4}
 CONFIG = RunConfig(
     data=SyntheticConfig(demonstrations=48, preference_pairs=24, judge_pairs=16, validation_pairs=8, eval_prompts=6),
     model=ModelConfig(hidden_size=32, layers=2, heads=2, vocabulary=300),

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -139,7 +140,8 @@ def test_the_cache_of_sampling(
 
     cache, _, _ = prefill(model, prompts, new)
 
-    held = bytes_of(t for layer in cache.layers for t in (layer._keys, layer._values))
+    layers: list[Any] = list(cache.layers)
+    held = bytes_of(t for layer in layers for t in (layer._keys, layer._values))
     at_once = 2 * 4 * shape.keys * shape.layers * sum(map(len, prompts))  # beside it, while they are written
     assert sizing(shape, rows).cache(rows.prompts.prompt, len(prompts)) == pytest.approx(held + at_once)
 

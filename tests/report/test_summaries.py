@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from bench.report.load import Run
 from bench.report.page import Figures, Table
 from bench.report.sections import cost, reward_model, summaries
@@ -54,7 +56,8 @@ def test_calibration_is_a_table_and_a_curve():
     assert row == ["Reward model (PPO trains against it)", "10.0", "7.0 %", "0.200", "60"]
     (plot,) = next(block for block in blocks if isinstance(block, Figures)).plots
     assert "52 % 50.0 % [40.0, 60.0], 83 % 70.0 % [60.0, 80.0]" in plot.alt
-    points, diagonal = (line.get_xydata().tolist() for line in (plot.figure.axes[0].lines[i] for i in (0, -1)))
+    lines = (plot.figure.axes[0].lines[i] for i in (0, -1))
+    points, diagonal = (np.asarray(line.get_xydata()).tolist() for line in lines)
     assert points == [[52.0, 50.0], [83.0, 70.0]] and diagonal == [[50.0, 50.0], [100.0, 100.0]]
 
 

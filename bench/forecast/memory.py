@@ -257,9 +257,7 @@ class Sizing:
         if not len(rows.prompt):
             return _MicroBatch(0.0, 0.0, 0.0, 0.0, alone=True)
         size = min(batch, rows.count)
-        counted = np.sum(
-            [rows.prompt + side for side in rows.completions], axis=0
-        )  # by which the trainers cut: each summary's row
+        counted = np.sum([rows.prompt + side for side in rows.completions], axis=0)
         runs = _together(rows) if pairs and self.shape.packed else counted
         written = np.sum(rows.completions, axis=0)
         random, parts, longest = np.random.default_rng(0), 0, 0.0

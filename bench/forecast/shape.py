@@ -144,7 +144,8 @@ def _run(backbone: nn.Module, tokens: int) -> Tensor:
     # Eager attention adds a mask of the row's size; other kinds take a mask that is given as it is.
     is_eager = backbone.config._attn_implementation == "eager"  # pyright: ignore[reportAttributeAccessIssue]
     size = tokens if is_eager else 0
-    mask = torch.zeros(1, 1, size, size, device="meta", dtype=backbone.dtype if is_eager else torch.bool)
+    dtype: Any = backbone.dtype if is_eager else torch.bool
+    mask = torch.zeros(1, 1, size, size, device="meta", dtype=dtype)
     with mock.patch.object(F, "scaled_dot_product_attention", _fused_attention):
         return backbone(input_ids=row, position_ids=row, attention_mask=mask, use_cache=False).last_hidden_state
 

@@ -132,18 +132,14 @@ class _World:
 
         self.prompts = [tokens(length) for length in lengths]
         self.completions = [(tokens(_NEW), tokens(_NEW - 1)) for _ in lengths]
+        self.states: list[Float[Tensor, "C H"]] = []  # of the plain rows, row by row
         with self._windowed():
             self.plain = [[self._plain(p, c) for c in pair] for p, pair in self._pairs()]
 
     def of_head(self) -> float:
         """How far off the head on the backbone's states is."""
-        head, model = lm_head(self.model), self.model
-        with self._windowed():
-            return max(
-                _apart(logits_of(self._states(model.base_model, p, c), head), plain)
-                for (p, pair), rows in zip(self._pairs(), self.plain, strict=True)
-                for c, plain in zip(pair, rows, strict=True)
-            )
+        head, plain = lm_head(self.model), [logits for rows in self.plain for logits in rows]
+        return max(_apart(logits_of(states, head), own) for states, own in zip(self.states, plain, strict=True))
 
     def of_rows(self) -> float:
         """How far off rows that run together are, as rows of their own and as pairs that share their prompts."""
@@ -179,11 +175,14 @@ class _World:
 
     def _plain(self, prompt: list[int], completion: list[int]) -> Float[Tensor, "C V"]:
         ids = torch.tensor([prompt + completion], device=self.model.device)
-        return self.model(input_ids=ids, use_cache=False).logits[0, len(prompt) - 1 : -1].float()
-
-    def _states(self, backbone: nn.Module, prompt: list[int], completion: list[int]) -> Float[Tensor, "C H"]:
-        ids = torch.tensor([prompt + completion], device=self.model.device)
-        return backbone(input_ids=ids, use_cache=False).last_hidden_state[0, len(prompt) - 1 : -1]
+        kept: list[Tensor] = []
+        hook = self.model.base_model.register_forward_hook(lambda *call: kept.append(call[-1].last_hidden_state))
+        try:
+            logits = self.model(input_ids=ids, use_cache=False).logits
+        finally:
+            hook.remove()
+        self.states.append(kept[-1][0, len(prompt) - 1 : -1])
+        return logits[0, len(prompt) - 1 : -1].float()
 
     def _windowed(self) -> "_Windowed":
         return _Windowed(self.model.config, self.short_window)

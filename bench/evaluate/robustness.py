@@ -86,8 +86,8 @@ def equal_spread(a: np.ndarray, b: np.ndarray) -> dict[str, float | None]:
     if len(a) < _LEAST_RUNS or min(a.std(), b.std()) < _EQUAL or np.std(a + b) < _EQUAL or np.std(a - b) < _EQUAL:
         return {"ratio": None, "p_value": None}
     ratio = float(a.std(ddof=1) / b.std(ddof=1))
-    _, p_value = stats.pearsonr(a + b, a - b)
-    return {"ratio": ratio, "p_value": float(p_value)}
+    _, p_value = tuple(stats.pearsonr(a + b, a - b))
+    return {"ratio": ratio, "p_value": float(p_value)}  # pyright: ignore[reportArgumentType]
 
 
 def settings_that_matter(

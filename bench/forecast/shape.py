@@ -96,7 +96,7 @@ def shape_of(config: PreTrainedConfig) -> ModelShape:
     heads: int = config.num_attention_heads
     width: int = getattr(config, "head_dim", None) or config.hidden_size // heads
     embeddings = {id(model.get_input_embeddings()), id(model.get_output_embeddings())}
-    matrices = [m.weight for m in model.modules() if id(m) not in embeddings and _multiplies(m)]
+    matrices: list[Any] = [m.weight for m in model.modules() if id(m) not in embeddings and _multiplies(m)]
     saved, squares = {}, {}
     for dtype in (torch.float32, torch.bfloat16):
         saved[dtype.itemsize], squares[dtype.itemsize] = _saved(config, dtype)

@@ -34,7 +34,7 @@ def sft_and_dpo(tmp_path: Path) -> tuple[Path, Path]:
     sft, dpo = (cache.run(name, "code", {}, build).folder for name in ("sft", "dpo"))
     write_json(tmp_path / "builtin" / "s0" / "run.json", {"cache": [sft.name]})
     for path in (dpo / "stage.json", lock_of(dpo)):
-        os.utime(path, (time.time() - 5 * HOUR,) * 2)
+        os.utime(path, (time.time() - 5 * HOUR, time.time() - 5 * HOUR))
     return sft, dpo
 
 

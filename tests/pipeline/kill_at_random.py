@@ -62,7 +62,8 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument("overrides", nargs="*", help="of the run; a comparison of seconds where none are given")
     options = parser.parse_args()
-    overrides, moments = options.overrides or SMOKE, random.Random(options.seed)
+    overrides: list[str] = options.overrides or [*SMOKE]
+    moments = random.Random(options.seed)
     _import_all()
     with tempfile.TemporaryDirectory() as scratch:
         whole = Path(scratch, "whole")

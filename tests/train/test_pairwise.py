@@ -201,13 +201,13 @@ def test_the_references_log_probs(make_policy, architecture, tokenizer, packed_c
 def test_only_completion_tokens_reach_the_lm_head(make_policy, tokenizer, tmp_path, monkeypatch):
     save_policy(make_policy(), tokenizer, tmp_path / "sft")
     projected: list[int] = []
-    logits = forward._logits
+    logits = forward.logits_of
 
-    def watched(hidden, head, temperature):
+    def watched(hidden, head, temperature=1.0):
         projected.append(len(hidden))
         return logits(hidden, head, temperature)
 
-    monkeypatch.setattr(forward, "_logits", watched)
+    monkeypatch.setattr(forward, "logits_of", watched)
     train_dpo(tmp_path / "sft", tokenizer, tmp_path, epochs=1)
     completion_tokens = sum(len(completion) for pair in PAIRS for _, completion in tokens(tokenizer, pair))
     assert projected == [completion_tokens] * 3  # the reference's, the policy's, and again in its backward pass

@@ -17,7 +17,6 @@ from bench.evaluate.judges.base import JudgeItem, mirror
 from bench.evaluate.judges.cache import Answer, VerdictCache
 from bench.evaluate.judges.config import LocalLLMJudgeConfig
 from bench.evaluate.judges.template import answer_format, folded, load_template
-from bench.forward import lm_head
 from bench.generation import SamplingConfig, decode, sample_all
 from bench.models.config import ModelConfig
 from bench.models.loading import base_model, base_tokenizer, pick_device, to_bf16_weights, use_bf16
@@ -237,10 +236,13 @@ class LocalLLMJudge(AskingJudge):
 
         In bf16 a logit of 16 to 32 is a multiple of 0.125: differences between letters would be too.
         """
-        head, config = lm_head(self._model), self._model.config
-        logits = torch.einsum("bh,blh->bl", last.float(), head.weight[letters].float())
-        if head.bias is not None:
-            logits += head.bias[letters].float()
+        head, config = self._model.get_output_embeddings(), self._model.config
+        assert head is not None
+        weight, bias = head.weight, getattr(head, "bias", None)
+        assert isinstance(weight, torch.Tensor)
+        logits = torch.einsum("bh,blh->bl", last.float(), weight[letters].float())
+        if bias is not None:
+            logits += bias[letters].float()
         # What some models do to their logits behind the head.
         if isinstance(scale := getattr(config, "logit_scale", None), (int, float)):  # Cohere
             logits = logits * scale

@@ -268,7 +268,7 @@ class _Steps:
         self.model_config.pad_token_id = pad if pad < self.shape.vocabulary else None
         self.model_config.num_labels = 1
         with self.device:
-            return kind.from_config(self.model_config, dtype=torch.float32)
+            return kind.from_config(self.model_config, dtype=torch.float32, trust_remote_code=False)
 
     def _frozen(self) -> PreTrainedModel:
         model = self._model().eval()

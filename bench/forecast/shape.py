@@ -122,7 +122,7 @@ def _multiplies(module: nn.Module) -> bool:
 
 def _weightless(config: PreTrainedConfig, dtype: torch.dtype) -> PreTrainedModel:
     with torch.device("meta"), torch.random.fork_rng(devices=[]):
-        model = AutoModelForCausalLM.from_config(config, dtype=dtype)
+        model = AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=False)
     assert isinstance(model, PreTrainedModel)
     return model
 

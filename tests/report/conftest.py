@@ -25,6 +25,8 @@ from bench.evaluate.config import EvaluationConfig
 from bench.evaluate.judges.config import JudgeConfig
 from bench.files import read_json, write_json, write_jsonl
 from bench.generation import SamplingConfig
+from bench.models.probe import Probe
+from bench.paths import Paths
 from bench.pipeline import runner
 from bench.pipeline.cache import FinishedStage
 from bench.pipeline.cells import Cell
@@ -35,6 +37,7 @@ from bench.records import Completion
 from bench.report import Plot, load_run
 from bench.report.page import Block, Table
 from bench.report.render import run_page
+from bench.stages.base import PROBE
 from bench.stages.generate import COMPLETIONS
 from bench.train.settings.dpo import DPOSettings
 from bench.train.settings.ppo import PPOSettings
@@ -77,6 +80,8 @@ class MadeUpEngine(Engine):
         if stage.name.startswith("generate_"):
             rows = self._completions(stage.name.removeprefix("generate_"), cell)
             write_jsonl(folder / COMPLETIONS, [asdict(row) for row in rows])
+        if stage.name == "base":
+            write_json(folder / PROBE, Probe(Paths(), (), None).to_dict())
         if stage.name == "best_of_n":
             write_candidates(folder, self._candidates(cell))
         log = self._log(stage.name)

@@ -71,7 +71,8 @@ def test_seed_summaries_hold_mean_spread_and_every_point(seeds_with_a_collapse):
 def test_comparison_shows_the_mean_over_seeds_and_marks_the_collapsed_one(seeds_with_a_collapse):
     page = comparison_page(seeds_with_a_collapse)
 
-    assert "DPO 46.7 %" in page.answer[-1] and "(3 seeds, 1 collapsed)" in page.answer[-1]
+    (means,) = (line for line in page.answer if line.startswith("Mean over seeds"))
+    assert "DPO 46.7 %" in means and "(3 seeds, 1 collapsed)" in means
     blocks = page.sections[0].blocks
     (plots,) = (block.plots for block in blocks if isinstance(block, Figures))
     assert page.sections[0].title == "Over seeds" and len(plots) == 2  # two judges

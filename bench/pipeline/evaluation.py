@@ -27,13 +27,13 @@ from bench.evaluate.statistics import bootstrap_mean, estimate
 from bench.evaluate.summary_metrics import Summary, descriptions, summary_estimates
 from bench.evaluate.win_rate import compare, questions, win_rate
 from bench.evaluate.world import world_numbers
-from bench.pipeline.cells import Cell
 from bench.pipeline.instruments import Instruments
 from bench.progress import StageBar
 from bench.records import ComparisonData, Completion, Verdict, VerdictLabel
 
 if TYPE_CHECKING:
     from bench.config import RunConfig
+    from bench.pipeline.cells import Cell
 
 
 @dataclass
@@ -46,7 +46,7 @@ class Evaluation:
         verdicts: judge -> every verdict, once `metrics` has been called.
     """
 
-    cell: Cell
+    cell: "Cell"
     instruments: Instruments
     folders: Mapping[str, Path]
     completions: Mapping[str, Sequence[Completion]]

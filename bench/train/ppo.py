@@ -69,7 +69,7 @@ class PPOTrainer:
         context: TrainingContext,
     ) -> None:
         self.models, self.tokenizer, self.settings, self.context = models, tokenizer, settings, context
-        self.temperature = rollouts.temperature
+        self.temperature = rollouts.temperature or 1.0  # greedy rollouts, which settings refuse, compare samplers
         self.batch_size = min(settings.batch_size, rollouts.episodes)  # the budget is never overspent
         self.updates = rollouts.episodes // self.batch_size
         self.device = models.policy.device

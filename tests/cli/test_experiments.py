@@ -14,6 +14,9 @@ pytestmark = pytest.mark.slow
 EXPERIMENTS = sorted(path.stem for path in conf_dir().glob("experiment/*.yaml"))
 ARMS_OF = {
     "builtin_overoptimisation": ["sft", "ppo"],
+    "beta_frontier": ["sft", "ppo", "dpo"],
+    "tuned": ["sft", "ppo", "dpo"],
+    "temperature": ["base", "sft", "preferred_ft", "best_of_n", "ppo", "dpo"],
     "all_arms": ["base", "sft", "preferred_ft", "best_of_n", "rloo", "ppo", "dpo"],
 }
 ESTIMATE = {"value", "ci95", "n"}

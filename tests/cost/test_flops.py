@@ -181,7 +181,7 @@ def test_every_method_is_counted_as_by_the_dispatch_mode(architecture: str, tmp_
         flops = sum(cost.cost.flops for done, cost in engine.done.items() if done not in before)
 
         assert flops == mode.get_total_flops(), name
-        assert (flops > 0) == (name != "base")
+        assert flops > 0
 
 
 def test_the_peak_is_measured_once_and_faster_than_any_product():

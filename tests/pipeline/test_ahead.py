@@ -57,6 +57,8 @@ def test_the_work_ahead_is_the_work_that_was_done(finished: tuple[RunConfig, Pat
     # Untrained, every arm samples up to the limit.
     counting = replace(counting, rows=replace(counting.rows, written=counting.rows.written * 100))
     for name, cost in metrics["cost"]["stages"].items():
+        if name == "base":  # a probe of a few rows
+            continue
         # What attention pads is estimated; of so narrow a model attention is most of the work.
         assert counting.of(name).flops == pytest.approx(cost["flops"], rel=0.15), name
     assert counting.of("dpo").tokens_trained == pytest.approx(metrics["cost"]["stages"]["dpo"]["tokens_trained"])

@@ -18,9 +18,14 @@ from bench.pipeline.runner import run
 from bench.report import render_run
 from bench.stages import sft
 
+WAYS = {"llama", "gemma2", "mpt", "stablelm"}
+"""One of each way: all fast, a head of its own, the whole row per token, padded rows."""
+
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", CAUSAL)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in WAYS else pytest.mark.long) for name in CAUSAL]
+)
 def test_a_run_of_each(name: str, make_config: Callable[..., RunConfig], tmp_path: Path, monkeypatch, capsys):
     tokenizer = tiny.train_tokenizer(["POST: my cat sat.\n\nTL;DR: the cat sat."], vocabulary=300, max_length=512)
     save_policy(make(name), tokenizer, tmp_path / name)

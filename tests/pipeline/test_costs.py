@@ -45,9 +45,9 @@ def test_every_cost_of_the_finished_run(finished: tuple[RunConfig, Path]):
 
     assert cost["flops"] == sum(stage["flops"] for stage in cost["stages"].values()) > 0
     for name, stage in cost["stages"].items():
-        assert (stage["flops"] > 0) == (name != "base"), name
+        assert stage["flops"] > 0, name  # the base model is probed
         assert stage["cpu_s"] >= 0 and (stage["other_load"] is None or 0 <= stage["other_load"] <= 1)
-        assert stage["mfu"] is None if name == "base" else 0 < stage["mfu"] < 1.5
+        assert name == "base" or 0 < stage["mfu"] < 1.5
     # A tiny stage may take less than the hundredth of a second in which the system counts.
     assert cost["cpu_s"] == pytest.approx(sum(stage["cpu_s"] for stage in cost["stages"].values()))
     assert cost["cpu_s"] > 0

@@ -15,7 +15,7 @@ from bench.pipeline.runner import run
 
 KINDS = (
     "stage.json training.jsonl checksums.json model.safetensors config.json generation_config.json tokenizer.json"
-    " tokenizer_config.json reward.json completions.jsonl candidates.jsonl logps.jsonl"
+    " tokenizer_config.json reward.json completions.jsonl candidates.jsonl logps.jsonl probe.json"
 ).split()
 """Every kind of file that a stage leaves."""
 
@@ -30,8 +30,9 @@ def truncated(whole: bytes, moments: random.Random) -> bytes:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("kinds", [KINDS[1::4], pytest.param(KINDS, marks=pytest.mark.long)], ids=["some", "all"])
 def test_every_kind_of_file_damaged_at_random(
-    make_config: Callable[..., RunConfig], capsys: pytest.CaptureFixture[str]
+    kinds: list[str], make_config: Callable[..., RunConfig], capsys: pytest.CaptureFixture[str]
 ):
     config = make_config(arms=("sft", "best_of_n", "dpo"), best_of_n=BestOfNSettings(2))
     folder = run(config, "the command")
@@ -40,7 +41,7 @@ def test_every_kind_of_file_damaged_at_random(
     files = sorted(path for path in stages.glob("[!.]*/*") if path.stat().st_size)
     assert {path.name for path in files} == set(KINDS)  # no kind is forgotten
 
-    for i, kind in enumerate(KINDS):
+    for i, kind in enumerate(kinds):
         path = moments.choice([path for path in files if path.name == kind])
         whole = path.read_bytes()
         path.write_bytes((flipped, truncated)[i % 2](whole, moments))

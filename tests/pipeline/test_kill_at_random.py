@@ -10,6 +10,7 @@ SCRIPT = Path(__file__).with_name("kill_at_random.py")
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_two_kills():
     done = subprocess.run([sys.executable, SCRIPT, "--times", "2"], capture_output=True, text=True, check=False)
 

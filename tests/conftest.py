@@ -46,9 +46,14 @@ RUNS = {"finished", "all_arms"}
 """Fixtures that take a whole run; what asks for them is slow, though the first to ask pays for all."""
 
 
+SLOW_ROOMS = {"train", "pipeline", "models", "forecast", "perf", "report", "cli", "audit"}
+"""Their tests stand on made-up or real runs, models or commands: seconds to import, minutes together."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if RUNS & set(getattr(item, "fixturenames", ())):
+        room = item.path.relative_to(Path(__file__).parent).parts[0]
+        if room in SLOW_ROOMS or RUNS & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.slow)
 
 

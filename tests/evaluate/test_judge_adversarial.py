@@ -109,6 +109,7 @@ def judged(tmp_path_factory: pytest.TempPathFactory) -> tuple[OpenAIJudge, Model
     texts=st.lists(summaries, min_size=SUMMARIES, max_size=SUMMARIES, unique=True),
     shown=st.lists(posts, min_size=POSTS, max_size=POSTS, unique=True),
 )
+@pytest.mark.slow
 def test_no_wrong_side(judged: tuple[OpenAIJudge, Model], texts: list[str], shown: list[str]):
     judge, _ = judged
     pairs = list(itertools.combinations(range(SUMMARIES), 2))

@@ -74,6 +74,7 @@ def question(item: JudgeItem) -> tuple[str, str, str]:
 
 
 @pytest.mark.slow
+@pytest.mark.slow
 def test_2000_judgements_none_lost_none_doubled_none_guessed(judge_server, make_judge, make_items, right_verdicts):
     """Up to two failures of every kind before each answer, stalls among them; one answer in eight is garbled."""
     items = make_items(2000)

@@ -24,6 +24,8 @@ from bench.evaluate.simulation.shares import difference_coverage, mean_coverage,
 from bench.evaluate.simulation.strengths import strength_coverage
 from bench.evaluate.simulation.tails import tail_coverage
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def rng():

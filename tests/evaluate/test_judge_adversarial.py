@@ -128,6 +128,7 @@ def test_no_wrong_side(judged: tuple[OpenAIJudge, Model], texts: list[str], show
             assert verdict.verdict == expected, (a, b, verdict)
 
 
+@pytest.mark.slow
 def test_it_was_all_asked(judged: tuple[OpenAIJudge, Model]):
     """Most of the 10,080 questions are different ones; the rest came from the cache or were equal summaries."""
     judge, model = judged

@@ -12,7 +12,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 import bench
@@ -20,6 +20,7 @@ from bench.cli.conf_dir import conf_dir
 from bench.cli.home import at_home
 from bench.cli.manual import group_pages, overview
 from bench.cli.one_line import fail, squeezed
+from bench.cli.settings import resolved
 from bench.errors import ConfigError, ResourceError, UserError
 from bench.terminal import spoken
 
@@ -93,9 +94,7 @@ def _application(codes: list[int]) -> Callable[[], None]:
 def _run(config: DictConfig) -> None:
     from bench.cli.bind import bind, bind_early
 
-    resolved = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
-    assert isinstance(resolved, dict)
-    values = {str(key): value for key, value in resolved.items()}
+    values = resolved(config)
     # Importing the settings of all imports torch; a slip in those of a trainer should not wait for it.
     bind_early(values)
     run_config = bind(values)
@@ -107,9 +106,8 @@ def _run(config: DictConfig) -> None:
     from bench.report import render_run
     from bench.report.expected import against_expectation
     from bench.report.summary import summary
-    from bench.tuning import drawn
 
-    folder = run(drawn(run_config), shlex.join(["python", "-m", "bench", *_overrides()]))
+    folder = run(run_config, shlex.join(["python", "-m", "bench", *_overrides()]))
     if processes.is_main():
         report = render_run(folder)
         print(summary(folder))

@@ -3,7 +3,6 @@
 import shlex
 import sys
 import warnings
-from pathlib import Path
 
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
@@ -11,7 +10,7 @@ from omegaconf.errors import OmegaConfBaseException
 from bench.audit.rules import RULES
 from bench.cli.conf_dir import conf_dir
 from bench.cli.home import at_home
-from bench.cli.manual import first_comment, group_pages, options
+from bench.cli.manual import judges_page
 from bench.cli.one_line import fail
 from bench.cli.settings import composed, judge_arguments, override, resolved
 from bench.errors import UserError
@@ -45,7 +44,7 @@ def main() -> int:
     judge = judge_arguments(arguments)
     try:
         if {"--help", "-h"} & set(arguments):
-            print(group_pages(conf_dir(), ["judge"]) if "judge" in arguments else _manual(conf_dir()))
+            print(judges_page(conf_dir(), arguments, _HEAD, _CONFIG, RULES))
             return 0
         _run(judge, [argument for argument in arguments if argument not in judge])
     except (UserError, HydraException, OmegaConfBaseException) as error:
@@ -76,12 +75,3 @@ def _run(judge: list[str], settings: list[str]) -> None:
     folder = audit(audit_config, shlex.join(["python", "-m", "bench.judge_audit", *sys.argv[1:]]))
     print((folder / "report.md").read_text(encoding="utf-8"))
     print(folder / "report.md")
-
-
-def _manual(conf: Path) -> str:
-    lines = [_HEAD, "judges (judge=NAME):", ""]
-    lines += [f"  {name:<22} {sentence}" for name, sentence in RULES.items()]
-    lines += [f"  {option.stem:<22} {first_comment(option)}" for option in options(conf / "judge")]
-    lines += ["", "settings (conf/audit.yaml):", ""]
-    lines += [f"  {line}" for line in (conf / "audit.yaml").read_text(encoding="utf-8").splitlines()]
-    return "\n".join(lines)

@@ -18,8 +18,9 @@ Config = TypeVar("Config")
 def bind(config: Mapping[str, Any]) -> "RunConfig":
     """The run that a plain nested mapping describes, every value checked, as in `bind_to`."""
     from bench.config import RunConfig  # brings the training libraries, which not every command needs
+    from bench.tuning import drawn
 
-    return bind_to(RunConfig, config)
+    return drawn(bind_to(RunConfig, config))
 
 
 def bind_early(config: Mapping[str, Any]) -> None:

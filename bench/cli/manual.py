@@ -1,5 +1,6 @@
 """`--help`: the manual, made from the config files themselves, so that it cannot be out of date."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bench import arms
@@ -61,6 +62,19 @@ def group_pages(conf: Path, groups: list[str]) -> str:
             raise ConfigError(f"no group {group!r}; the groups are {known}")
         pages += [f"=== {group}={file.stem} ===\n{file.read_text(encoding='utf-8')}" for file in files]
     return "\n".join(pages)
+
+
+def judges_page(conf: Path, arguments: Sequence[str], head: str, config_name: str, rules: Mapping[str, str]) -> str:
+    """The manual of a command whose config is conf/<config_name>.yaml and a judge's; `rules` judge there too. The
+    judges' settings where the arguments name them."""
+    if "judge" in arguments:
+        return group_pages(conf, ["judge"])
+    lines = [head, "judges (judge=NAME):", ""]
+    lines += [f"  {name:<22} {sentence}" for name, sentence in rules.items()]
+    lines += [f"  {option.stem:<22} {first_comment(option)}" for option in options(conf / "judge")]
+    lines += ["", f"settings (conf/{config_name}.yaml):", ""]
+    lines += [f"  {line}" for line in (conf / f"{config_name}.yaml").read_text(encoding="utf-8").splitlines()]
+    return "\n".join(lines)
 
 
 def options(group: Path) -> list[Path]:

@@ -6,11 +6,11 @@ from collections.abc import Iterable
 
 from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
-from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from bench.cli.conf_dir import conf_dir
 from bench.cli.one_line import fail
+from bench.cli.settings import resolved
 from bench.errors import ConfigError, UserError
 
 _CONFIG = "config"
@@ -76,12 +76,10 @@ def _run(overrides: list[str], own: dict[str, str]) -> None:
         raise ConfigError("a plan is of one run; leave out -m and give one value")
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         config = compose(_CONFIG, overrides=overrides)
-    resolved = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
-    assert isinstance(resolved, dict)
     # Binding imports torch; --help and a mistyped option should not wait for it.
     from bench.cli.bind import bind
 
-    run_config = bind({str(key): value for key, value in resolved.items()})
+    run_config = bind(resolved(config))
     warnings.filterwarnings("ignore", category=FutureWarning)
     from bench.forecast.table import one_line, table
     from bench.pipeline.dry_run import dry_run

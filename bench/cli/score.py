@@ -10,7 +10,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from bench.cli.conf_dir import conf_dir
 from bench.cli.home import at_home
-from bench.cli.manual import first_comment, group_pages, options
+from bench.cli.manual import judges_page
 from bench.cli.one_line import fail
 from bench.cli.settings import composed, judge_arguments, override, resolved
 from bench.errors import ConfigError, UserError
@@ -46,7 +46,7 @@ def main() -> int:
     judge = judge_arguments(arguments)
     try:
         if {"--help", "-h"} & set(arguments):
-            print(group_pages(conf_dir(), ["judge"]) if "judge" in arguments else _manual(conf_dir()))
+            print(judges_page(conf_dir(), arguments, _HEAD, _CONFIG, {"longer, rouge": "rules, below"}))
             return 0
         others = [argument for argument in arguments if argument not in judge]
         files = [argument for argument in others if _is_file(argument)]
@@ -95,11 +95,3 @@ def _run(files: list[str], judge: list[str], settings: list[str]) -> None:
     report = render_run(folder)
     print(summary(folder))
     print(report)
-
-
-def _manual(conf: Path) -> str:
-    lines = [_HEAD, "judges (judge=NAME):", "", "  longer, rouge          rules, below"]
-    lines += [f"  {option.stem:<22} {first_comment(option)}" for option in options(conf / "judge")]
-    lines += ["", "settings (conf/score.yaml):", ""]
-    lines += [f"  {line}" for line in (conf / "score.yaml").read_text(encoding="utf-8").splitlines()]
-    return "\n".join(lines)

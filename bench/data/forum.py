@@ -3,7 +3,7 @@
 import random
 from collections.abc import Mapping
 
-from bench.data.language import Facts, Language, Post
+from bench.data.language import Facts, Language, Post, one_sentence
 
 WHO = """
 sister brother roommate boss neighbor cousin landlord coworker girlfriend boyfriend father mother uncle aunt teacher
@@ -97,13 +97,7 @@ def write_post(rng: random.Random, post_id: str) -> Post:
 
 
 def compose(said: Mapping[str, str]) -> str:
-    """One sentence that says the given slots and nothing else."""
-    who = f"my {said['who']}" if "who" in said else "someone"
-    story = f"{who} {said['problem']}" if "problem" in said else f"there is trouble with {who}"
-    for slot, template in (("event", " at the {}"), ("place", " in {}"), ("time", " {}")):
-        if slot in said:
-            story += template.format(said[slot])
-    return story + (f", {said['question']}?" if "question" in said else ".")
+    return one_sentence(said, owner="my", nothing="there is trouble with", end="?")
 
 
 FORUM = Language(LEXICON, PADDING, write_post, compose)

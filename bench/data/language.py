@@ -46,6 +46,20 @@ class Language:
         return {slot: [(value, f" {normalise(value)} ") for value in values] for slot, values in self.lexicon.items()}
 
 
+def one_sentence(said: Mapping[str, str], *, owner: str, nothing: str, end: str) -> str:
+    """One sentence that says the given slots and nothing else.
+
+    Args:
+        owner: stands before who did it; `nothing`: what is told of somebody who did nothing; `end`: of the sentence.
+    """
+    who = f"{owner} {said['who']}" if "who" in said else "someone"
+    story = f"{who} {said['problem']}" if "problem" in said else f"{nothing} {who}"
+    for slot, template in (("event", " at the {}"), ("place", " in {}"), ("time", " {}")):
+        if slot in said:
+            story += template.format(said[slot])
+    return story + (f", {said['question']}{end}" if "question" in said else ".")
+
+
 def normalise(text: str) -> str:
     """Lower-case words separated by single spaces, other characters dropped."""
     return " ".join(re.findall(r"[a-z0-9]+", text.lower()))

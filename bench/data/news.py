@@ -9,7 +9,7 @@ reward serves both: who did it, what happened (`problem`), at which site (`event
 import random
 from collections.abc import Mapping
 
-from bench.data.language import Facts, Language, Post
+from bench.data.language import Facts, Language, Post, one_sentence
 from bench.data.prompts import cnn_dm_prompt
 
 WHO = """
@@ -86,13 +86,7 @@ def write_article(rng: random.Random, article_id: str) -> Post:
 
 
 def compose(said: Mapping[str, str]) -> str:
-    """One sentence that says the given slots and nothing else."""
-    who = f"a {said['who']}" if "who" in said else "someone"
-    story = f"{who} {said['problem']}" if "problem" in said else f"there is news of {who}"
-    for slot, template in (("event", " at the {}"), ("place", " in {}"), ("time", " {}")):
-        if slot in said:
-            story += template.format(said[slot])
-    return story + (f", {said['question']}." if "question" in said else ".")
+    return one_sentence(said, owner="a", nothing="there is news of", end=".")
 
 
 NEWS = Language(LEXICON, PADDING, write_article, compose)

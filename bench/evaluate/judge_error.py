@@ -136,6 +136,11 @@ def error_rates(rows: Sequence[Labelled]) -> dict[str, Any]:
     }
 
 
+def of_labels(source: str, rows: Sequence[Labelled]) -> dict[str, Any]:
+    """`judges.<judge>.labels` of metrics.json: where the labelled pairs are from, how many, and `error_rates`."""
+    return {"source": source, "pairs": round(sum(row.weight for row in rows)), **error_rates(rows)}
+
+
 def _rate(rows: Sequence[Labelled], side: float) -> dict[str, Any]:
     """Estimate of how often verdicts are `side`."""
     if not rows:

@@ -39,6 +39,11 @@ class Cell:
         return f"{self.set}-t{self.temperature:g}"
 
 
+def headline_of(config: RunConfig, data: ComparisonData) -> Cell:
+    """The run's own test posts at `sampling.temperature`."""
+    return Cell(TEST, config.sampling.temperature, config, data)
+
+
 def cells(config: RunConfig, data: ComparisonData, count_tokens: Callable[[str], int]) -> tuple[Cell, tuple[Cell, ...]]:
     """The headline, and the grid: all other cells, set by set from the lowest temperature to the highest.
 
@@ -48,7 +53,7 @@ def cells(config: RunConfig, data: ComparisonData, count_tokens: Callable[[str],
     Raises:
         DataError: an evaluation set has no prompts, or shares posts with the training data.
     """
-    headline = Cell(TEST, config.sampling.temperature, config, data)
+    headline = headline_of(config, data)
     others = {name: _of_set(name, wanted, config, data, count_tokens) for name, wanted in config.sets.items()}
     sets = {TEST: data, **others}
     temperatures = sorted({config.sampling.temperature, *config.evaluation.temperatures})

@@ -20,7 +20,7 @@ from bench.cost import StageCost, metered
 from bench.files import read_jsonl
 from bench.models.loading import pick_device, same_weights, use_bf16
 from bench.pipeline.cache import FinishedStage, StageCache
-from bench.pipeline.cells import TEST, Cell
+from bench.pipeline.cells import Cell, headline_of
 from bench.pipeline.outlook import Awaited, Outlook
 from bench.pipeline.stage_folder import CHECKPOINT, key_of
 from bench.provenance import stable_hash
@@ -66,7 +66,7 @@ class Engine:
         self.device = pick_device(config.model.device)
         self.bf16 = use_bf16(config.model.precision, self.device)
         self.frozen_dtype = torch.bfloat16 if self.bf16 else torch.float32
-        self.headline = Cell(TEST, config.sampling.temperature, config, data)
+        self.headline = headline_of(config, data)
         self._done: dict[str, dict[str, FinishedStage]] = {}
         self._recipes: dict[tuple[str, str], Recipe] = {}
         self._outlook = Outlook()

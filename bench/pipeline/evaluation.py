@@ -14,7 +14,7 @@ from bench.evaluate.arm_numbers import sampling_numbers, text_numbers
 from bench.evaluate.best_of_n import Candidate, best_of_first, kl_bound_estimate, read_candidates, sizes
 from bench.evaluate.claims import verdicts_on_claims
 from bench.evaluate.comparisons import Duel, Lengths, against_reference, head_to_heads, judge_habits, strengths
-from bench.evaluate.judge_error import Labelled, error_rates, labelled, read_labelled
+from bench.evaluate.judge_error import Labelled, labelled, of_labels, read_labelled
 from bench.evaluate.judges.asking import AskingJudge
 from bench.evaluate.judges.base import Judge
 from bench.evaluate.judges.config import PANEL
@@ -67,7 +67,7 @@ class Evaluation:
     @cached_property
     def texts(self) -> dict[str, dict[str, str]]:
         """Arm, reference or `best_of_<n>` -> prompt id -> summary."""
-        arms = {**self.completions, REFERENCE: self._reference()}
+        arms = {**self.completions, REFERENCE: self._reference}
         arms |= {f"best_of_{n}": rows for n, rows in self.fewer.items()}
         return {arm: {row.prompt_id: row.completion for row in rows} for arm, rows in arms.items()}
 
@@ -117,12 +117,12 @@ class Evaluation:
             for duel in (*references, *pairs):
                 judged[duel] = self._judged(*duel)
                 bar.update(1)
-        rows = {**self.completions, REFERENCE: self._reference()}
+        rows = {**self.completions, REFERENCE: self._reference}
         return judged, {arm: {c.prompt_id: float(c.n_tokens) for c in of_arm} for arm, of_arm in rows.items()}
 
     def _compared(self, judged: Mapping[Duel, dict[str, list[Verdict]]], lengths: Lengths) -> dict[str, Any]:
         numbers: dict[str, Any] = {}
-        arms = {**self.completions, REFERENCE: self._reference()}
+        arms = {**self.completions, REFERENCE: self._reference}
         with StageBar(f"measure {self.cell.name}", len(arms), "arms") as bar:
             for arm, rows in arms.items():
                 numbers[arm] = self._arm(arm, rows)
@@ -190,9 +190,7 @@ class Evaluation:
             if isinstance(judge, AskingJudge):
                 habits[judge.name]["usage"] = judge.usage.to_dict()
             if judge.name in self.labels:
-                source, rows = self.labels[judge.name]
-                pairs = round(sum(row.weight for row in rows))
-                habits[judge.name]["labels"] = {"source": source, "pairs": pairs, **error_rates(rows)}
+                habits[judge.name]["labels"] = of_labels(*self.labels[judge.name])
         return habits
 
     def _by_n(self, arm: Mapping[str, Any]) -> dict[str, Any]:
@@ -274,6 +272,7 @@ class Evaluation:
             self.verdicts[judge] += verdicts
         return judged
 
+    @cached_property
     def _reference(self) -> list[Completion]:
         """The human summaries as if they were an arm's."""
         tokenizer = self.instruments.tokenizer

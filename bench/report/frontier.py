@@ -12,9 +12,10 @@ from bench.report.load import Run, estimate_columns
 from bench.report.over_seeds import share_prompts
 from bench.report.page import Block, Figures, Text
 from bench.report.plot import Plot, arm_colour, new_axes, slug, styled
-from bench.report.words import Cell, arm_name, judge_name, number
+from bench.report.words import Cell, arm_name, difference_in_words, judge_name, number
 
 PAIR = ("dpo", "ppo")
+"""Who is compared, the first less the second."""
 
 
 def frontiers(runs: Sequence[Run], judge: str) -> Frontiers:
@@ -70,13 +71,11 @@ def in_words(found: dict[str, Any], judge: str) -> str:
     first, second = (arm_name(arm, short=True) for arm in PAIR)
     if found["reason"]:
         return f"At equal KL, {judge_name(judge)}: not compared, {found['reason']}."
-    low, high = found["ci95"]
-    verdict = f"{first} is better" if low > 0 else f"{second} is better" if high < 0 else "not decided at this n"
     start, end = (number(kl, 2) for kl in found["range"])
     return (
         f"At equal KL ({start} to {end} nats, {found['seeds']} seed{'s' if found['seeds'] > 1 else ''} of"
         f" {found['n']} prompts), {judge_name(judge)}: {first}'s win rate less {second}'s is"
-        f" {number(100 * found['value'], 1)} points [{number(100 * low, 1)}, {number(100 * high, 1)}]: {verdict}."
+        f" {difference_in_words(found['value'], found['ci95'], first, second)}."
     )
 
 

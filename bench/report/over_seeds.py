@@ -9,6 +9,7 @@ import pandas as pd
 from bench.arms import REFERENCE
 from bench.evaluate.seeds import Points, across_seeds, duels_across_seeds
 from bench.files import read_jsonl
+from bench.report.by_prompt import points_of
 from bench.report.columns import ARM, JUDGE, PAIR, Column, count_column, points_column, share_column, table_of
 from bench.report.load import NOT_TRAINED, Run, estimate_columns, frame, records, settings, to_number
 from bench.report.page import Block, Figures
@@ -198,16 +199,9 @@ class _Verdicts:
 
     def against(self, arm: str, opponent: str) -> Mapping[int, Points] | None:
         """seed -> prompt -> 1, 0.5 or 0."""
-        # Imported where it is needed: it brings torch, which no other part of a report does.
-        from bench.evaluate.win_rate import points_by_prompt
-        from bench.records import Verdict
-
         if self._rows is None:
             return None
-        found = {
-            seed: points_by_prompt([Verdict(**row) for row in rows if (row["arm_a"], row["arm_b"]) == (arm, opponent)])
-            for seed, rows in self._rows.items()
-        }
+        found = {seed: points_of(rows, arm, opponent) for seed, rows in self._rows.items()}
         return found if all(found.values()) else None
 
     def of_a_duel(self, a: str, b: str) -> Mapping[int, tuple[Points, Points]] | None:

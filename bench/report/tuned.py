@@ -13,12 +13,11 @@ from bench.evaluate.seeds import mean_over_seeds
 from bench.evaluate.statistics import estimate, paired_difference
 from bench.report.by_prompt import points
 from bench.report.columns import ARM, Column, estimate_column, points_column, share_column, table_of
+from bench.report.frontier import PAIR
 from bench.report.load import Run, estimate_columns, frame, records
 from bench.report.page import Block, Text
-from bench.report.words import Cell, arm_name, judge_name, number
+from bench.report.words import Cell, arm_name, difference_in_words, judge_name, number
 from bench.tuning import VALIDATION
-
-PAIR = ("dpo", "ppo")
 
 
 def trials(runs: Sequence[Run]) -> list[Run]:
@@ -130,18 +129,13 @@ def duel_in_words(duel: dict[str, Any], judge: str) -> str:
     """`tuned, DPO's win rate on test posts less RLHF's is 3.1 points [-2.0, 8.2] over 3 seeds: not decided.`"""
     found = duel["difference"]
     first, second = (arm_name(arm, short=True) for arm in PAIR)
-    interval = found["ci95"]
-    if interval is None:
-        verdict, told = "not decided at this n", f"({found['reason']})"
-    else:
-        low, high = interval
-        told = f"[{number(100 * low, 1)}, {number(100 * high, 1)}]"
-        verdict = f"{first} is better" if low > 0 else f"{second} is better" if high < 0 else "not decided at this n"
-    seeds = f"{found['n']} seed{'s' if found['n'] > 1 else ''}"
-    return (
-        f"tuned, {judge_name(judge)}, {first}'s win rate on test posts less {second}'s is"
-        f" {number(100 * found['mean'], 1)} points {told} over {seeds}: {verdict}."
+    seeds = f" over {found['n']} seed{'s' if found['n'] > 1 else ''}"
+    told = (
+        f"{number(100 * found['mean'], 1)} points ({found['reason']}){seeds}: not decided at this n"
+        if found["ci95"] is None
+        else difference_in_words(found["mean"], found["ci95"], first, second, seeds)
     )
+    return f"tuned, {judge_name(judge)}, {first}'s win rate on test posts less {second}'s is {told}."
 
 
 def _duel_table(duel: dict[str, Any], judge: str, view: str) -> Block:

@@ -2,7 +2,7 @@
 
 import math
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from bench.arms import BY_NAME, REFERENCE
@@ -91,6 +91,14 @@ def in_words(row: Row, column: str) -> str:
     """A share with its interval in a sentence: `62.0 % [55.1, 68.6]`."""
     cell = share(row, column)
     return f"{cell.text} {cell.interval}".strip()
+
+
+def difference_in_words(value: float, ci95: Sequence[float], first: str, second: str, over: str = "") -> str:
+    """`3.0 points [1.0, 5.0]: DPO is better`, of a difference of two shares, the first's less the second's; `over`
+    stands behind the interval."""
+    low, high = ci95
+    verdict = f"{first} is better" if low > 0 else f"{second} is better" if high < 0 else "not decided at this n"
+    return f"{number(100 * value, 1)} points [{number(100 * low, 1)}, {number(100 * high, 1)}]{over}: {verdict}"
 
 
 def ratio_bin(row: Row) -> str:

@@ -7,7 +7,7 @@ from bench.arms import REFERENCE
 from bench.evaluate.comparisons import Duel, Lengths, against_reference, head_to_heads, judge_habits, strengths
 from bench.evaluate.degeneration import Sampled, degeneration
 from bench.evaluate.heavy_tails import mean_with_tail
-from bench.evaluate.judge_error import Labelled, error_rates
+from bench.evaluate.judge_error import Labelled, of_labels
 from bench.evaluate.panel import agreement_of_judges
 from bench.evaluate.power import power_summary
 from bench.evaluate.rouge import rouge_estimates
@@ -47,8 +47,7 @@ def measured(
         _merge(metrics, _of_judge(judge, judgement, lengths, characters, rows, draws))
         metrics["judges"][judge] |= {"kind": judgement.kind, "prompt_hash": "", **judgement.about}
         if rows is not None:
-            pairs = round(sum(row.weight for row in rows))
-            metrics["judges"][judge]["labels"] = {"source": labels[judge][0], "pairs": pairs, **error_rates(rows)}
+            metrics["judges"][judge]["labels"] = of_labels(*labels[judge])
     alone = {judge: judgement.duels for judge, judgement in found.items() if judgement.kind != "panel"}
     shared = [duel for duel in next(iter(alone.values()), {}) if all(duel in duels for duels in alone.values())]
     if len(alone) > 1 and shared:

@@ -279,3 +279,12 @@ def test_what_is_named_comes_before_what_the_model_brings():
     assert composed("model=smollm2_135m_wheel", "budget=smoke")["budget"]["ppo_episodes"] == 4
     assert composed("experiment=tldr_smollm2")["budget"]["pairs"] == 96
     assert composed("experiment=tldr_smollm2", "model=pythia_1b")["dpo"]["learning_rate"] == 3e-6
+
+
+def test_every_command_sees_the_settings_of_a_trial():
+    """What a run trains with and what a plan counts is bound in one place."""
+    presets, trial = bound("experiment=tuned"), bound("experiment=tuned", "tuning.trial=3")
+
+    assert bound("experiment=tuned", "tuning.trial=0").dpo == presets.dpo
+    assert trial.dpo != presets.dpo and trial.ppo != presets.ppo
+    assert 0.02 <= trial.dpo.beta <= 0.5 and (trial.sft, trial.reward) == (presets.sft, presets.reward)

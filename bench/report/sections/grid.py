@@ -5,13 +5,29 @@ from dataclasses import replace
 
 import pandas as pd
 
-from bench.report.columns import ARM, PAIR, Column, estimate_column, p_column, share_column, table_of, verdict
+from bench.report.columns import (
+    ARM,
+    JUDGE,
+    PAIR,
+    Column,
+    estimate_column,
+    p_column,
+    share_column,
+    table_of,
+    verdict,
+    win_rate_columns,
+)
 from bench.report.load import COMPARED, Run, frame, records
 from bench.report.page import Block, Figures, Text
 from bench.report.plot import NEUTRAL, Plot, drawn, error_bars, new_axes, point_style, slug, styled
 from bench.report.sections.head_to_head import head_to_head_table
 from bench.report.sections.results import arm_table
 from bench.report.words import Cell, arm_name, count, in_words, is_number, judge_name
+
+_CELL = (
+    Column("set", lambda row: Cell(row["set"])),
+    Column("temperature", lambda row: Cell(f"{row['temperature']:g}")),
+)
 
 
 def section(run: Run) -> list[Block]:
@@ -31,10 +47,9 @@ def section(run: Run) -> list[Block]:
         table_of(
             "Every arm in every cell",
             [
-                Column("set", lambda row: Cell(row["set"])),
-                Column("temperature", lambda row: Cell(f"{row['temperature']:g}")),
+                *_CELL,
                 ARM,
-                *(share_column(f"win_rate_{judge}", f"win rate, {judge_name(judge)}") for judge in judges),
+                *win_rate_columns(judges),
                 Column("n", lambda row: Cell(count(row["n_prompts"]))),
                 estimate_column("kl_ref", "KL to SFT (nats)", 2),
                 estimate_column("reward_gold", "gold reward", 2),
@@ -49,10 +64,9 @@ def section(run: Run) -> list[Block]:
             table_of(
                 "Head to head in every cell",
                 [
-                    Column("set", lambda row: Cell(row["set"])),
-                    Column("temperature", lambda row: Cell(f"{row['temperature']:g}")),
+                    *_CELL,
                     PAIR,
-                    Column("judge", lambda row: Cell(judge_name(row["judge"]))),
+                    JUDGE,
                     share_column("win_rate", "win rate"),
                     Column("n", lambda row: Cell(count(row.get("win_rate_n")))),
                     p_column("p_holm", "p (Holm, within the cell)"),

@@ -101,6 +101,22 @@ def test_a_model_that_is_exact_is_saved_as_it_was():
     assert "exact_paths" not in model.config.to_dict()
 
 
+def test_the_probe_runs_on_one_thread_and_gives_the_others_back():
+    """Threads that wait for each other made seconds a minute and more, on a machine with other work."""
+    model, seen = make("llama").train(), set()
+    model.register_forward_pre_hook(lambda *_: seen.add((torch.get_num_threads(), model.training)))
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        probe(model, "llama")
+        after = torch.get_num_threads(), model.training
+    finally:
+        torch.set_num_threads(before)
+
+    assert seen == {(1, False)}
+    assert after == (3, True)
+
+
 def test_a_model_that_sees_what_comes_is_refused():
     model = make("bert")
 

@@ -159,17 +159,8 @@ def train_dpo(
         callbacks=[log],
     )
     trainer.settings = settings
-    _without_dropout_rates(model_of(trainer))
     if ref_logps is None:
         trainer.reference = load_policy(sft_folder, context.device, torch.bfloat16)
     with forward_is(model_of(trainer), summed_logps):
         train(trainer, log, DPO, context)
     return model_of(trainer), log.rows
-
-
-def _without_dropout_rates(model: PreTrainedModel) -> None:
-    """TRL turns dropout modules off; some attention keeps its rate as a number (GPT-BigCode)."""
-    for module in model.modules():
-        for name in ("attn_dropout", "attention_dropout", "attn_pdrop"):
-            if isinstance(getattr(module, name, None), float):
-                setattr(module, name, 0.0)

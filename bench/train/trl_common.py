@@ -98,6 +98,8 @@ def train(trainer: Trainer, log: "LogCallback", checklist: Checklist, context: T
     that the optimizer kept.
     The trainer prints nothing of its own: the stage's bar shows what there is to see.
     """
+    if getattr(trainer.args, "disable_dropout", False):
+        _without_dropout_rates(model_of(trainer))
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(CheckpointCallback(log.rows, context.checkpoint_every_s))
     trainer.add_callback(HealthCallback(context.watch(checklist), log.rows))
@@ -118,6 +120,18 @@ def train(trainer: Trainer, log: "LogCallback", checklist: Checklist, context: T
         masters.restore()
     if is_sharded(trainer):
         gather(trainer, kind)
+
+
+def _without_dropout_rates(model: PreTrainedModel) -> None:
+    """TRL turns dropout modules off; attention keeps its rate as a number, and some architectures all of theirs (OPT).
+
+    Of those for whom it is to be off: DPO, the reward model, RLOO. SFT is TRL's, with the rates of the model's config;
+    PPO's networks stay in eval mode.
+    """
+    for module in model.modules():
+        for name, value in list(vars(module).items()):
+            if "drop" in name and isinstance(value, float):
+                setattr(module, name, 0.0)
 
 
 def is_sharded(trainer: Trainer) -> bool:

@@ -7,19 +7,20 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
-from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 import bench
+from bench.cli import sweep
 from bench.cli.conf_dir import conf_dir
 from bench.cli.home import at_home
 from bench.cli.manual import group_pages, overview
-from bench.cli.one_line import fail, squeezed
+from bench.cli.one_line import exit_code, fail, one_line, squeezed
 from bench.cli.settings import resolved
 from bench.errors import ConfigError, ResourceError, UserError
 from bench.terminal import spoken
@@ -39,7 +40,6 @@ def main() -> int:
     # argparse, which reads Hydra's flags, finds -m before or after the overrides but not between them.
     sys.argv[1:] = sorted(at_home(sys.argv[1:]), key=lambda argument: argument not in ("-m", "--multirun"))
     arguments = sys.argv[1:]
-    codes: list[int] = []
     try:
         if "--version" in arguments:
             print(f"rlhf-vs-dpo {bench.__version__}")
@@ -50,7 +50,7 @@ def main() -> int:
             return 0
         _require_known(arguments)
         os.environ["HYDRA_FULL_ERROR"] = "1"  # hand us the exception instead of printing it in its own words
-        _application(codes)()
+        _application()()
     except BrokenPipeError:
         raise
     except (UserError, HydraException, OmegaConfBaseException) as error:
@@ -62,7 +62,7 @@ def main() -> int:
     except KeyboardInterrupt:
         print("interrupted; the same command goes on with the first stage that is not finished", file=sys.stderr)
         return 130
-    return max(codes, default=0)
+    return 0
 
 
 def _require_known(arguments: list[str]) -> None:
@@ -74,24 +74,28 @@ def _require_known(arguments: list[str]) -> None:
             raise ConfigError(f"there is no option {name} (try {near[0]}); settings are written KEY=VALUE")
 
 
-def _application(codes: list[int]) -> Callable[[], None]:
-    """Hydra's application; `codes` gets the exit code of each job of a sweep that had to be refused."""
+def _application() -> Callable[[], None]:
+    """Hydra's application."""
 
     @hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=_CONFIG)
     def application(config: DictConfig) -> None:
-        # Hydra announces an exception of a job in words of its own, so what the user can mend may not leave it.
+        # Hydra announces an exception of a job in words of its own, and most launchers then end the other jobs, so what
+        # the user can mend may not leave it.
         try:
-            _run(config)
+            said, code = str(_run(config)), 0
         except (UserError, OmegaConfBaseException) as error:
-            code = fail(error, _CONFIG, sys.argv[1:])
-            if not _goes_on():
-                sys.exit(code)
-            codes.append(code)
+            said, code = one_line(error, _CONFIG, sys.argv[1:]), exit_code(error)
+            print(f"error: {said}", file=sys.stderr)
+        if sweep.is_job():
+            sweep.leave(code, said)
+        elif code:
+            sys.exit(code)
 
     return application
 
 
-def _run(config: DictConfig) -> None:
+def _run(config: DictConfig) -> Path:
+    """The path of the report."""
     from bench.cli.bind import bind, bind_early
 
     values = resolved(config)
@@ -114,12 +118,8 @@ def _run(config: DictConfig) -> None:
         print(report)
         if line := against_expectation(folder):
             say(line)
-
-
-def _goes_on() -> bool:
-    """Whether other jobs follow in this process: a sweep by Hydra's own launcher."""
-    config = HydraConfig.get()
-    return config.mode == RunMode.MULTIRUN and config.runtime.choices.get("hydra/launcher") == "basic"
+        return report
+    return folder
 
 
 def _overrides() -> list[str]:

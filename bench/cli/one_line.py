@@ -12,6 +12,9 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from bench.cli.conf_dir import conf_dir
 from bench.errors import ConfigError, UserError
 
+_EXTRAS = {"joblib": "launchers", "submitit": "launchers", "ray": "ray"}
+"""Which extra of pyproject.toml brings a launcher."""
+
 
 def fail(error: Exception, config_name: str, overrides: Sequence[str]) -> int:
     """Print the error as one line and return the exit code that fits.
@@ -19,11 +22,16 @@ def fail(error: Exception, config_name: str, overrides: Sequence[str]) -> int:
     Args:
         config_name, overrides: what was to be composed; they tell which keys there are.
     """
-    print(f"error: {_in_one_line(error, config_name, overrides)}", file=sys.stderr)
+    print(f"error: {one_line(error, config_name, overrides)}", file=sys.stderr)
+    return exit_code(error)
+
+
+def exit_code(error: Exception) -> int:
     return error.exit_code if isinstance(error, UserError) else ConfigError.exit_code
 
 
-def _in_one_line(error: Exception, config_name: str, overrides: Sequence[str]) -> str:
+def one_line(error: Exception, config_name: str, overrides: Sequence[str]) -> str:
+    """What is wrong and how to mend it; the arguments are those of `fail`."""
     text = str(error)
     if isinstance(error, UserError):
         return text
@@ -31,8 +39,8 @@ def _in_one_line(error: Exception, config_name: str, overrides: Sequence[str]) -
         return f"cannot read {error.override!r}; write KEY=VALUE, and special characters in quotes: 'KEY=\"a=b\"'"
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
         group, _, option = error.missing_cfg_file.rpartition("/")
-        if group == "hydra/launcher" and option.partition("_")[0] in ("joblib", "submitit"):
-            return f"{group}={option} is in an extra that is not installed: pip install 'rlhf-vs-dpo[launchers]'"
+        if group == "hydra/launcher" and (extra := _EXTRAS.get(option.partition("_")[0])):
+            return f"{group}={option} is in an extra that is not installed: pip install 'rlhf-vs-dpo[{extra}]'"
         return f"{group} has no option {option!r}; choose one of {', '.join(error.options)}"
     if isinstance(error, MissingMandatoryValue):
         return f"{error.full_key} must be given: {error.full_key}=VALUE"

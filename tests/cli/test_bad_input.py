@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.metadata import distributions
 from pathlib import Path
 
 import huggingface_hub.constants
@@ -66,7 +67,6 @@ def refused(command: Callable, results_dir: Path) -> Callable[..., str]:
         # options, and what stands in an extra
         ("--foo", "there is no option --foo (try --help); settings are written KEY=VALUE"),
         ("--hepl", "there is no option --hepl (try --help); settings are written KEY=VALUE"),
-        ("hydra/launcher=joblib", "is in an extra that is not installed: pip install 'rlhf-vs-dpo[launchers]'"),
         ("arms=sft", "arms must be a list, got 'sft'"),
         ("evaluation.rouge_stemmer=1", "evaluation.rouge_stemmer must be true or false, got 1"),
         # what Hydra cannot read
@@ -120,6 +120,17 @@ def test_a_name_of_digits_is_a_name_in_quotes(command: Callable, results_dir: Pa
     command("results_dir=~/mine", 'name="2024"')
 
     assert names == [f"2024 in {results_dir}/mine"]  # and ~ is the home folder, which no shell writes out behind "="
+
+
+@pytest.mark.parametrize(
+    ("launcher", "extra"), [("joblib", "launchers"), ("submitit_slurm", "launchers"), ("ray", "ray")]
+)
+def test_a_launcher_that_is_in_an_extra(launcher: str, extra: str, command: Callable):
+    if f"hydra-{launcher.partition('_')[0]}-launcher" in {found.name for found in distributions()}:
+        pytest.skip("it is installed")
+    outcome = command(f"hydra/launcher={launcher}")
+    assert outcome.exit_code == 2
+    assert outcome.stderr.endswith(f"is in an extra that is not installed: pip install 'rlhf-vs-dpo[{extra}]'\n")
 
 
 def test_the_version(command: Callable):

@@ -110,7 +110,7 @@ def test_experiment_says_how_it_is_run(path: Path):
 
     assert comments[0] == "# @package _global_"
     assert comments[1].endswith(".")
-    assert any("python -m bench" in line and f"experiment={path.stem}" in line for line in comments[2:])
+    assert any("-m bench" in line and f"experiment={path.stem}" in line for line in comments[2:])
 
 
 @pytest.mark.parametrize("path", OPTIONS, ids=name_of)

@@ -3,14 +3,12 @@
 import os
 import subprocess
 import sys
-from importlib.util import find_spec
+from importlib.metadata import distributions
 from pathlib import Path
 
 import pytest
 
 from bench.cli.sweep import Job, in_words
-
-LAUNCHERS = {"joblib": "joblib", "submitit_local": "submitit", "ray": "ray"}
 
 
 def test_in_words() -> None:
@@ -23,12 +21,12 @@ def test_in_words() -> None:
     assert in_words([Job(0, ["seed=0"], 0, "PATH")]).splitlines() == ["sweep: 1 of 1 jobs done", "  job 0: PATH"]
 
 
-@pytest.mark.parametrize("launcher", LAUNCHERS)
+@pytest.mark.parametrize("launcher", ["joblib", "submitit_local", "ray"])
 @pytest.mark.parametrize(("betas", "code", "reports"), [("0.1,0.3", 0, 2), ("-1,0.3", 2, 1)], ids=["two", "refused"])
 def test_two_jobs(
     launcher: str, betas: str, code: int, reports: int, smallest: list[str], smallest_world: list[str], tmp_path: Path
 ) -> None:
-    if find_spec(f"hydra_plugins.hydra_{LAUNCHERS[launcher]}_launcher") is None:
+    if f"hydra-{launcher.partition('_')[0]}-launcher" not in {found.name for found in distributions()}:
         pytest.skip(f"the extra that brings {launcher} is not installed")
     command = [sys.executable, "-m", "bench", "-m", f"hydra/launcher={launcher}"]
     command += [*smallest, *smallest_world, "arms=[sft,dpo]", f"dpo.beta={betas}", f"results_dir={tmp_path}"]

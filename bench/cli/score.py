@@ -20,7 +20,8 @@ _CONFIG = "score"
 _RULES = ("longer", "rouge")
 _HEAD = """\
 python -m bench.score: completions that were made elsewhere, scored like the arms of a run: win rates, head to head,
-ROUGE, lengths, degeneration, paired tests, Bradley-Terry, and the report. No weights are needed.
+ROUGE, lengths, degeneration, paired tests, Bradley-Terry, and the report. No weights are needed; with
+them, KL and rewards.
 
 usage:
   python -m bench.score FILE [FILE ...] [judge=NAME] [columns.KEY=NAME ...] [KEY=VALUE ...]
@@ -31,6 +32,7 @@ examples:
   python -m bench.score all.csv columns.arm=model columns.completion=output
   python -m bench.score all.csv columns.ratings=[score]              a reward model's scores are there: they judge
   python -m bench.score all.csv verdicts.csv                         so are verdicts: arm_a, arm_b, verdict
+  python -m bench.score all.csv policy.ppo=DIR policy.dpo=DIR reference=SFT_DIR reward=DIR     KL, rewards
   python -m bench.score RUN/prompts.jsonl RUN/completions/*.jsonl judge=openai judge.openai.model=NAME
 
 What the files do not say is named and has no number. The folder is <results_dir>/score/<name>, laid out as a run's; the

@@ -40,15 +40,16 @@ def override(config: DictConfig, settings: Sequence[str]) -> None:
         OverrideParseException: not KEY=VALUE.
     """
     known = leaves(config)
+    named = [f"{key}." for key in known if OmegaConf.select(config, key) == {}]  # groups of names of one's own
     for one in OverridesParser.create().parse_overrides(list(settings)):
         key = one.key_or_group
-        if key not in known:
+        if key not in known and not key.startswith(tuple(named)):
             from bench.cli.bind import unknown_key
 
             raise ConfigError(unknown_key(key, known))
         if one.type is not OverrideType.CHANGE or one.is_sweep_override():
             raise ConfigError(f"cannot read {one.input_line!r}; write {key}=VALUE, and commas in quotes")
-        OmegaConf.update(config, key, one.value())
+        OmegaConf.update(config, key, one.value(), force_add=True)
 
 
 def resolved(config: DictConfig) -> dict[str, object]:

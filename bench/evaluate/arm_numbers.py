@@ -1,7 +1,7 @@
 """One arm's numbers that need no other arm and no judge."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from bench.evaluate.best_of_n import kl_bound_estimate
 from bench.evaluate.degeneration import Sampled, degeneration
@@ -9,6 +9,19 @@ from bench.evaluate.heavy_tails import mean_with_tail
 from bench.evaluate.rouge import rouge_estimates
 from bench.evaluate.statistics import bootstrap_mean, estimate, paired_difference, proportion_interval
 from bench.records import Completion, EvalPrompt
+
+
+class HasKL(Protocol):
+    """A completion as its KL is read from it; log-probs and `kl` in nats, None where they are not known."""
+
+    @property
+    def temperature(self) -> float | None: ...
+    @property
+    def logp(self) -> float | None: ...
+    @property
+    def ref_logp(self) -> float | None: ...
+    @property
+    def kl(self) -> float | None: ...
 
 
 def text_numbers(
@@ -64,19 +77,20 @@ def sampling_numbers(
     }
     if best_of is not None:
         return numbers | {"kl_ref": kl_bound_estimate(best_of, len(rows))}
-    return numbers | _kl(rows, seed, resamples)
+    return numbers | kl_numbers(rows, seed, resamples)
 
 
-def _kl(rows: Sequence[Completion], seed: int, resamples: int) -> dict[str, Any]:
+def kl_numbers(rows: Sequence[HasKL], seed: int, resamples: int) -> dict[str, Any]:
     """`kl_ref_k1`, and `kl_ref`, which is exact where that was computed; neither of greedy completions, which no
     distribution was sampled for."""
-    if all(row.temperature == 0 for row in rows):
+    sampled = [row for row in rows if row.temperature != 0]
+    if not sampled:
         none = {"value": None, "ci95": None, "n": len(rows), "reason": "greedy completions have no KL"}
         return {"kl_ref": none, "kl_ref_k1": none}
-    k1 = [row.logp - row.ref_logp for row in rows if row.logp is not None and row.ref_logp is not None]
+    k1 = [row.logp - row.ref_logp for row in sampled if row.logp is not None and row.ref_logp is not None]
     numbers: dict[str, Any] = {"kl_ref_k1": {**mean_with_tail(k1), "estimator": "k1"}}
     numbers["kl_ref"] = numbers["kl_ref_k1"]
-    if exact := [row.kl for row in rows if row.kl is not None]:
+    if exact := [row.kl for row in sampled if row.kl is not None]:
         numbers["kl_ref"] = {**mean_with_tail(exact), "estimator": "exact"}
         # Both estimate one quantity from the same samples, so this is 0 but for chance.
         numbers["kl_ref_k1"]["minus_exact"] = estimate(paired_difference(k1, exact, seed, resamples))

@@ -1,6 +1,7 @@
 """Which files of completions are scored, what their columns are called, and who judges them."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -12,6 +13,9 @@ RULES = {
     "longer": "The summary with more characters wins.",
     "rouge": "The summary with the higher ROUGE-L F1 to the reference summary wins; between arms alone.",
 }
+
+REWARD, IMPLICIT = "reward_model", "implicit_reward"
+"""The judges that models are which the scoring is given: the higher reward wins."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,10 @@ class ScoreConfig:
 
     files: tuple[str, ...]
     columns: ScoreColumns = field(default_factory=ScoreColumns)
+    policy: Mapping[str, str] = field(default_factory=dict)
+    reference: str | None = None
+    reward: str | None = None
+    implicit_reward: str | None = None
     judge: JudgeConfig | None = None
     rules: tuple[str, ...] = ()
     head_to_head: bool = True
@@ -65,10 +73,19 @@ class ScoreConfig:
             require(name not in names, "judge.names", names, f"has {name}, which a run of its own arms alone has")
         for rule in self.rules:
             require(rule in RULES, "rules", rule, f"must be among {', '.join(RULES)}")
-        once = len({*self.rules, *names, *self.columns.ratings, *self.columns.beats_reference}) == sum(
-            map(len, (self.rules, names, self.columns.ratings, self.columns.beats_reference))
-        )
+        voices = [*self.rules, *names, *self.ratings, *self.columns.beats_reference]
+        once = len(set(voices)) == len(voices)
         require(once, "judge.names, rules and columns of verdicts", names, "must have names of their own")
+        both = bool(self.policy) == (self.reference is not None)
+        require(both, "policy and reference", list(self.policy), "must be given together: KL is of one to the other")
+        dpo = self.implicit_reward
+        require(dpo is None or dpo in self.policy, "implicit_reward", dpo, "must be an arm that policy names")
         require(0 <= self.seed < 2**32, "seed", self.seed, f"must be at least 0 and below {2**32}")
         plain = self.name is None or re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", self.name) is not None
         require(plain, "name", self.name, "must be a plain folder name (letters, digits, . _ -)")
+
+    @property
+    def ratings(self) -> tuple[str, ...]:
+        """What rates completions by a number each: columns of the files, and models that are given."""
+        models = ((REWARD, self.reward), (IMPLICIT, self.implicit_reward))
+        return (*self.columns.ratings, *(name for name, model in models if model is not None))

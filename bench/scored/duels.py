@@ -50,7 +50,7 @@ def judgements(config: ScoreConfig, given: Given, cache_dir: Path) -> dict[str, 
     found = _asked(config, given, cache_dir)
     for rule in config.rules:
         found[rule] = Judgement("rule", _by_rule(rule, config, given))
-    for column in config.columns.ratings:
+    for column in config.ratings:
         found[column] = Judgement("ratings", _rated(column, config, given))
     for column in config.columns.beats_reference:
         found[column] = Judgement("outcomes", _against_reference(column, given))

@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from bench.arms import REFERENCE
+from bench.evaluate.arm_numbers import kl_numbers
 from bench.evaluate.comparisons import Duel, Lengths, against_reference, head_to_heads, judge_habits, strengths
 from bench.evaluate.degeneration import Sampled, degeneration
-from bench.evaluate.heavy_tails import mean_with_tail
 from bench.evaluate.judge_error import Labelled, of_labels
 from bench.evaluate.panel import agreement_of_judges
 from bench.evaluate.power import power_summary
@@ -114,16 +114,15 @@ def _arm(
         numbers["length_tokens"] = mean(tokens)
     if finished := _known(row.finished for row in written):
         numbers["finished"] = estimate(proportion_interval(list(map(float, finished)), *draws))
-    for column in config.columns.ratings:
+    for column in config.ratings:
         if ratings := _known(row.ratings.get(column) for row in written):
             numbers.setdefault("ratings", {})[column] = mean(ratings)
     if arm != REFERENCE and given.references:
         against = [(row.completion, prompt.reference) for prompt, row in both if prompt.reference]
         pair = [text for text, _ in against], [reference for _, reference in against]
         numbers["rouge"] = rouge_estimates(*pair, seed, resamples, config.evaluation.rouge_stemmer)
-    k1 = [row.logp - row.ref_logp for row in written if row.logp is not None and row.ref_logp is not None]
-    if k1 and not all(row.temperature == 0 for row in written):
-        numbers["kl_ref"] = numbers["kl_ref_k1"] = {**mean_with_tail(k1), "estimator": "k1"}
+    if any(row.logp is not None and row.ref_logp is not None for row in written):
+        numbers |= kl_numbers(written, *draws)
     return numbers
 
 

@@ -27,6 +27,7 @@ class Written:
     temperature: float | None = None
     logp: float | None = None
     ref_logp: float | None = None
+    kl: float | None = None
     ratings: Mapping[str, float] = field(default_factory=dict)
     outcomes: Mapping[str, VerdictLabel] = field(default_factory=dict)
     """Column -> "a" where it beats the reference summary."""

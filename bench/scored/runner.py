@@ -2,7 +2,7 @@
 
 import re
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from bench.scored.config import ScoreConfig
 from bench.scored.duels import judgements
 from bench.scored.measure import measured, prompt_rows
 from bench.scored.read import Given, read_files
+from bench.scored.weights import Weights
 
 SCHEMA = 2
 """Of run.json and metrics.json: a run's (`bench.pipeline.run_folder`)."""
@@ -48,7 +49,10 @@ def score(config: ScoreConfig, command: str) -> Path:
     check_labels(evaluation.judge_labels, names, hashes)
     check_models(evaluation.metrics, models)
     given = read_files(config.files, config.columns, drop_incomplete=config.incomplete == "drop")
+    weights = Weights.checked(config, given)
+    given = replace(given, hashes={**given.hashes, **weights.hashes})
     folder = _claimed(config, given)
+    given = weights.applied(given)
     found = judgements(config, given, cache_dir)
     labels = {
         judge: (audit, rows)
@@ -62,7 +66,8 @@ def score(config: ScoreConfig, command: str) -> Path:
         "seed": config.seed,
         "config_hash": _config_hash(config),
         "data": {"counts": {"eval_prompts": len(given.prompts), "arms": len(given.arms)}, "left_out": given.left_out},
-        **measured(config, given, found, labels, models),
+        **(numbers := measured(config, given, found, labels, models)),
+        "missing": [*numbers["missing"], *weights.assumed(given)],
         "cost": {"run_wall_s": time.perf_counter() - start},
     }
     _write_rows(folder, given)
@@ -112,7 +117,6 @@ def _write_rows(folder: Path, given: Given) -> None:
                 "arm": arm,
                 "prompt_id": key,
                 **{name: getattr(row, name) for name in _OF_A_ROW},
-                "kl": None,
                 "ratings": dict(row.ratings),
             }
             for key, row in rows.items()
@@ -120,7 +124,7 @@ def _write_rows(folder: Path, given: Given) -> None:
         write_jsonl(folder / "completions" / f"{place:02d}-{_plain(arm)}.jsonl", table)
 
 
-_OF_A_ROW = ("completion", "finished", "n_tokens", "temperature", "logp", "ref_logp")
+_OF_A_ROW = ("completion", "finished", "n_tokens", "temperature", "logp", "ref_logp", "kl")
 
 
 def _config_hash(config: ScoreConfig) -> str:

@@ -144,6 +144,8 @@ def test_the_same_command_finds_its_folder_and_another_one_does_not(command: Cal
         (["FILE", "judge=builtin"], "has gold, which a run of its own arms alone has"),
         (["FILE", "columns.completon=x"], "did you mean columns.completion?"),
         (["FILE", "columns.ratings=score"], "must be a list"),
+        (["FILE", "policy.near=DIR"], "policy and reference must be given together"),
+        (["FILE", "polcy.near=DIR"], "unknown config key polcy.near"),
         (["FILE", "--foo"], "there is no option --foo"),
         (["nowhere.jsonl"], "nowhere.jsonl: cannot be read (No such file or directory)"),
         (["FILE"], "which column is the completion?"),

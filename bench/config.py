@@ -21,6 +21,7 @@ from bench.train.settings.dpo import DPOSettings
 from bench.train.settings.ppo import PPOSettings
 from bench.train.settings.reward import RewardSettings
 from bench.train.settings.rloo import RLOOSettings, within_budget
+from bench.train.settings.samples import SamplesSettings
 from bench.train.settings.sft import SFTSettings
 from bench.tuning import TuningConfig
 from bench.validation import require
@@ -76,6 +77,7 @@ class RunConfig:
     rloo: RLOOSettings = field(default_factory=RLOOSettings)
     best_of_n: BestOfNSettings = field(default_factory=BestOfNSettings)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    samples_in_training: SamplesSettings = field(default_factory=SamplesSettings)
     budget: BudgetConfig = field(default_factory=BudgetConfig)
     judge: JudgeConfig = field(default_factory=JudgeConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)

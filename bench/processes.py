@@ -34,6 +34,11 @@ def count() -> int:
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
+def shard_weights() -> bool:
+    """Whether the launcher was told that each process holds a share of the weights."""
+    return any(os.environ.get(f"ACCELERATE_USE_{name}", "").lower() == "true" for name in ("FSDP", "DEEPSPEED"))
+
+
 def is_main() -> bool:
     """Whether this is rank 0, which does all writing."""
     return not dist.is_initialized() or dist.get_rank() == 0

@@ -1,4 +1,4 @@
-"""What finished models say of texts: rewards of summaries, log-probs and KL of completions."""
+"""What models say of texts: rewards of summaries, log-probs and KL of completions."""
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -9,9 +9,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from bench.encoding import Tokens, encode, rows_of
 from bench.forward import completion_hidden, last_token_scores, lm_head, logps_and_entropy, token_kl
 from bench.forward import token_logps_and_entropy as logps_of_states
+from bench.generation import SamplingConfig, decode
 from bench.micro_batches import similar_lengths
 from bench.models.loading import RewardModel
-from bench.records import Rows
+from bench.records import Completion, EvalPrompt, Rows
 from bench.special_tokens import pad_id
 
 
@@ -74,6 +75,32 @@ def completion_scores(
         for index, *score in zip(indices, logps, ref_logps, kl, strict=True):
             results[index] = CompletionScore(*score)  # pyright: ignore[reportArgumentType]
     return [result for result in results if result is not None]
+
+
+def as_completions(
+    arm: str,
+    prompts: Sequence[EvalPrompt],
+    sampled: Sequence[tuple[list[int], bool]],
+    policy: PreTrainedModel,
+    ref_policy: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    sampling: SamplingConfig,
+) -> list[Completion]:
+    """What was sampled for each prompt, (token ids, finished), as it is stored: as text and with its scores."""
+    tokens = [(tokenizer(prompt.prompt).input_ids, ids) for prompt, (ids, _) in zip(prompts, sampled, strict=True)]
+    scores = completion_scores(policy, ref_policy, tokenizer, tokens, sampling.temperature, sampling.batch_size)
+    return [
+        Completion(
+            arm=arm,
+            prompt_id=prompt.id,
+            completion=decode(tokenizer, ids),
+            temperature=sampling.temperature,
+            n_tokens=len(ids),
+            finished=finished,
+            **score._asdict(),
+        )
+        for prompt, (ids, finished), score in zip(prompts, sampled, scores, strict=True)
+    ]
 
 
 def _batches(

@@ -36,6 +36,7 @@ def bind_early(config: Mapping[str, Any]) -> None:
     from bench.train.settings.ppo import PPOSettings
     from bench.train.settings.reward import RewardSettings
     from bench.train.settings.rloo import RLOOSettings
+    from bench.train.settings.samples import SamplesSettings
     from bench.train.settings.sft import SFTSettings
 
     groups = {
@@ -47,6 +48,7 @@ def bind_early(config: Mapping[str, Any]) -> None:
         "rloo": RLOOSettings,
         "best_of_n": BestOfNSettings,
         "health": HealthSettings,
+        "samples_in_training": SamplesSettings,
     }
     for group, cls in groups.items():
         if group in config:

@@ -8,9 +8,10 @@ import resource
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import psutil
@@ -36,7 +37,8 @@ class StageCost:
     CPU. `models_resident` counts the networks that the stage holds at once. `flops` is what `FlopCounter` counts;
     `mfu` is its share of `gemm_tflops` (TFLOP/s, the fastest matrix products measured on this device in the stage's
     dtypes) over the wall time: None without FLOPs or when the stage failed. `energy_kwh` comes from hardware counters,
-    None where they cannot be read, for which `energy_source` says why.
+    None where they cannot be read, for which `energy_source` says why. The fields `apart_` are of what was done within
+    the block but is not part of it (`apart`); no other field contains that.
     """
 
     wall_s: float = 0.0
@@ -55,6 +57,9 @@ class StageCost:
     gemm_tflops: float | None = None
     energy_kwh: float | None = None
     energy_source: str = ""
+    apart_wall_s: float = 0.0
+    apart_device_hours: float = 0.0
+    apart_flops: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -68,30 +73,104 @@ def metered(device: torch.device, models_resident: int = 0) -> Iterator[StageCos
     first block of a process takes up to a second more after its end, for the peak that `mfu` is measured against.
     """
     _release_memory(device)
-    cost = StageCost(models_resident=models_resident)
-    energy, cpu = EnergyMeter(device), CpuMeter()
-    flops = FlopCounter()
-    sampler = _Sampler(energy.read)
-    start = time.perf_counter()
-    sampler.start()
+    cost, meter = StageCost(models_resident=models_resident), _Meter(device)
+    _METERS.append(meter)
+    own = meter.own
     try:
-        with flops:
+        with meter.flops:
             yield cost
     finally:
-        synchronize(device)
-        cost.wall_s = time.perf_counter() - start
-        cost.cpu_s, cost.other_load = cpu.read()
-        cost.peak_rss_gib = sampler.stop() / _GIB
+        _METERS.remove(meter)
+        meter.close(own)
+        cost.wall_s, cost.cpu_s, cost.other_load = own.wall_s, own.cpu_s, meter.cpu.read().other_load
+        cost.peak_rss_gib = own.rss / _GIB
         cost.device_hours = cost.wall_s * cost.devices / 3600
         on_gpu = device.type == "cuda"
         cost.gpu_hours = cost.device_hours if on_gpu else 0.0
-        cost.peak_memory_gib = torch.cuda.max_memory_allocated(device) / _GIB if on_gpu else cost.peak_rss_gib
-        cost.flops = flops.total
-        cost.energy_kwh, cost.energy_source = energy.kwh, energy.source
+        cost.peak_memory_gib = own.allocated / _GIB if on_gpu else cost.peak_rss_gib
+        cost.flops = own.flops.total()
+        cost.energy_kwh = None if meter.energy.kwh is None else own.kwh
+        cost.energy_source = meter.energy.source
+        cost.apart_wall_s, cost.apart_flops = meter.apart.wall_s, meter.apart.flops.total()
+        cost.apart_device_hours = cost.apart_wall_s * cost.devices / 3600
     if cost.flops:
-        at_peak = seconds_at_peak(flops.by_dtype, device)
+        at_peak = seconds_at_peak(own.flops, device)
         cost.mfu = at_peak / (cost.wall_s * cost.devices)
         cost.gemm_tflops = cost.flops / at_peak / 1e12
+
+
+@contextmanager
+def apart() -> Iterator[None]:
+    """What is done in here is measured apart from the metered block around it: as its `apart_*`, and nowhere else.
+
+    The memory that it leaves behind is given back before the block goes on. Outside of a metered block it does nothing.
+    """
+    if not _METERS:
+        yield
+        return
+    meter = _METERS[-1]
+    meter.next(meter.own)
+    try:
+        yield
+    finally:
+        _release_memory(meter.device)
+        meter.next(meter.apart)
+
+
+@dataclass
+class _Used:
+    """What went into a part of a block: seconds, FLOPs by dtype, kWh, and peak bytes, resident and allocated."""
+
+    wall_s: float = 0.0
+    cpu_s: float = 0.0
+    flops: Counter[torch.dtype] = field(default_factory=Counter)
+    kwh: float = 0.0
+    rss: int = 0
+    allocated: int = 0
+
+
+class _Meter:
+    """A block in stretches, each of which counts as the block's own or as apart from it."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device, self.own, self.apart = device, _Used(), _Used()
+        self.energy, self.cpu, self.flops = EnergyMeter(device), CpuMeter(), FlopCounter()
+        self._before = self._read()
+        self._sampler = self._sampling()
+
+    def next(self, used: _Used) -> None:
+        """End a stretch, which was `used`'s, and begin another."""
+        self.close(used)
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+        self._before = self._read()
+        self._sampler = self._sampling()
+
+    def close(self, used: _Used) -> None:
+        """Add what the last stretch took."""
+        synchronize(self.device)
+        now, before = self._read(), self._before
+        used.rss = max(used.rss, self._sampler.stop())
+        if self.device.type == "cuda":
+            used.allocated = max(used.allocated, torch.cuda.max_memory_allocated(self.device))
+        used.wall_s += now.wall_s - before.wall_s
+        used.cpu_s += now.cpu_s - before.cpu_s
+        used.flops.update(now.flops - before.flops)
+        used.kwh += (self.energy.kwh or 0.0) - before.kwh
+
+    def _read(self) -> _Used:
+        """The counters as they stand."""
+        flops = Counter(self.flops.by_dtype)
+        return _Used(time.perf_counter(), self.cpu.read().own_s, flops, self.energy.kwh or 0.0)
+
+    def _sampling(self) -> "_Sampler":
+        sampler = _Sampler(self.energy.read)
+        sampler.start()
+        return sampler
+
+
+_METERS: list[_Meter] = []
+"""Of the blocks that are measured now, the inner ones last."""
 
 
 def of_all(cost: StageCost, count: int) -> StageCost:
@@ -103,12 +182,15 @@ def of_all(cost: StageCost, count: int) -> StageCost:
         device_hours=cost.device_hours * count,
         gpu_hours=cost.gpu_hours * count,
         flops=cost.flops * count,
+        apart_device_hours=cost.apart_device_hours * count,
+        apart_flops=cost.apart_flops * count,
     )
 
 
 def with_earlier(cost: StageCost, earlier_s: float) -> StageCost:
     """The cost with that of earlier attempts, whose work went into the stage: at the last one's rate per second."""
-    scale = 1 + earlier_s / cost.wall_s if cost.wall_s else 1.0
+    passed = cost.wall_s + cost.apart_wall_s
+    scale = 1 + earlier_s / passed if passed else 1.0
     return replace(
         cost,
         wall_s=cost.wall_s * scale,
@@ -117,6 +199,9 @@ def with_earlier(cost: StageCost, earlier_s: float) -> StageCost:
         gpu_hours=cost.gpu_hours * scale,
         flops=round(cost.flops * scale),
         energy_kwh=None if cost.energy_kwh is None else cost.energy_kwh * scale,
+        apart_wall_s=cost.apart_wall_s * scale,
+        apart_device_hours=cost.apart_device_hours * scale,
+        apart_flops=round(cost.apart_flops * scale),
     )
 
 

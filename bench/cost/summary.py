@@ -9,6 +9,7 @@ from bench.cost.meter import StageCost
 from bench.cost.projection import project
 
 _SUMMED = ("wall_s", "cpu_s", "device_hours", "gpu_hours", "flops", "tokens_trained", "tokens_generated")
+_SUMMED += ("apart_wall_s", "apart_device_hours", "apart_flops")
 _HIGHEST = ("peak_memory_gib", "peak_rss_gib", "models_resident")
 
 

@@ -6,7 +6,7 @@ completions of every arm; `python -m bench --help` prints the graph from the tab
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, is_dataclass, replace
+from dataclasses import fields, is_dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerBase, set_seed
 
 from bench.arms import STAGE_BY_NAME, Stage, arm_of, generated, stage_of
 from bench.config import RunConfig
-from bench.cost import StageCost, metered
+from bench.cost import StageCost, apart, metered
 from bench.files import read_jsonl
 from bench.models.loading import pick_device, same_weights, use_bf16
 from bench.pipeline.cache import FinishedStage, StageCache
@@ -98,7 +98,8 @@ class Engine:
         """Build the headline's stage once more in `folder`, from what it was made of; the finished one and its log stay
         as they are. What `on_rows` raises ends it."""
         sources = {role: self.finished(stage_of(source)) for role, source in stage.inputs.items()}
-        context = replace(self._context(stage, folder / CHECKPOINT), checkpoint_every_s=math.inf, on_rows=on_rows)
+        alone = {"checkpoint_every_s": math.inf, "on_rows": on_rows, "apart": None}
+        context = replace(self._context(stage, folder / CHECKPOINT), **alone)
         self._build(stage, context, sources, folder, self.recipe(stage).values)
 
     def finish(self, wanted: Iterable[tuple[Stage, Cell | None]]) -> None:
@@ -192,6 +193,7 @@ class Engine:
             health=config.health,
             gold=self.data.gold,
             on_rows=lambda rows: self.on_rows(stage.name, rows),
+            apart=apart,
         )
 
 
@@ -230,7 +232,7 @@ def _sizes(values: Mapping[str, Any]) -> dict[str, float]:
 def fingerprint(value: Any) -> Any:
     """A value as the stage's record holds it: settings and numbers in full, rows of data by their hash."""
     if is_dataclass(value) and not isinstance(value, type):
-        return asdict(value)
+        return {field.name: fingerprint(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, Sequence) and not isinstance(value, str):
         return stable_hash([fingerprint(item) for item in value])
     return stable_hash(dict(value)) if isinstance(value, Mapping) else value

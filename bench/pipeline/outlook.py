@@ -63,7 +63,7 @@ class Outlook:
             try:
                 record = read_json(path)
                 if record["scale"] == awaited.scale:
-                    times.append(float(record["cost"]["wall_s"]))
+                    times.append(float(record["cost"]["wall_s"] + record["cost"].get("apart_wall_s", 0.0)))
             except (OSError, ValueError, KeyError, TypeError):
                 continue
         return median(times) if times else None

@@ -110,6 +110,11 @@ def _check(config: RunConfig) -> None:
     check_batches(config, processes.count())
     if config.remeasure:
         require_one_process(processes.count())
+    if config.samples_in_training.points and processes.shard_weights():
+        raise ConfigError(
+            "samples_in_training: needs whole weights in every process, not shares of them (FSDP, DeepSpeed); set"
+            " samples_in_training.points=0, or launch without sharding"
+        )
     check_models(
         config.evaluation.metrics,
         text_models(config, pick_device(config.model.device), Path(config.results_dir) / ".cache"),
@@ -203,7 +208,8 @@ def _run(config: RunConfig, folder: Path, record: dict[str, Any]) -> None:
         healthy = {"collapsed": False, "step": None, "why": None, "findings": []}
         metrics["health"].setdefault(name, healthy)["findings"].append(finding)
     costs = {name: stage.cost for name, stage in engine.done.items()}
-    stages_wall_s = sum(stage.cost.wall_s for stage in engine.done.values() if not stage.reused)
+    ran = [stage.cost for stage in engine.done.values() if not stage.reused]
+    stages_wall_s = sum(cost.wall_s + cost.apart_wall_s for cost in ran)
     add_costs(metrics, config, costs, evaluation_cost, time.perf_counter() - start, stages_wall_s)
     record |= {
         "device": {**device_info(engine.device), "bf16": engine.bf16, "processes": processes.count()},
@@ -271,6 +277,8 @@ def _require_rows(config: RunConfig, data: ComparisonData) -> None:
     if any(place.startswith("preferences/") for place in places):
         places.add("preferences/validation")  # where what was learnt from pairs is measured
     splits = {"demonstrations": data.demonstrations, "preferences": data.preferences}
+    if config.samples_in_training.points:
+        places.add("demonstrations/validation")
     needed: list[tuple[str, Sequence[Any]]] = [("test prompts with a reference summary", data.eval_prompts)]
     for place in sorted(places):
         kind, _, split = place.partition("/")

@@ -8,22 +8,31 @@ values to `build`: what is not in the key cannot be used. A stage never asks for
 those that the table names (`bench.arms.STAGES`). What `build` keeps in `context.scratch` is there again after a kill.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from bench import processes
+from bench.files import write_jsonl
 from bench.generation import SamplingConfig, sample_all
 from bench.models.loading import save_policy
 from bench.progress import StageBar
-from bench.records import EvalPrompt, GoldReward, PreferencePair
+from bench.records import ComparisonData, EvalPrompt, GoldReward, PreferencePair
 from bench.train.context import TrainingContext
 from bench.train.health.settings import DEFAULT_HEALTH, HealthSettings
 from bench.train.log import TrainingLog
+from bench.train.samples import HeldOut, Samples
+
+if TYPE_CHECKING:
+    from bench.config import RunConfig
+
+IN_TRAINING = "samples.jsonl"
+"""What a trainer sampled on the way, beside its model: `bench.train.samples`."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +45,7 @@ class StageContext:
         cache_dir: where models that come in a package are kept.
         gold: the known reward, for the log alone; training never sees it.
         on_rows: called with the whole training log whenever it has grown.
+        apart: the context in which what is done is no cost of the stage; None where no samples are to be taken.
     """
 
     name: str
@@ -48,6 +58,7 @@ class StageContext:
     health: HealthSettings = DEFAULT_HEALTH
     gold: GoldReward | None = None
     on_rows: Callable[[TrainingLog], None] = lambda rows: None
+    apart: Callable[[], AbstractContextManager[None]] | None = nullcontext
 
     @property
     def frozen_dtype(self) -> torch.dtype:
@@ -57,8 +68,14 @@ class StageContext:
     def autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16)
 
-    def training(self, seed: int) -> TrainingContext:
-        """What every trainer is told."""
+    def training(
+        self, seed: int, held_out: HeldOut | None = None, inputs: Mapping[str, Path] | None = None
+    ) -> TrainingContext:
+        """What every trainer is told; with `held_out`, to sample these on the way (the SFT model is among `inputs`)."""
+        samples = None
+        if held_out is not None and inputs is not None and self.apart is not None:
+            where = (inputs["sft"], self.device, self.bf16)
+            samples = Samples(self.name, held_out, self.tokenizer, *where, self.apart)
         return TrainingContext(
             self.name,
             seed,
@@ -68,11 +85,17 @@ class StageContext:
             checkpoint_every_s=self.checkpoint_every_s,
             health=self.health,
             on_rows=self.on_rows,
+            samples=samples,
         )
 
     def save(self, policy: PreTrainedModel, folder: Path) -> None:
         if processes.is_main():
             save_policy(policy, self.tokenizer, folder)
+
+    def save_samples(self, samples: Samples | None, folder: Path) -> None:
+        """Those of a training, if any were taken."""
+        if samples is not None and processes.is_main():
+            write_jsonl(folder / IN_TRAINING, samples.rows)
 
 
 class Built(NamedTuple):
@@ -93,6 +116,18 @@ def trained(log: TrainingLog, models_resident: int = 1) -> Built:
 def distinct_prompts(pairs: Sequence[PreferencePair]) -> dict[str, str]:
     """Prompt -> the id of (the last of) its pairs: a post may have several."""
     return {pair.prompt: pair.id for pair in pairs}
+
+
+def held_out(config: "RunConfig", data: ComparisonData) -> dict[str, HeldOut]:
+    """What a trainer that is watched needs besides: the first validation posts, one prompt each. Nothing where no
+    trainer is, so that the setting is in no key then."""
+    wanted = config.samples_in_training
+    if not wanted.points:
+        return {}
+    posts = {d.prompt: EvalPrompt(d.id, d.prompt, d.completion) for d in data.demonstrations.get("validation", [])}
+    prompts = tuple(posts.values())[: wanted.prompts]
+    tokens = config.budget.max_completion_tokens
+    return {"held_out": HeldOut(wanted, prompts, config.sampling.batch_size, tokens, config.seed)}
 
 
 class Sampled(NamedTuple):

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from bench.files import read_jsonl
 from bench.records import ComparisonData, PreferencePair
-from bench.stages.context import Built, StageContext, trained
+from bench.stages.context import Built, StageContext, held_out, trained
 from bench.stages.reference_logps import LOGPS
 from bench.train.dpo import PairLogps, needs_ref_logps, train_dpo
+from bench.train.samples import HeldOut
 from bench.train.settings.dpo import DPOSettings
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ def needs(config: "RunConfig", data: ComparisonData) -> dict[str, Any]:
         "epochs": config.budget.dpo_epochs,
         "pairs": data.preferences["train"],
         "seed": config.seed,
+        **held_out(config, data),
     }
 
 
@@ -33,7 +35,9 @@ def build(
     epochs: float,
     pairs: Sequence[PreferencePair],
     seed: int,
+    held_out: HeldOut | None = None,
 ) -> Built:
+    training = context.training(seed, held_out, inputs)
     precomputed = needs_ref_logps(context.bf16)
     ref_logps = [PairLogps(**row) for row in read_jsonl(inputs["reference_logps"] / LOGPS)] if precomputed else None
     policy, log = train_dpo(
@@ -42,8 +46,9 @@ def build(
         pairs,
         ref_logps,
         settings,
-        context.training(seed),
+        training,
         epochs=epochs,
     )
     context.save(policy, folder)
+    context.save_samples(training.samples, folder)
     return trained(log, models_resident=1 if precomputed else 2)

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.files import write_jsonl
-from bench.generation import SamplingConfig, decode
+from bench.generation import SamplingConfig
 from bench.models.loading import load_policy
-from bench.records import ComparisonData, Completion, EvalPrompt
-from bench.scoring import completion_scores
+from bench.records import ComparisonData, EvalPrompt
+from bench.scoring import as_completions
 from bench.stages.context import Built, StageContext, sample_prompts
 
 if TYPE_CHECKING:
@@ -39,22 +39,7 @@ def build(
 ) -> Built:
     policy, ref_policy = (load_policy(inputs[name], context.device, context.frozen_dtype) for name in ("policy", "sft"))
     sampled = sample_prompts(context, policy, prompts, sampling=sampling, max_new_tokens=max_new_tokens, seed=seed)
-    tokens = [
-        (context.tokenizer(prompt.prompt).input_ids, completion.ids)
-        for prompt, completion in zip(prompts, sampled, strict=True)
-    ]
-    scores = completion_scores(policy, ref_policy, context.tokenizer, tokens, sampling.temperature, sampling.batch_size)
-    completions = [
-        Completion(
-            arm=context.name.removeprefix("generate_"),
-            prompt_id=prompt.id,
-            completion=decode(context.tokenizer, completion.ids),
-            temperature=sampling.temperature,
-            n_tokens=len(completion.ids),
-            finished=completion.finished,
-            **score._asdict(),
-        )
-        for prompt, completion, score in zip(prompts, sampled, scores, strict=True)
-    ]
+    arm = context.name.removeprefix("generate_")
+    completions = as_completions(arm, prompts, sampled, policy, ref_policy, context.tokenizer, sampling)
     write_jsonl(folder / COMPLETIONS, [asdict(completion) for completion in completions])
-    return Built(tokens_generated=sum(len(completion.ids) for completion in sampled), models_resident=2)
+    return Built(tokens_generated=sum(completion.n_tokens for completion in completions), models_resident=2)

@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.records import ComparisonData
-from bench.stages.context import Built, StageContext, distinct_prompts
+from bench.stages.context import Built, StageContext, distinct_prompts, held_out
 from bench.train.context import RolloutBudget
 from bench.train.ppo import PPOTrainer
 from bench.train.ppo_models import load_ppo_models
 from bench.train.ppo_rollouts import PromptIds
+from bench.train.samples import HeldOut
 from bench.train.settings.ppo import PPOSettings
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ def needs(config: "RunConfig", data: ComparisonData) -> dict[str, Any]:
         "max_new_tokens": config.budget.max_completion_tokens,
         "prompts": distinct_prompts(data.preferences["train"]),
         "seed": config.seed,
+        **held_out(config, data),
     }
 
 
@@ -36,7 +38,9 @@ def build(
     max_new_tokens: int,
     prompts: Mapping[str, str],
     seed: int,
+    held_out: HeldOut | None = None,
 ) -> Built:
+    training = context.training(seed, held_out, inputs)
     models = load_ppo_models(
         inputs["sft"],
         inputs["reward"],
@@ -50,11 +54,12 @@ def build(
         context.tokenizer,
         settings,
         RolloutBudget(settings.temperature, episodes, max_new_tokens),
-        context.training(seed),
+        training,
     )
     token_ids = [PromptIds(name, context.tokenizer(text).input_ids) for text, name in prompts.items()]
     log = trainer.train(token_ids, context.gold)
     context.save(models.trained_policy(), folder)
+    context.save_samples(training.samples, folder)
     sampled = sum(row["length_tokens"] or 0.0 for row in log) * trainer.batch_size
     return Built(
         log,

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 from bench import processes
 from bench.models.loading import load_reward_model
 from bench.records import ComparisonData
-from bench.stages.context import Built, StageContext, distinct_prompts
+from bench.stages.context import Built, StageContext, distinct_prompts, held_out
 from bench.train.context import RolloutBudget
 from bench.train.rloo import train_rloo
+from bench.train.samples import HeldOut
 from bench.train.settings.rloo import RLOOSettings, within_budget
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ def needs(config: "RunConfig", data: ComparisonData) -> dict[str, Any]:
         "max_new_tokens": config.budget.max_completion_tokens,
         "prompts": distinct_prompts(data.preferences["train"]),
         "seed": config.seed,
+        **held_out(config, data),
     }
 
 
@@ -36,7 +38,9 @@ def build(
     max_new_tokens: int,
     prompts: Mapping[str, str],
     seed: int,
+    held_out: HeldOut | None = None,
 ) -> Built:
+    training = context.training(seed, held_out, inputs)
     policy, log = train_rloo(
         inputs["sft"],
         load_reward_model(inputs["reward"], context.device, context.frozen_dtype),
@@ -44,9 +48,10 @@ def build(
         list(prompts),
         settings,
         RolloutBudget(settings.temperature, episodes, max_new_tokens),
-        context.training(seed),
+        training,
     )
     context.save(policy, folder)
+    context.save_samples(training.samples, folder)
     lengths = sum(row["completions/mean_length"] or 0.0 for row in log)
     tokens = round(lengths * within_budget(settings, episodes, processes.count()).batch_size)
     return Built(log, tokens_trained=tokens, tokens_generated=tokens, models_resident=3)

@@ -1,12 +1,14 @@
 """Checkpoints of the TRL trainers: a killed run goes on from the newest whole one.
 
 The trainer writes `checkpoint-N/` (weights, optimizer, scheduler, random states); this module decides when, and writes
-a marker with the log's rows into it last. What has no marker was cut off while it was written, and is thrown away.
+a marker with the log's rows and the samples into it last. What has no marker was cut off while it was written, and is
+thrown away.
 """
 
 import os
 import shutil
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,6 +25,7 @@ _MARKER = "whole.json"
 class Checkpoint(NamedTuple):
     folder: Path
     rows: list[Row]  # of the log, up to the checkpoint's step
+    samples: list[dict[str, Any]]  # that were taken on the way
 
 
 def newest_checkpoint(folder: Path) -> Checkpoint | None:
@@ -35,14 +38,15 @@ def newest_checkpoint(folder: Path) -> Checkpoint | None:
             if path not in whole:
                 shutil.rmtree(path)
     processes.wait()
-    return Checkpoint(whole[-1], read_json(whole[-1] / _MARKER)) if whole else None
+    return Checkpoint(whole[-1], **read_json(whole[-1] / _MARKER)) if whole else None
 
 
 class CheckpointCallback(TrainerCallback):
     """Saves when `every_s` seconds have passed, and less often where saving would take more than 2 % of the time."""
 
-    def __init__(self, rows: list[Row], every_s: float) -> None:
-        self._rows, self._every_s = rows, every_s
+    def __init__(self, rows: list[Row], every_s: float, samples: Sequence[dict[str, Any]] = ()) -> None:
+        """`rows` and `samples` grow while the training goes on."""
+        self._rows, self._samples, self._every_s = rows, samples, every_s
         self._interval, self._last = every_s, 0.0
 
     def on_train_begin(self, *_: Any, **__: Any) -> None:
@@ -62,7 +66,7 @@ class CheckpointCallback(TrainerCallback):
             for path in folder.rglob("*"):
                 if path.is_file():
                     _sync(path)
-            write_json(folder / _MARKER, self._rows)
+            write_json(folder / _MARKER, {"rows": self._rows, "samples": list(self._samples)})
         now = time.perf_counter()
         # every_s = 0 saves at every step: tests do.
         self._interval = max(self._every_s, (now - self._last) / _MAX_SHARE) if self._every_s else 0.0

@@ -112,6 +112,8 @@ class PPOTrainer:
         watch = self.context.watch(PPO)
         for row in rows:
             watch.read(row)
+        if not rows:
+            self.context.sample(0, self.updates, self.models.policy)
         start = time.perf_counter() - (rows[-1]["wall_s"] or 0.0 if rows else 0.0)
         with StageBar(self.context.stage, self.updates, "updates") as bar:
             bar.update(len(rows))
@@ -129,6 +131,7 @@ class PPOTrainer:
                 watch.report(rows[-1])
                 if watch.has_stopped:
                     break
+                start += self.context.sample(update + 1, self.updates, self.models.policy)
                 if processes.is_main():
                     saver.save_if_due(self.context.scratch, lambda: self._state(rows))
         self.learner.restore()
@@ -221,6 +224,7 @@ class PPOTrainer:
         return tensors, {
             "run": self._run,
             "rows": rows,
+            "samples": self.context.samples.rows if self.context.samples else [],
             "optimizers": groups,
             "schedulers": {name: s.state_dict() for name, s in self.learner.schedulers.items()},
             "pending_prompts": self.order.pending,
@@ -244,4 +248,6 @@ class PPOTrainer:
         self.kl.beta = state["beta"]
         self.models.scale = ScoreScale(**state["scale"])
         self.reuse_sampler_logps = state["reuse_sampler_logps"]
+        if self.context.samples:
+            self.context.samples.rows = state["samples"]
         return state["rows"]

@@ -13,7 +13,6 @@ release that pyproject.toml allows:
   - vLLM: `trl.generation.vllm_generation.VLLMGeneration` (`vllm_rollouts`)
 """
 
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -87,8 +86,7 @@ def trains_bf16_weights(settings: type[OptimizerSettings]) -> bool:
 
     A sharded model keeps to autocast, and so does RLOO, whose trainer samples between its steps.
     """
-    sharded = any(os.environ.get(f"ACCELERATE_USE_{name}", "").lower() == "true" for name in ("FSDP", "DEEPSPEED"))
-    return issubclass(settings, BudgetedSettings) and not sharded
+    return issubclass(settings, BudgetedSettings) and not processes.shard_weights()
 
 
 def train(trainer: Trainer, log: "LogCallback", checklist: Checklist, context: TrainingContext) -> None:
@@ -101,12 +99,14 @@ def train(trainer: Trainer, log: "LogCallback", checklist: Checklist, context: T
     if getattr(trainer.args, "disable_dropout", False):
         _without_dropout_rates(model_of(trainer))
     trainer.remove_callback(PrinterCallback)
-    trainer.add_callback(CheckpointCallback(log.rows, context.checkpoint_every_s))
+    samples = [] if context.samples is None else context.samples.rows
+    trainer.add_callback(CheckpointCallback(log.rows, context.checkpoint_every_s, samples))
     trainer.add_callback(HealthCallback(context.watch(checklist), log.rows))
     resumed = newest_checkpoint(Path(str(trainer.args.output_dir)))
     if resumed is not None:
         say_resumed(context.stage, int(resumed.folder.name.rpartition("-")[2]), "steps")
         log.rows += resumed.rows
+        samples += resumed.samples
         if resumed.rows:
             # TRL logs this count as num_tokens and forgets it; where the trainer has another, this one is not read.
             vars(trainer)["_total_train_tokens"] = resumed.rows[-1].get("num_tokens")
@@ -174,8 +174,13 @@ class LogCallback(TrainerCallback):
     ) -> None:
         self._bar = StageBar(self.context.stage, state.max_steps, "steps")
         self._bar.update(state.global_step)
+        if state.global_step == 0:
+            self.context.sample(0, state.max_steps, kwargs["model"])
         earlier = self.rows[-1]["wall_s"] if self.rows else None
         self._start = time.perf_counter() - (earlier or 0.0)
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        self._start += self.context.sample(state.global_step, state.max_steps, kwargs["model"])
 
     def on_log(
         self,

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ import psutil
 import pytest
 import torch
 
-from bench.cost import StageCost, meter, metered
+from bench.cost import StageCost, apart, meter, metered
 from bench.cost.flops import gemm_peak
 from bench.cost.meter import of_all, with_earlier
 
@@ -94,6 +95,45 @@ def test_memory_of_child_processes_counts(samples: Callable[[int], None]):
         child.communicate(b"\n")
 
     assert cost.peak_rss_gib * 2**30 - before == pytest.approx(SIZE, abs=SLACK)
+
+
+def test_what_is_done_apart_is_in_no_other_field(samples: Callable[[int], None]):
+    """A block of three stretches: 0.2 s and one product, apart from it 0.5 s, 200 MiB and three, and 0.2 s and one."""
+    a = torch.ones(64, 64)
+    before = resident()
+    with metered(CPU) as cost:
+        burn(0.2)
+        torch.mm(a, a)
+        with apart():
+            burn(0.5)
+            block = np.ones(SIZE, dtype=np.uint8)
+            samples(1)
+            del block
+            for _ in range(3):
+                torch.mm(a, a)
+        torch.mm(a, a)
+        burn(0.2)
+
+    assert cost.flops == 2 * 2 * 64**3 and cost.apart_flops == 3 * 2 * 64**3
+    assert cost.wall_s >= 0.4 and cost.apart_wall_s >= 0.5
+    assert cost.cpu_s == pytest.approx(0.4, abs=0.15)
+    assert cost.device_hours == pytest.approx(cost.wall_s / 3600)
+    assert cost.apart_device_hours == pytest.approx(cost.apart_wall_s / 3600)
+    assert cost.peak_rss_gib * 2**30 - before < SLACK
+    assert cost.gemm_tflops is not None and cost.mfu is not None
+    assert cost.mfu == pytest.approx(cost.flops / (cost.gemm_tflops * 1e12) / cost.wall_s)
+
+
+def test_apart_of_no_block_is_nothing():
+    with apart():
+        burn(0.01)
+    with pytest.raises(ZeroDivisionError), metered(CPU) as cost, apart():
+        raise ZeroDivisionError
+
+    assert cost.apart_wall_s > 0 and cost.wall_s >= 0
+    with metered(CPU) as cost:
+        burn(0.01)
+    assert cost.apart_wall_s == 0
 
 
 def test_a_block_that_fails_is_metered_too():
@@ -242,10 +282,12 @@ def test_a_fork_does_not_count_its_parents_pages_again(samples: Callable[[int], 
 def test_of_several_processes_that_share_the_work():
     """Times add up, the wall time does not; what others took is the machine's, however many share it."""
     cost = StageCost(wall_s=10.0, cpu_s=15.0, other_load=0.2, device_hours=1.0, gpu_hours=1.0, flops=100)
+    cost = replace(cost, apart_wall_s=3.0, apart_device_hours=0.5, apart_flops=7)
     both = of_all(cost, 2)
 
     assert (both.wall_s, both.cpu_s, both.other_load, both.devices) == (10.0, 30.0, 0.2, 2)
     assert (both.device_hours, both.gpu_hours, both.flops) == (2.0, 2.0, 200)
+    assert (both.apart_wall_s, both.apart_device_hours, both.apart_flops) == (3.0, 1.0, 14)
 
 
 def test_earlier_attempts_went_at_the_rate_of_the_last():
@@ -254,3 +296,6 @@ def test_earlier_attempts_went_at_the_rate_of_the_last():
 
     assert (whole.wall_s, whole.cpu_s, whole.device_hours, whole.flops, whole.energy_kwh) == (15, 22.5, 1.5, 150, 0.75)
     assert with_earlier(StageCost(), 5.0).wall_s == 0.0
+    # 5 earlier seconds went to the two in the same parts, 4 to 1.
+    both = with_earlier(StageCost(wall_s=8.0, apart_wall_s=2.0, apart_device_hours=1.0, apart_flops=10), 5.0)
+    assert (both.wall_s, both.apart_wall_s, both.apart_device_hours, both.apart_flops) == (12, 3, 1.5, 15)

@@ -135,9 +135,11 @@ def test_what_was_cut_off_while_it_was_written_is_thrown_away(tmp_path: Path):
         (tmp_path / f"checkpoint-{step}").mkdir()
         (tmp_path / f"checkpoint-{step}" / "model.safetensors").write_text("weights")
         if whole:
-            (tmp_path / f"checkpoint-{step}" / "whole.json").write_text(json.dumps([{"step": step}]))
+            (tmp_path / f"checkpoint-{step}" / "whole.json").write_text(
+                json.dumps({"rows": [{"step": step}], "samples": []})
+            )
 
-    assert newest_checkpoint(tmp_path) == (tmp_path / "checkpoint-9", [{"step": 9}])
+    assert newest_checkpoint(tmp_path) == (tmp_path / "checkpoint-9", [{"step": 9}], [])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-2", "checkpoint-9"]
     assert newest_checkpoint(tmp_path / "nothing there") is None
 

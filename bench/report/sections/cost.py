@@ -274,6 +274,11 @@ def _beside_the_stages(run: Run) -> list[Block]:
             f" {number(costs['other']['wall_s'])} s to neither stages nor evaluator. Stages taken from the cache took"
             " their time in an earlier run."
         )
+    if costs.get("apart_wall_s"):
+        lines.append(
+            f"Samples that trainers took on the way, to be looked at, took {number(costs['apart_wall_s'])} s and"
+            f" {number(costs['apart_flops'])} FLOPs besides: no stage's and no arm's cost."
+        )
     judged = costs.get("judge", {})
     if judged.get("requests") is not None:
         lines.append(

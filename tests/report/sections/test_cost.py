@@ -63,6 +63,7 @@ def test_flops_mfu_and_why_there_is_no_energy(make_run, edit, reading):
     def change(metrics):
         metrics["cost"]["evaluation"]["wall_s"], metrics["cost"]["other"]["wall_s"] = 17.0, 3.25
         metrics["cost"]["run_wall_s"] = 245.25
+        metrics["cost"] |= {"apart_wall_s": 12.5, "apart_flops": 2 * 10**9}
 
     edit(path / "metrics.json", change)
     blocks = reading.sections(path)["Cost"]
@@ -72,6 +73,7 @@ def test_flops_mfu_and_why_there_is_no_energy(make_run, edit, reading):
     said = reading.texts(blocks)
     assert "Energy and CO2 were not measured (no counter was made up)." in said
     assert "The run took 245 s, of which 17.0 s went to the evaluator" in said and "3.25 s to neither" in said
+    assert "to be looked at, took 12.5 s and 2.00e+09 FLOPs besides" in said
 
 
 def test_what_asked_judges_bought_is_part_of_the_cost(make_run, edit, reading):

@@ -1,0 +1,29 @@
+"""How a policy is watched while it is trained."""
+
+from dataclasses import dataclass
+
+from bench.validation import require
+
+
+@dataclass(frozen=True)
+class SamplesSettings:
+    """Samples of held-out prompts in training: at `points` moments, evenly over the steps, and before the first one.
+
+    The temperature stands here and not in `sampling`, so that another one for the evaluation trains nothing again.
+    """
+
+    points: int = 0
+    prompts: int = 64
+    temperature: float = 0.7
+
+    def __post_init__(self) -> None:
+        group = "samples_in_training"
+        require(self.points >= 0, f"{group}.points", self.points, "must be at least 1, or 0 for none")
+        require(self.prompts >= 2, f"{group}.prompts", self.prompts, "must be at least 2 (one has no interval)")
+        require(self.temperature > 0, f"{group}.temperature", self.temperature, "must be above 0 (greedy has no KL)")
+
+    def steps(self, total: int) -> frozenset[int]:
+        """After which of `total` steps it is time; 0 is before the first."""
+        if self.points == 0:
+            return frozenset()
+        return frozenset(round(point * total / self.points) for point in range(self.points + 1))

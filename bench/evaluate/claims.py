@@ -13,6 +13,13 @@ from typing import Any
 from bench.evaluate.decisions import CONTRADICTED, NOT_DECIDED, SUPPORTED, Decision, decide, judged_counts
 from bench.evaluate.statistics import Counts, share_test
 
+STATEMENTS = {
+    1: "DPO is faster than RLHF.",
+    2: "DPO needs less memory than RLHF.",
+    3: "DPO is simpler and more accessible than RLHF.",
+    4: "DPO summarizes as well as or better than RLHF.",
+    5: "A DPO policy carries its own reward model, as accurate as an explicit one.",
+}
 JUDGES_BEST_FIRST = ("gold", "human", "panel", "openai", "local_llm", "reward_model")
 """Kinds of judges."""
 
@@ -55,7 +62,6 @@ def _faster(metrics: Mapping[str, Any], tolerance: float) -> dict[str, Any]:
         context = {"busy_stages": busy, "ratio_of": unmoved}
     return _claim(
         1,
-        "DPO is faster than RLHF.",
         "device-hours of RLHF (reward model, rollouts and PPO) over those of DPO, beyond the shared SFT; "
         f"measured once, so within {tolerance:.0%} of 1 is not decided; on a busy machine FLOPs and CPU time decide, "
         "if they agree",
@@ -69,7 +75,6 @@ def _less_memory(metrics: Mapping[str, Any], tolerance: float) -> dict[str, Any]
     models = {arm: _get(metrics, "arms", arm, "cost", "models_resident") for arm in ("ppo", "dpo")}
     return _claim(
         2,
-        "DPO needs less memory than RLHF.",
         "peak memory of RLHF over that of DPO, with the models each holds at its peak (models_resident); "
         f"measured once, so within {tolerance:.0%} of 1 is not decided",
         _measured(ratio) | {"models_resident": models},
@@ -80,7 +85,6 @@ def _less_memory(metrics: Mapping[str, Any], tolerance: float) -> dict[str, Any]
 def _simpler() -> dict[str, Any]:
     return _claim(
         3,
-        "DPO is simpler and more accessible than RLHF.",
         "collapsed seeds, and spread of the result over seeds and settings; takes several runs, this is one",
         _measured(None),
         NOT_DECIDED,
@@ -99,7 +103,6 @@ def _as_good(metrics: Mapping[str, Any], margin: float) -> dict[str, Any]:
     needed = _get(metrics, "head_to_head", "dpo_vs_ppo", "prompts_needed", judge) if judge else None
     return _claim(
         4,
-        "DPO summarizes as well as or better than RLHF.",
         f"share of held-out prompts on which DPO beats PPO, judge {judge}, ties half, each arm at its own KL "
         f"to the SFT model (kl_ref, nats); asked to exceed {0.5 - margin:.3g} by its interval and an exact test",
         _sampled(judged)
@@ -120,7 +123,6 @@ def _own_reward_model(metrics: Mapping[str, Any], margin: float) -> dict[str, An
     p_value = None if counts is None else share_test(Counts(**counts), (1 - margin) / 2)
     return _claim(
         5,
-        "A DPO policy carries its own reward model, as accurate as an explicit one.",
         "accuracy of the implicit reward minus that of the reward model on the same held-out pairs, paired; "
         f"asked to exceed {0 - margin:.3g} by its interval and an exact test",
         _sampled(difference) | {"p_value": p_value},
@@ -128,10 +130,10 @@ def _own_reward_model(metrics: Mapping[str, Any], margin: float) -> dict[str, An
     )
 
 
-def _claim(number: int, statement: str, measure: str, estimate: dict[str, Any], verdict: Decision) -> dict[str, Any]:
+def _claim(number: int, measure: str, estimate: dict[str, Any], verdict: Decision) -> dict[str, Any]:
     return {
         "claim": number,
-        "statement": statement,
+        "statement": STATEMENTS[number],
         "measure": measure,
         "estimate": estimate,
         "verdict": verdict,

@@ -10,11 +10,12 @@ import numpy as np
 from scipy import stats
 
 from bench.errors import DataError
+from bench.evaluate.claims import STATEMENTS
 from bench.evaluate.decisions import CONTRADICTED, NOT_DECIDED, SUPPORTED, Decision
 from bench.evaluate.seeds import is_collapsed
 from bench.evaluate.statistics import ALPHA, estimate, holm, mcnemar_test, paired_difference, proportion_interval
 
-_LEAST_RUNS = 4  # behind which a spread, or a correlation over settings, is not put to a test
+LEAST_RUNS = 4  # behind which a spread, or a correlation over settings, is not put to a test
 _EQUAL = 1e-12
 
 
@@ -69,7 +70,7 @@ def simpler(runs: Sequence[Mapping[str, Any]], judge: str) -> dict[str, Any]:
     } - {NOT_DECIDED}
     return {
         "claim": 3,
-        "statement": "DPO is simpler and more accessible than RLHF.",
+        "statement": STATEMENTS[3],
         "measure": f"share of {len(runs)} runs (seeds, settings) in which PPO collapsed or lost to SFT, minus DPO's,"
         f" judge {judge}, paired by run; and the sd of its win rate over DPO's; two tests as one family",
         "estimate": estimate(difference) | {"p_value": p_values, "spread": spread, "arms": arms},
@@ -83,7 +84,7 @@ def equal_spread(a: np.ndarray, b: np.ndarray) -> dict[str, float | None]:
     Variances of a and b are equal just where a + b and a - b do not correlate. None where there are too few pairs, or
     nothing varies.
     """
-    if len(a) < _LEAST_RUNS or min(a.std(), b.std()) < _EQUAL or np.std(a + b) < _EQUAL or np.std(a - b) < _EQUAL:
+    if len(a) < LEAST_RUNS or min(a.std(), b.std()) < _EQUAL or np.std(a + b) < _EQUAL or np.std(a - b) < _EQUAL:
         return {"ratio": None, "p_value": None}
     ratio = float(a.std(ddof=1) / b.std(ddof=1))
     _, p_value = tuple(stats.pearsonr(a + b, a - b))
@@ -108,7 +109,7 @@ def settings_that_matter(
     found: dict[str, dict[str, float | None]] = {}
     for name in names:
         values = np.array([run[name] for run in settings], dtype=np.float64)
-        is_told = len(values) >= _LEAST_RUNS and values.std() > _EQUAL and float(np.std(results)) > _EQUAL
+        is_told = len(values) >= LEAST_RUNS and values.std() > _EQUAL and float(np.std(results)) > _EQUAL
         rank = stats.spearmanr(values, results) if is_told else None
         found[name] = {
             "rank_correlation": None if rank is None else float(rank.statistic),  # pyright: ignore

@@ -21,7 +21,8 @@ examples:
       figures/, report.md and report.html in the run folder
   python -m bench.report results/sweep/*
       win rate and KL against beta, and the reward-KL points of both arms, in results/sweep-comparison/
-      of runs that differ in their seed alone also each arm's mean, spread and collapsed seeds
+      of runs that differ in their seed alone also who wins over seeds, each arm's mean, spread and collapsed seeds;
+      the claims decided over the runs: at own KL (seeds), at equal KL (betas), tuned and in equal hours (trials)
   python -m bench.report --expectation results/reference/builtin_seeds/expected.json results/reference/builtin_seeds/*/
       the range that `python -m bench` holds a run of the default settings against
 

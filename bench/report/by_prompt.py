@@ -1,9 +1,10 @@
-"""What a run folder holds of every prompt: an arm's points against the reference summary, and its KL."""
+"""What run folders hold of every prompt: an arm's points against the reference summary, and its KL."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bench.arms import REFERENCE
+from bench.evaluate.seeds import Points
 from bench.files import read_jsonl
 from bench.report.load import Run
 
@@ -29,3 +30,40 @@ def kls(run: Run, arm: str) -> Mapping[str, float]:
     if not file.exists():
         return {}
     return {row["prompt_id"]: row["kl"] for row in read_jsonl(file) if row.get("kl") is not None}
+
+
+def share_prompts(runs: Sequence[Run]) -> bool:
+    """Whether the seeds were judged on the same prompts. A run without its prompts is taken to share them, but in the
+    built-in world, which a seed makes anew."""
+    prompts = [dict(zip(run.prompts["prompt_id"], run.prompts["prompt"], strict=True)) for run in runs]
+    if all(prompts):
+        return all(of_run == prompts[0] for of_run in prompts)
+    return any(run.setting("config.data.kind") != "synthetic" for run in runs)
+
+
+class Verdicts:
+    """One judge's verdicts of runs that share their prompts, as points by seed; None where a run has none left."""
+
+    def __init__(self, runs: Sequence[Run], judge: str) -> None:
+        self.shared = share_prompts(runs)
+        files = {run.setting("seed"): run.path / "verdicts" / f"{judge}.jsonl" for run in runs}
+        self._rows = None
+        if self.shared and all(file.exists() for file in files.values()):
+            self._rows = {seed: read_jsonl(file) for seed, file in files.items()}
+
+    def against(self, arm: str, opponent: str) -> Mapping[int, Points] | None:
+        """seed -> prompt -> 1, 0.5 or 0."""
+        if self._rows is None:
+            return None
+        found = {seed: points_of(rows, arm, opponent) for seed, rows in self._rows.items()}
+        return found if all(found.values()) else None
+
+    def of_a_duel(self, a: str, b: str) -> Mapping[int, tuple[Points, Points]] | None:
+        """seed -> points of a against b, and the difference of their points against the reference summary."""
+        direct, of_a, of_b = self.against(a, b), self.against(a, REFERENCE), self.against(b, REFERENCE)
+        if direct is None or of_a is None or of_b is None:
+            return None
+        return {
+            seed: (direct[seed], {p: point - of_b[seed][p] for p, point in of_a[seed].items() if p in of_b[seed]})
+            for seed in direct
+        }

@@ -5,7 +5,20 @@ from typing import NamedTuple
 
 from bench.report.load import NOT_TRAINED
 from bench.report.page import Table
-from bench.report.words import NONE, Cell, Row, arm_name, count, estimate, has, is_number, judge_name, number, share
+from bench.report.words import (
+    NONE,
+    Cell,
+    Row,
+    arm_name,
+    count,
+    estimate,
+    has,
+    is_number,
+    judge_name,
+    number,
+    points,
+    share,
+)
 
 TONES = {"supported": "good", "contradicted": "bad"}
 
@@ -56,12 +69,7 @@ def share_column(name: str, title: str, with_n: bool = False) -> Column:
 
 def points_column(name: str, title: str) -> Column:
     """A difference of two shares, in points of per cent."""
-
-    def write(row: Row) -> Cell:
-        cell = share(row, name)
-        return cell._replace(text=cell.text.removesuffix(" %"))
-
-    return Column(title, write, name)
+    return Column(title, lambda row: points(row, name), name)
 
 
 def p_column(name: str, title: str) -> Column:

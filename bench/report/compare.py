@@ -2,13 +2,15 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from bench.errors import RunFolderError
-from bench.report import frontier, tuned
+from bench.report import claims_over_runs, frontier, over_seeds, tuned
+from bench.report.claims_over_runs import best_judge
 from bench.report.columns import (
     ARM,
     JUDGE,
@@ -22,12 +24,12 @@ from bench.report.columns import (
 )
 from bench.report.load import NOT_TRAINED, WHERE_AND_WHEN, Run, leaves, load_run, records
 from bench.report.over_beta import kl_vs_beta, reward_kl_points, win_rate_vs_beta
-from bench.report.over_seeds import groups_of_seeds, means_in_words, seeds_section
+from bench.report.over_seeds import groups_of_seeds, seeds_section
 from bench.report.page import Block, Figures, Note, Page, Section, Table, Text, write_page
 from bench.report.plot import drawn
 from bench.report.sections.head_to_head import head_to_head_table
 from bench.report.sections.results import arm_table
-from bench.report.words import NONE, Cell, Row, arm_name, count, has, in_words, is_number, judge_name, number
+from bench.report.words import NONE, Cell, Row, arm_name, count, in_words, is_number, judge_name, number
 
 # What must be equal before two runs may stand side by side: always ...
 _SAME_SETTINGS = ("config.sampling", "config.budget", "config.judge")
@@ -104,50 +106,52 @@ def varied_settings(runs: Sequence[Run]) -> dict[str, list[Any]]:
 def comparison_page(runs: Sequence[Run]) -> Page:
     """The comparison as data."""
     points = policy_points(runs)
-    rows = records(points)
     seeds = list(dict.fromkeys(str(run.setting("seed")) for run in runs))
-    judge = next((judge for judge in runs[0].judges if has(rows, f"win_rate_{judge}")), None)
-    plots = drawn(
-        [
-            win_rate_vs_beta(points, judge) if judge else None,
-            kl_vs_beta(points),
-            reward_kl_points(points),
-        ]
-    )
-    groups = groups_of_seeds(runs)
-    over_beta: list[Block] = []
-    if len(seeds) > 1:
-        over_beta.append(
-            Note(
-                f"These runs have {len(seeds)} seeds ({', '.join(seeds)}): each has its own SFT model, and"
-                " a line joins the runs of one seed only."
-            )
-        )
-    if plots:
-        over_beta += [
-            Text("Equal beta is not equal KL: compare the arms at the KL they reach (reward against KL)."),
-            Figures(plots),
-        ]
-    means = [line for group in groups if judge and (line := means_in_words(group, judge))] if len(groups) == 1 else []
-    experiments = sorted({str(run.setting("experiment", run.path.parent.name)) for run in runs})
+    judge, groups = best_judge(runs), groups_of_seeds(runs)
     of_trials = tuned.section(runs, judge) if judge else []
-    at_equal_kl = frontier.section(runs, judge) if judge else []
-    found = [block.text for block in (*of_trials[1:], *at_equal_kl) if isinstance(block, Text)]
+    equal_kl = frontier.matched(runs, judge) if judge else None
+    at_equal_kl = frontier.section(equal_kl, judge) if judge else []
     sections = [
         Section("Over seeds", seeds_section(groups)),
         Section("Tuned", of_trials),
         Section("At equal KL", at_equal_kl),
-        Section("Against beta", over_beta),
-        Section("Policies", [_policy_table(rows, runs[0].judges)]),
+        Section("Claims", claims_over_runs.section(runs, judge, equal_kl) if judge else []),
+        _against_beta(points, judge, seeds),
+        Section("Policies", [_policy_table(records(points), runs[0].judges)]),
         Section("Runs", _run_tables(runs)),
+        Section("Head to head in each run", _duel_tables(runs)),
     ]
+    answer = [block.text for block in (*of_trials[1:], *at_equal_kl) if isinstance(block, Text)]
+    if judge and len(groups) == 1:
+        answer += over_seeds.answer(groups[0], judge)
+    if not answer or [len(group) for group in groups] != [len(runs)]:
+        answer += _answer(records(points), judge)
     how_many = "1 run" if len(runs) == 1 else f"{len(runs)} runs"
+    experiments = sorted({str(run.setting("experiment", run.path.parent.name)) for run in runs})
     return Page(
         title="RLHF against DPO over several runs",
         subtitle=f"{how_many} of {', '.join(experiments)}, seed {', '.join(seeds)}",
-        answer=found + means + _answer(rows, judge),
+        answer=answer,
         sections=[section for section in sections if section.blocks],
     )
+
+
+def _against_beta(points: pd.DataFrame, judge: str | None, seeds: Sequence[str]) -> Section:
+    """Nothing over beta where no arm has two of them."""
+    over_beta = drawn([win_rate_vs_beta(points, judge) if judge else None, kl_vs_beta(points)])
+    reward = drawn([reward_kl_points(points)])
+    blocks: list[Block] = [Figures([*over_beta, *reward])] if over_beta or reward else []
+    if over_beta:
+        blocks.insert(0, Text("Equal beta is not equal KL: compare the arms at the KL they reach (reward against KL)."))
+    if over_beta and len(seeds) > 1:
+        blocks.insert(
+            0,
+            Note(
+                f"These runs have {len(seeds)} seeds ({', '.join(seeds)}): each has its own SFT model, and"
+                " a line joins the runs of one seed only."
+            ),
+        )
+    return Section("Against beta" if over_beta else "Reward against KL", blocks)
 
 
 def _answer(points: Sequence[Row], judge: str | None) -> list[str]:
@@ -196,16 +200,6 @@ def _run_tables(runs: Sequence[Run]) -> list[Block]:
             for index, run in enumerate(runs)
         ]
         blocks.append(Table("Settings that differ between the runs", ["run", *varied], rows))
-    duels = [{"run": run.path.name, **row} for run in runs for row in records(head_to_head_table(run))]
-    if duels:
-        columns = [
-            Column("run", lambda row: Cell(row["run"])),
-            PAIR,
-            JUDGE,
-            share_column("win_rate", "win rate"),
-            Column("n", lambda row: Cell(count(row.get("win_rate_n")))),
-        ]
-        blocks.append(table_of("Head to head within each run", columns, duels))
     rows = [
         [
             Cell(run.path.name),
@@ -215,6 +209,20 @@ def _run_tables(runs: Sequence[Run]) -> list[Block]:
     ]
     blocks.append(Table("What made each run", ["run", "seed", "config hash", "commit"], rows))
     return blocks
+
+
+def _duel_tables(runs: Sequence[Run]) -> list[Block]:
+    duels = [{"run": run.path.name, **row} for run in runs for row in records(head_to_head_table(run))]
+    if duels:
+        columns = [
+            Column("run", lambda row: Cell(row["run"])),
+            PAIR,
+            JUDGE,
+            share_column("win_rate", "win rate"),
+            Column("n", lambda row: Cell(count(row.get("win_rate_n")))),
+        ]
+        return [replace(table_of("Head to head within each run", columns, duels), folded=True)]
+    return []
 
 
 def _require_equal(one: Run, other: Run, fields: Sequence[str]) -> None:

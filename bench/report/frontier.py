@@ -6,16 +6,12 @@ from typing import Any
 import numpy as np
 
 from bench.evaluate.matched_kl import Frontiers, Policy, matched_kl
-from bench.report.by_prompt import kls, points
+from bench.report.by_prompt import kls, points, share_prompts
 from bench.report.columns import Column, points_column, share_column, table_of
-from bench.report.load import Run, estimate_columns
-from bench.report.over_seeds import share_prompts
+from bench.report.load import ASKED, Run, estimate_columns
 from bench.report.page import Block, Figures, Text
 from bench.report.plot import Plot, arm_colour, new_axes, slug, styled
 from bench.report.words import Cell, arm_name, difference_in_words, judge_name, number
-
-PAIR = ("dpo", "ppo")
-"""Who is compared, the first less the second."""
 
 
 def frontiers(runs: Sequence[Run], judge: str) -> Frontiers:
@@ -24,7 +20,7 @@ def frontiers(runs: Sequence[Run], judge: str) -> Frontiers:
     found: dict[int, tuple[dict[Any, Policy], dict[Any, Policy]]] = {}
     for run in runs:
         of_seed = found.setdefault(run.setting("seed"), ({}, {}))
-        for arm, policies in zip(PAIR, of_seed, strict=True):
+        for arm, policies in zip(ASKED, of_seed, strict=True):
             key = run.setting(f"stages.{arm}.key", run.path)
             if arm in run.metrics["arms"] and key not in policies:
                 of_prompts = Policy(kls(run, arm), points(run, arm, judge))
@@ -33,12 +29,18 @@ def frontiers(runs: Sequence[Run], judge: str) -> Frontiers:
     return {seed: ([*a.values()], [*b.values()]) for seed, (a, b) in found.items() if a and b}
 
 
-def section(runs: Sequence[Run], judge: str) -> list[Block]:
-    """At equal KL: nothing where an arm has one setting alone."""
+def matched(runs: Sequence[Run], judge: str) -> dict[str, Any] | None:
+    """`matched_kl` of the two arms; None where one has a single setting."""
     of_seeds = frontiers(runs, judge)
     if not of_seeds or any(min(map(len, arms)) < 2 for arms in of_seeds.values()):
+        return None
+    return matched_kl(of_seeds, shared=share_prompts(runs))
+
+
+def section(found: dict[str, Any] | None, judge: str) -> list[Block]:
+    """At equal KL, of `matched`."""
+    if found is None:
         return []
-    found = matched_kl(of_seeds, shared=share_prompts(runs))
     said = in_words(found, judge)
     if found["reason"]:
         return [Text(said)]
@@ -46,7 +48,7 @@ def section(runs: Sequence[Run], judge: str) -> list[Block]:
     for row in found["at"]:
         columns = (estimate_columns(name, row[name]) for name in ("first", "second", "difference"))
         rows.append({"kl": row["kl"]} | {key: value for of in columns for key, value in of.items()})
-    first, second = (arm_name(arm, short=True) for arm in PAIR)
+    first, second = (arm_name(arm, short=True) for arm in ASKED)
     return [
         Text(said),
         Figures([at_equal_kl(found, judge)]),
@@ -68,7 +70,7 @@ def section(runs: Sequence[Run], judge: str) -> list[Block]:
 
 def in_words(found: dict[str, Any], judge: str) -> str:
     """`At equal KL, 0.8 to 4.1 nats, DPO's win rate is 3.2 points above RLHF's [-1.0, 7.4]: not decided.`"""
-    first, second = (arm_name(arm, short=True) for arm in PAIR)
+    first, second = (arm_name(arm, short=True) for arm in ASKED)
     if found["reason"]:
         return f"At equal KL, {judge_name(judge)}: not compared, {found['reason']}."
     start, end = (number(kl, 2) for kl in found["range"])
@@ -89,7 +91,7 @@ def at_equal_kl(found: dict[str, Any], judge: str) -> Plot:
     figure, axes = new_axes()
     roots = np.sqrt([row["kl"] for row in found["at"]])
     parts = []
-    for arm, name in zip(PAIR, ("first", "second"), strict=True):
+    for arm, name in zip(ASKED, ("first", "second"), strict=True):
         values = 100 * np.array([row[name]["value"] for row in found["at"]])
         low, high = 100 * np.array([row[name]["ci95"] for row in found["at"]]).T
         axes.plot(roots, values, color=arm_colour(arm), label=arm_name(arm, short=True))

@@ -19,8 +19,10 @@ READABLE = (1, SCHEMA)
 _ORDER = {arm.name: place for place, arm in enumerate(ARMS)}
 NOT_TRAINED = frozenset((START, REFERENCE, *(arm for arm in _ORDER if not cost_stages(arm))))
 """The arms that need no stage beyond the shared SFT model."""
-COMPARED = frozenset((START, "ppo", "dpo"))
-"""The arms whose pairs are the question; of others the report tells."""
+ASKED = ("dpo", "ppo")
+"""The pair that is the question: the first against the second, or the first less the second."""
+COMPARED = frozenset((START, *ASKED))
+"""The arms whose pairs are told first; of others the report tells."""
 WHERE_AND_WHEN = ("run_id", "results_dir", "checkpoint_every_s", "remeasure")
 """Settings that say where a run goes and when it is saved, and not what it does."""
 NAMES_OF_A_RUN = ("seed", "name", *WHERE_AND_WHEN)

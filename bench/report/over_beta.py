@@ -9,7 +9,8 @@ from bench.report.words import Row, arm_name, has, is_number, judge_name, number
 
 @styled
 def win_rate_vs_beta(points: pd.DataFrame, judge: str) -> Plot | None:
-    """Win rate against the reference summary over beta (log axis), one line per arm and seed.
+    """Win rate against the reference summary over beta (log axis), one line per arm and seed; None where no arm has two
+    betas.
 
     Args:
         points: one row per trained policy, as `compare.policy_points` gives them.
@@ -67,7 +68,7 @@ def reward_kl_points(points: pd.DataFrame) -> Plot | None:
 
 def _over_beta(points: pd.DataFrame, column: str, *, name: str, title: str, unit: str, scale: float) -> Plot | None:
     rows = [row for row in records(points) if is_number(row.get(column)) and is_number(row["beta"])]
-    if not rows:
+    if all(len({row["beta"] for row in rows if row["arm"] == arm}) < 2 for arm in {row["arm"] for row in rows}):
         return None
     rows.sort(key=lambda row: row["beta"])
     figure, axes = new_axes()

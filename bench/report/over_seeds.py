@@ -1,17 +1,18 @@
 """Runs that differ in their seed alone: every seed's win rate, their mean and spread, and which of them collapsed."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from bench.arms import REFERENCE
-from bench.evaluate.seeds import Points, across_seeds, duels_across_seeds
-from bench.files import read_jsonl
-from bench.report.by_prompt import points_of
-from bench.report.columns import ARM, JUDGE, PAIR, Column, count_column, points_column, share_column, table_of
-from bench.report.load import NOT_TRAINED, Run, estimate_columns, frame, records, settings, to_number
+from bench.evaluate.seeds import across_seeds
+from bench.report import duel_over_seeds
+from bench.report.by_prompt import Verdicts, share_prompts
+from bench.report.columns import ARM, JUDGE, Column, count_column, share_column, table_of
+from bench.report.duel_over_seeds import duel_forest, duel_points, duel_summaries, duel_table
+from bench.report.load import NOT_TRAINED, Run, estimate_columns, records, settings, to_number
 from bench.report.page import Block, Figures
 from bench.report.plot import NEUTRAL, Plot, arm_colour, drawn, error_bars, new_axes, point_style, slug, styled
 from bench.report.words import Cell, Row, arm_name, count, in_words, judge_name, number, share
@@ -54,28 +55,6 @@ def seed_points(runs: Sequence[Run]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=None if rows else ["arm", "judge"])
 
 
-def duel_summaries(runs: Sequence[Run]) -> pd.DataFrame:
-    """One row per pair of trained arms and judge: means over seeds, `win_rate` of the first against the second, and
-    `difference` of their win rates against the reference summary, with the counts `seeds` and `prompts`."""
-    rows = []
-    for judge in runs[0].judges:
-        verdicts = _Verdicts(runs, judge)
-        for pair in runs[0].metrics.get("head_to_head", {}):
-            a, _, b = pair.partition("_vs_")
-            if {a, b} & NOT_TRAINED:
-                continue
-            metrics, points = [run.metrics for run in runs], verdicts.of_a_duel(a, b)
-            found = duels_across_seeds(metrics, pair, judge, points, verdicts.shared)
-            row: dict[str, Any] = {"arm_a": a, "arm_b": b, "judge": judge}
-            for name, mean in found.items():
-                if mean is not None:
-                    row |= {"seeds": mean["n"], "prompts": to_number(mean["prompts"])}
-                    row |= estimate_columns(name, {"value": mean["mean"], "ci95": mean["ci95"]})
-            if "seeds" in row:
-                rows.append(row)
-    return frame(rows, "arm_a", "arm_b", "judge")
-
-
 @styled
 def win_rate_over_seeds(summaries: pd.DataFrame, points: pd.DataFrame, judge: str) -> Plot | None:
     """Every seed's win rate beside the mean of each arm, for one judge; a collapsed seed is a cross.
@@ -116,12 +95,21 @@ def seeds_section(groups: Sequence[Sequence[Run]]) -> list[Block]:
         ]
     (group,) = groups
     summaries, points = seed_summaries(group), seed_points(group)
-    plots = [win_rate_over_seeds(summaries, points, judge) for judge in group[0].judges]
+    duels, of_each = duel_summaries(group), duel_points(group)
+    plots = [
+        *(duel_forest(duels, of_each, judge) for judge in group[0].judges),
+        *(win_rate_over_seeds(summaries, points, judge) for judge in group[0].judges),
+    ]
     figures: list[Block] = [Figures(drawn(plots))] if any(plots) else []
     return figures + _seed_tables(group, "")
 
 
-def means_in_words(group: Sequence[Run], judge: str) -> str:
+def answer(group: Sequence[Run], judge: str) -> list[str]:
+    """Who wins head to head, and each arm's mean."""
+    return [*duel_over_seeds.answer(group, judge), *filter(None, [_means_in_words(group, judge)])]
+
+
+def _means_in_words(group: Sequence[Run], judge: str) -> str:
     """`Mean over seeds: DPO 74.1 % [70.2, 78.0] (5 seeds, none collapsed), ...`; empty where nothing was judged."""
     parts = [
         f"{arm_name(row['arm'], short=True)} {in_words(row, 'win_rate')} ({count(row['seeds'])} seeds,"
@@ -159,15 +147,7 @@ def _seed_tables(group: Sequence[Run], of_what: str) -> list[Block]:
         caption = f"Win rate against the reference summary over seeds{of_what}"
         tables.append(table_of(caption, columns, summaries, note))
     if duels := records(duel_summaries(group)):
-        columns = [
-            PAIR,
-            JUDGE,
-            share_column("win_rate", "win rate of the first"),
-            points_column("difference", "win rate against the reference, first minus second (points)"),
-            count_column("seeds", "seeds"),
-            count_column("prompts", "shared prompts"),
-        ]
-        tables.append(table_of(f"Head to head over seeds{of_what}", columns, duels, "Means, with intervals as above."))
+        tables.append(duel_table(duels, of_what))
     return tables
 
 
@@ -178,47 +158,10 @@ _PROMPTS = {
 }
 
 
-def share_prompts(runs: Sequence[Run]) -> bool:
-    """Whether the seeds were judged on the same prompts. A run without its prompts is taken to share them, but in the
-    built-in world, which a seed makes anew."""
-    prompts = [dict(zip(run.prompts["prompt_id"], run.prompts["prompt"], strict=True)) for run in runs]
-    if all(prompts):
-        return all(of_run == prompts[0] for of_run in prompts)
-    return any(run.setting("config.data.kind") != "synthetic" for run in runs)
-
-
-class _Verdicts:
-    """One judge's verdicts of runs that share their prompts, as points by seed; None where a run has none left."""
-
-    def __init__(self, runs: Sequence[Run], judge: str) -> None:
-        self.shared = share_prompts(runs)
-        files = {run.setting("seed"): run.path / "verdicts" / f"{judge}.jsonl" for run in runs}
-        self._rows = None
-        if self.shared and all(file.exists() for file in files.values()):
-            self._rows = {seed: read_jsonl(file) for seed, file in files.items()}
-
-    def against(self, arm: str, opponent: str) -> Mapping[int, Points] | None:
-        """seed -> prompt -> 1, 0.5 or 0."""
-        if self._rows is None:
-            return None
-        found = {seed: points_of(rows, arm, opponent) for seed, rows in self._rows.items()}
-        return found if all(found.values()) else None
-
-    def of_a_duel(self, a: str, b: str) -> Mapping[int, tuple[Points, Points]] | None:
-        """seed -> points of a against b, and the difference of their points against the reference summary."""
-        direct, of_a, of_b = self.against(a, b), self.against(a, REFERENCE), self.against(b, REFERENCE)
-        if direct is None or of_a is None or of_b is None:
-            return None
-        return {
-            seed: (direct[seed], {p: point - of_b[seed][p] for p, point in of_a[seed].items() if p in of_b[seed]})
-            for seed in direct
-        }
-
-
 def _summaries(runs: Sequence[Run]) -> list[tuple[str, str, dict[str, Any]]]:
     """(arm, judge, `across_seeds`), over the runs in which the judge compared both the arm and SFT."""
     found = []
-    verdicts = {judge: _Verdicts(runs, judge) for judge in runs[0].judges}
+    verdicts = {judge: Verdicts(runs, judge) for judge in runs[0].judges}
     for arm in dict.fromkeys(arm for run in runs for arm in run.arms if arm not in NOT_TRAINED):
         for judge, said in verdicts.items():
             judged = [run.metrics for run in runs if all(_is_judged(run, name, judge) for name in (arm, "sft"))]

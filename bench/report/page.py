@@ -35,12 +35,13 @@ class Note:
 
 @dataclass(frozen=True)
 class Table:
-    """A table whose first column names the row."""
+    """A table whose first column names the row; `folded` away where it is long and few will read it."""
 
     caption: str
     columns: Sequence[str]
     rows: Sequence[Sequence[Cell]]
     note: str = ""
+    folded: bool = False
     kind: ClassVar[str] = "table"
 
 

@@ -13,8 +13,7 @@ from bench.evaluate.seeds import mean_over_seeds
 from bench.evaluate.statistics import estimate, paired_difference
 from bench.report.by_prompt import points
 from bench.report.columns import ARM, Column, estimate_column, points_column, share_column, table_of
-from bench.report.frontier import PAIR
-from bench.report.load import Run, estimate_columns, frame, records
+from bench.report.load import ASKED, Run, estimate_columns, frame, records
 from bench.report.page import Block, Text
 from bench.report.words import Cell, arm_name, difference_in_words, judge_name, number
 from bench.tuning import VALIDATION
@@ -36,7 +35,7 @@ def trial_table(runs: Sequence[Run], judge: str) -> pd.DataFrame:
     rows = []
     seen: set[tuple[Any, str]] = set()
     for run in trials(runs):
-        for arm in PAIR:
+        for arm in ASKED:
             if arm not in run.metrics["arms"]:
                 continue
             validation = _validation(run)
@@ -74,7 +73,7 @@ def tuned_duel(runs: Sequence[Run], judge: str, column: str = "chosen") -> dict[
     rows = []
     for seed in dict.fromkeys(row["seed"] for row in table):
         picked = {row["arm"]: row for row in table if row["seed"] == seed and row[column]}
-        if set(picked) != set(PAIR):
+        if set(picked) != set(ASKED):
             return None
         of = {arm: points(by_trial[seed, row["trial"]], arm, judge) for arm, row in picked.items()}
         shared = [p for p in of["dpo"] if p in of["ppo"]]
@@ -86,7 +85,7 @@ def tuned_duel(runs: Sequence[Run], judge: str, column: str = "chosen") -> dict[
         rows.append({"seed": seed, "difference": estimate(paired), **rates})
     if not rows:
         return None
-    found = {arm: mean_over_seeds([row[arm] for row in rows], (0, 1)) for arm in PAIR}
+    found = {arm: mean_over_seeds([row[arm] for row in rows], (0, 1)) for arm in ASKED}
     return {**found, "difference": mean_over_seeds([row["difference"] for row in rows], (-1, 1)), "seeds": rows}
 
 
@@ -128,7 +127,7 @@ def section(runs: Sequence[Run], judge: str) -> list[Block]:
 def duel_in_words(duel: dict[str, Any], judge: str) -> str:
     """`tuned, DPO's win rate on test posts less RLHF's is 3.1 points [-2.0, 8.2] over 3 seeds: not decided.`"""
     found = duel["difference"]
-    first, second = (arm_name(arm, short=True) for arm in PAIR)
+    first, second = (arm_name(arm, short=True) for arm in ASKED)
     seeds = f" over {found['n']} seed{'s' if found['n'] > 1 else ''}"
     told = (
         f"{number(100 * found['mean'], 1)} points ({found['reason']}){seeds}: not decided at this n"
@@ -141,15 +140,15 @@ def duel_in_words(duel: dict[str, Any], judge: str) -> str:
 def _duel_table(duel: dict[str, Any], judge: str, view: str) -> Block:
     rows = [
         {"seed": str(row["seed"])}
-        | {k: v for name in (*PAIR, "difference") for k, v in estimate_columns(name, row[name]).items()}
+        | {k: v for name in (*ASKED, "difference") for k, v in estimate_columns(name, row[name]).items()}
         for row in duel["seeds"]
     ]
     mean: dict[str, Any] = {"seed": "mean"}
-    for name in (*PAIR, "difference"):
+    for name in (*ASKED, "difference"):
         mean |= estimate_columns(name, {"value": duel[name]["mean"], "ci95": duel[name]["ci95"]})
     columns = [
         Column("seed", lambda row: Cell(row["seed"])),
-        *(share_column(arm, arm_name(arm, short=True)) for arm in PAIR),
+        *(share_column(arm, arm_name(arm, short=True)) for arm in ASKED),
         points_column("difference", "difference (points)"),
     ]
     return table_of(f"{view}: the chosen trials on test posts, {judge_name(judge)}", columns, [*rows, mean])

@@ -87,6 +87,11 @@ def share(row: Row, column: str, with_n: bool = False) -> Cell:
     return cell._replace(interval=f"{cell.interval} n {count(n)}".strip()) if with_n and is_number(n) else cell
 
 
+def points(row: Row, column: str) -> Cell:
+    """`estimate` for a difference of two shares, in points of per cent."""
+    return _estimate(row, column, lambda value: number(100 * value, 1), "")
+
+
 def in_words(row: Row, column: str) -> str:
     """A share with its interval in a sentence: `62.0 % [55.1, 68.6]`."""
     cell = share(row, column)

@@ -34,7 +34,9 @@ def test_comparison_says_what_varied_and_that_seeds_differ(make_run, tmp_path):
     text = page.read_text(encoding="utf-8")
     assert "dpo.beta" in text and "These runs have 2 seeds (0, 1)" in text
     names = {file.name for file in (tmp_path / "out" / "figures").iterdir()}
-    seeds = {"win_rate_over_seeds_gold.svg", "win_rate_over_seeds_reward_model.svg"}
+    seeds = {
+        f"{what}_over_seeds_{judge}.svg" for what in ("head_to_head", "win_rate") for judge in ("gold", "reward_model")
+    }
     assert names == {"win_rate_vs_beta_gold.svg", "kl_vs_beta.svg", "reward_kl.svg"} | seeds
     assert "DPO, 3 policies" in (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
 

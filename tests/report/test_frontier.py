@@ -6,7 +6,7 @@ import pytest
 from bench import report
 from bench.evaluate.matched_kl import matched_kl
 from bench.report.by_prompt import kls, points
-from bench.report.frontier import frontiers, in_words, section
+from bench.report.frontier import frontiers, in_words, matched, section
 from bench.report.page import Figures, Text
 
 
@@ -29,7 +29,8 @@ def test_each_policy_is_there_once_with_its_prompts(runs):
 
 def test_the_section_says_what_was_computed(runs):
     found = matched_kl(frontiers(runs, "gold"))
-    blocks = section(runs, "gold")
+    assert matched(runs, "gold") == found
+    blocks = section(found, "gold")
     assert isinstance(blocks[0], Text) and blocks[0].text == in_words(found, "gold")
     assert isinstance(blocks[1], Figures)
     (plot,) = blocks[1].plots
@@ -39,7 +40,7 @@ def test_the_section_says_what_was_computed(runs):
 
 
 def test_one_setting_is_no_frontier(make_run):
-    assert section([report.load_run(make_run())], "gold") == []
+    assert section(matched([report.load_run(make_run())], "gold"), "gold") == []
 
 
 def test_words():

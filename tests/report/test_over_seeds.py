@@ -10,8 +10,9 @@ from scipy import stats
 from bench import report
 from bench.files import read_jsonl, write_jsonl
 from bench.report.compare import comparison_page
+from bench.report.duel_over_seeds import duel_summaries
 from bench.report.load import records
-from bench.report.over_seeds import duel_summaries, groups_of_seeds, win_rate_over_seeds
+from bench.report.over_seeds import groups_of_seeds, win_rate_over_seeds
 from bench.report.page import Figures, Table
 
 
@@ -75,7 +76,7 @@ def test_comparison_shows_the_mean_over_seeds_and_marks_the_collapsed_one(seeds_
     assert "DPO 46.7 %" in means and "(3 seeds, 1 collapsed)" in means
     blocks = page.sections[0].blocks
     (plots,) = (block.plots for block in blocks if isinstance(block, Figures))
-    assert page.sections[0].title == "Over seeds" and len(plots) == 2  # two judges
+    assert page.sections[0].title == "Over seeds" and len(plots) == 4  # two of each judge
     table, _ = (block for block in blocks if isinstance(block, Table))
     (row,) = (row for row in table.rows if (row[0].text, row[1].text) == ("DPO", "gold judge"))
     cells = dict(zip(table.columns, row, strict=True))
@@ -94,7 +95,8 @@ def test_a_seed_without_the_arm_leaves_only_that_arm_out(make_run):
 def test_one_seed_has_no_mean_over_seeds(make_run):
     runs = [report.load_run(make_run(f"b{beta}", dpo_beta=beta)) for beta in (0.1, 0.5)]
     page = comparison_page(runs)
-    assert page.sections[0].title == "Against beta" and not any("Mean over seeds" in line for line in page.answer)
+    assert "Over seeds" not in [section.title for section in page.sections]
+    assert not any("Mean over seeds" in line for line in page.answer)
 
 
 def test_seeds_are_points_the_mean_is_a_line_and_a_collapsed_seed_is_a_cross(make_run, edit, reading):

@@ -63,6 +63,7 @@ class RunConfig:
     arms: tuple[str, ...] = DEFAULT_ARMS
     results_dir: str = "results"
     run_id: str | None = None
+    label: str | None = None
     checkpoint_every_s: float = CHECKPOINT_EVERY_S
     threads: int | None = None
     remeasure: bool = False
@@ -102,6 +103,8 @@ class RunConfig:
         for key, value in (("name", self.name), ("run_id", self.run_id)):
             plain = value is None or re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", value) is not None
             require(plain, key, value, "must be a plain folder name (letters, digits, . _ -)")
+        safe = self.label is None or re.fullmatch(r"[A-Za-z0-9._=+-]*", self.label) is not None
+        require(safe, "label", self.label, "must be safe in a folder's name (letters, digits, . _ = + -)")
         gold_missing = "gold" in self.judge.names and not isinstance(self.data, SyntheticConfig)
         require(
             not gold_missing,

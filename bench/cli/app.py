@@ -7,6 +7,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import hydra
@@ -111,6 +112,9 @@ def _run(config: DictConfig) -> Path:
     from bench.report.expected import against_expectation
     from bench.report.summary import summary
 
+    if sweep.is_job():
+        run_config = replace(run_config, label=run_config.label or sweep.label() or None)
+        say(f"{run_config.name}, seed {run_config.seed}{f', {run_config.label}' if run_config.label else ''}")
     folder = run(run_config, shlex.join(["python", "-m", "bench", *_overrides()]))
     if processes.is_main():
         report = render_run(folder)

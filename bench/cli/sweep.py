@@ -1,5 +1,6 @@
 """What the jobs of a sweep came to, whichever launcher ran them: in this process, in others, or on other machines."""
 
+import re
 import sys
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -7,12 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from bench.files import read_json, write_json
 from bench.progress import say
+
+_SWEPT = "swept.json"
+_LONGEST = 80
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,24 @@ class Job:
 def is_job() -> bool:
     """Whether this run is one of a sweep."""
     return HydraConfig.get().mode == RunMode.MULTIRUN
+
+
+def label() -> str:
+    """What was swept, of this job: `dpo.beta=0.3`, safe in a folder's name; empty for a run that is of no sweep."""
+    swept = _folder(HydraConfig.get().sweep.dir) / _SWEPT
+    if not is_job() or not swept.exists():
+        return ""
+    return label_of([o for o in HydraConfig.get().overrides.task if _key(o) in read_json(swept)])
+
+
+def label_of(overrides: Iterable[str]) -> str:
+    """`dpo.beta=0.3+ppo.beta=0.1`, in the order of their names. Seeds are in front of it, experiments above."""
+    parts = [
+        f"{_safe(_key(override))}={_safe(override.partition('=')[2])}"
+        for override in sorted(overrides)
+        if _key(override) not in ("seed", "experiment", "name")
+    ]
+    return "+".join(parts)[:_LONGEST]
 
 
 def leave(exit_code: int, said: str) -> None:
@@ -61,15 +84,31 @@ class AfterAll(Callback):
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         launcher = str(config.hydra.runtime.choices["hydra/launcher"])
+        write_json(_folder(config.hydra.sweep.dir) / _SWEPT, swept_keys(config.hydra.overrides.task))
         if "submitit" in str(config.hydra.launcher._target_):
             say(f"the jobs of {launcher} print into {config.hydra.sweep.dir}/.submitit/JOB/")
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        jobs = [Job(**read_json(path)) for path in _folder(config.hydra.sweep.dir).glob("*.json")]
+        jobs = [Job(**read_json(path)) for path in _folder(config.hydra.sweep.dir).glob("[0-9]*.json")]
         if jobs:
             say(in_words(jobs))
             if worst := max(job.exit_code for job in jobs):
                 sys.exit(worst)
+
+
+def swept_keys(overrides: Iterable[str]) -> list[str]:
+    """The keys of a sweep's overrides that have several values."""
+    parsed = OverridesParser.create().parse_overrides(list(overrides))
+    return [str(override.key_or_group) for override in parsed if override.is_sweep_override()]
+
+
+def _key(override: str) -> str:
+    return override.lstrip("+~").partition("=")[0].partition("@")[0]
+
+
+def _safe(text: str) -> str:
+    """Without brackets and quotes, and with _ for what a file system or a shell would trip over."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", re.sub(r"[\[\]{}'\"\s]", "", text)).strip("_")
 
 
 def _folder(sweep_dir: str) -> Path:

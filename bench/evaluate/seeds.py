@@ -92,6 +92,7 @@ def mean_over_seeds(
     bounds: tuple[float, float],
     points: Sequence[Points] | None = None,
     shared_prompts: bool = False,
+    alpha: float = ALPHA,
 ) -> dict[str, Any]:
     """Mean over seeds of estimates that lie within `bounds`, for other seeds and other prompts than these.
 
@@ -103,6 +104,7 @@ def mean_over_seeds(
 
     Args:
         points: each seed's by prompt; prompts that every seed has are used.
+        alpha: what the interval misses.
 
     Returns:
         "mean"; "sd" (between seeds, n - 1; None for one seed); "n" seeds; "ci95", None for fewer than three seeds,
@@ -128,7 +130,7 @@ def mean_over_seeds(
         return found | {"ci95": None, "reason": f"all {n} seeds are equal"}
     low, high = bounds
     share, width = (mean - low) / (high - low), high - low
-    half = float(stats.t.isf(ALPHA / 2, freedom)) * math.sqrt(variance) / width / (share * (1 - share))
+    half = float(stats.t.isf(alpha / 2, freedom)) * math.sqrt(variance) / width / (share * (1 - share))
     ends = [low + width * float(expit(logit(share) + side * half)) for side in (-1, 1)]
     return found | {"ci95": ends, "reason": None}
 

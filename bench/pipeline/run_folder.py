@@ -20,7 +20,7 @@ SCHEMA = 2
 RUNNING, FINISHED, FAILED = "running", "finished", "failed"
 _PROBE = ".writable"
 # Say where results go, when and how fast, not what they are.
-_NO_RESULT = ("results_dir", "run_id", "checkpoint_every_s", "threads", "remeasure")
+_NO_RESULT = ("results_dir", "run_id", "label", "checkpoint_every_s", "threads", "remeasure")
 
 
 def config_as_dict(config: RunConfig) -> dict[str, Any]:
@@ -33,14 +33,18 @@ def config_hash(config: RunConfig) -> str:
 
 
 def run_folder(config: RunConfig, weights: str = "") -> Path:
-    """Where the run's results go.
+    """Where the run's results go: `s<seed>-<label>-<hash>`, or the folder of the same hash that is there already,
+    whatever its label.
 
     Args:
         weights: hash of the base model's files where the config names a folder: other weights are another run.
     """
     identity = stable_hash([config_hash(config), weights]) if weights else config_hash(config)
-    name = config.run_id or f"s{config.seed}-{identity[:10]}"
-    return Path(config.results_dir) / config.name / name
+    home = Path(config.results_dir) / config.name
+    if config.run_id:
+        return home / config.run_id
+    known = sorted(home.glob(f"s{config.seed}-*{identity[:10]}"))
+    return known[0] if known else home / f"s{config.seed}-{f'{config.label}-' if config.label else ''}{identity[:10]}"
 
 
 @contextmanager

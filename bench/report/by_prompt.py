@@ -9,9 +9,13 @@ from bench.files import read_jsonl
 from bench.report.load import Run
 
 
-def points(run: Run, arm: str, judge: str) -> Mapping[str, float]:
-    """prompt_id -> 1, 0.5 or 0 of the arm against the reference summary; empty where the verdicts are not there."""
-    file = run.path / "verdicts" / f"{judge}.jsonl"
+def points(run: Run, arm: str, judge: str, cell: str = "") -> Mapping[str, float]:
+    """prompt_id -> 1, 0.5 or 0 of the arm against the reference summary; empty where the verdicts are not there.
+
+    Args:
+        cell: the folder of another evaluation than the headline's, such as `grid/validation-t0.7`.
+    """
+    file = run.path / cell / "verdicts" / f"{judge}.jsonl"
     return points_of(read_jsonl(file), arm, REFERENCE) if file.exists() else {}
 
 

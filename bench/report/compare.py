@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from bench.errors import RunFolderError
-from bench.report import claims_over_runs, frontier, over_seeds, tuned
+from bench.report import claims_over_runs, frontier, over_seeds, sweep, tuned
 from bench.report.claims_over_runs import best_judge
 from bench.report.columns import (
     ARM,
@@ -22,14 +22,14 @@ from bench.report.columns import (
     table_of,
     win_rate_columns,
 )
-from bench.report.load import NOT_TRAINED, WHERE_AND_WHEN, Run, leaves, load_run, records
+from bench.report.load import NOT_TRAINED, WHERE_AND_WHEN, Run, leaves, load_run, records, to_number
 from bench.report.over_beta import kl_vs_beta, reward_kl_points, win_rate_vs_beta
 from bench.report.over_seeds import groups_of_seeds, seeds_section
 from bench.report.page import Block, Figures, Note, Page, Section, Table, Text, write_page
 from bench.report.plot import drawn
 from bench.report.sections.head_to_head import head_to_head_table
 from bench.report.sections.results import arm_table
-from bench.report.words import NONE, Cell, Row, arm_name, count, in_words, is_number, judge_name, number
+from bench.report.words import NONE, Cell, Row, arm_name, count, in_words, is_number, judge_name, number, strength
 
 # What must be equal before two runs may stand side by side: always ...
 _SAME_SETTINGS = ("config.sampling", "config.budget", "config.judge")
@@ -77,7 +77,8 @@ def policy_points(runs: Sequence[Run]) -> pd.DataFrame:
     """One row per distinct policy: `run` (folder name), `seed`, `beta`, then the columns of `arm_table`.
 
     A policy that several runs share is there once: the SFT model, or the PPO arm in a sweep over `dpo.beta`.
-    It is recognised by its stage key in run.json. `beta` is NaN for the SFT model, which has none.
+    It is recognised by its stage key in run.json. `beta` is NaN for the SFT model, which has none, and for PPO that is
+    held to `kl_target` (nats, else NaN), whose beta moves.
     """
     points = {}
     for run in runs:
@@ -87,8 +88,10 @@ def policy_points(runs: Sequence[Run]) -> pd.DataFrame:
                 continue
             seed = run.setting("seed")
             policy = (seed, arm, run.setting(f"stages.{arm}.key", run.path))
-            beta = run.setting(f"config.{arm}.beta", math.nan)
-            points.setdefault(policy, {"run": run.path.name, "seed": seed, "beta": beta} | row)
+            target = to_number(run.setting(f"config.{arm}.kl_target"))
+            beta = math.nan if is_number(target) else run.setting(f"config.{arm}.beta", math.nan)
+            of_policy = {"run": run.path.name, "seed": seed, "beta": beta, "kl_target": target}
+            points.setdefault(policy, of_policy | row)
     return pd.DataFrame(list(points.values()))
 
 
@@ -112,6 +115,7 @@ def comparison_page(runs: Sequence[Run]) -> Page:
     equal_kl = frontier.matched(runs, judge) if judge else None
     at_equal_kl = frontier.section(equal_kl, judge) if judge else []
     sections = [
+        Section("Which setting", sweep.section(runs, runs[0].judges)),
         Section("Over seeds", seeds_section(groups)),
         Section("Tuned", of_trials),
         Section("At equal KL", at_equal_kl),
@@ -124,7 +128,9 @@ def comparison_page(runs: Sequence[Run]) -> Page:
     answer = [block.text for block in (*of_trials[1:], *at_equal_kl) if isinstance(block, Text)]
     if judge and len(groups) == 1:
         answer += over_seeds.answer(groups[0], judge)
-    if not answer or [len(group) for group in groups] != [len(runs)]:
+    which = sweep.in_a_sentence(runs, judge) if judge else []
+    answer += which
+    if not which and (not answer or [len(group) for group in groups] != [len(runs)]):
         answer += _answer(records(points), judge)
     how_many = "1 run" if len(runs) == 1 else f"{len(runs)} runs"
     experiments = sorted({str(run.setting("experiment", run.path.parent.name)) for run in runs})
@@ -172,7 +178,7 @@ def _answer(points: Sequence[Row], judge: str | None) -> list[str]:
 
 
 def _policy_in_words(row: Row, column: str) -> str:
-    details = [f"beta {row['beta']:g}"] if is_number(row["beta"]) else []
+    details = [strength(row)] if strength(row) else []
     details += [f"KL {number(row['kl_ref'], 2)}"] if is_number(row.get("kl_ref")) else []
     details.append(f"seed {row['seed']}")
     return f"{in_words(row, column)} ({', '.join(details)})"
@@ -181,7 +187,7 @@ def _policy_in_words(row: Row, column: str) -> str:
 def _policy_table(points: Sequence[Row], judges: Sequence[str]) -> Table:
     columns = [
         ARM,
-        Column("beta", lambda row: Cell(f"{row['beta']:g}" if is_number(row["beta"]) else NONE)),
+        Column("beta or KL target", lambda row: Cell(strength(row) or NONE)),
         Column("seed", lambda row: Cell(str(row["seed"]))),
         *win_rate_columns(judges),
         *MEASURES,

@@ -1,10 +1,12 @@
 """Figures of a sweep: win rate and KL against beta, and the reward that each policy's KL bought."""
 
+from collections.abc import Sequence
+
 import pandas as pd
 
 from bench.report.load import records
 from bench.report.plot import NEUTRAL, Plot, error_bars, new_axes, point_style, slug, styled
-from bench.report.words import Row, arm_name, has, is_number, judge_name, number
+from bench.report.words import Row, arm_name, has, is_number, judge_name, number, strength
 
 
 @styled
@@ -57,11 +59,14 @@ def reward_kl_points(points: pd.DataFrame) -> Plot | None:
             xerr=error_bars(of_arm, "kl_ref"),
             yerr=error_bars(of_arm, reward),
             linestyle="none",
-            label=arm_name(arm, short=True),
+            label=_legend(arm, of_arm),
             **point_style(arm),
         )
+        for row in _labelled(of_arm):
+            at = (row["kl_ref"], row[reward])
+            axes.annotate(strength(row).split()[-1], at, (4, 4), textcoords="offset points", fontsize=7)
     axes.set(title=title, xlabel="KL to the SFT model, nats per completion", ylabel=kind)
-    figure.legend(loc="outside lower center", ncols=3)
+    figure.legend(loc="outside lower center", ncols=2)
     parts = [f"{_policy(row)}: KL {number(row['kl_ref'], 2)}, {kind} {number(row[reward], 2)}" for row in rows]
     return Plot("reward_kl", title, f"{title}. {'; '.join(parts)}.", figure)
 
@@ -96,5 +101,17 @@ def _over_beta(points: pd.DataFrame, column: str, *, name: str, title: str, unit
     return Plot(name, title, f"{title}, {unit}. {parts}.", figure)
 
 
+def _labelled(rows: Sequence[Row]) -> list[Row]:
+    """One policy of each setting, where there are several settings: the first seed's."""
+    first = {strength(row): row for row in reversed(rows) if strength(row)}
+    return [*first.values()] if len(first) > 1 else []
+
+
+def _legend(arm: str, rows: Sequence[Row]) -> str:
+    """What the numbers at the arm's points are: `DPO (at its beta)`."""
+    kinds = dict.fromkeys(strength(row).rpartition(" ")[0] for row in _labelled(rows))
+    return f"{arm_name(arm, short=True)} (at its {' or '.join(kinds)})" if kinds else arm_name(arm, short=True)
+
+
 def _policy(row: Row) -> str:
-    return arm_name(row["arm"]) + (f" at beta {row['beta']:g}" if is_number(row["beta"]) else "")
+    return f"{arm_name(row['arm'])}{f' at {strength(row)}' if strength(row) else ''}"

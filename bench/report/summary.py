@@ -25,7 +25,9 @@ def summary(run_dir: Path) -> str:
     """Arms and head-to-head results of a finished run as plain text, every share with its 95 % interval."""
     run = load_run(run_dir)
     arms = pd.DataFrame([_arm_row(row, run) for row in records(arm_table(run))])
-    lines = [f"{run.metrics['experiment']}, seed {run.metrics['seed']}: win rates against the reference summary", ""]
+    label = f", {run.setting('config.label')}" if run.setting("config.label") else ""
+    which = f"{run.metrics['experiment']}, seed {run.metrics['seed']}{label}"
+    lines = [f"{which}: win rates against the reference summary", ""]
     lines += [arms.to_string(index=False), "", *caveats(run), "head to head:"]
     duels = records(head_to_head_table(run))
     asked = [row for row in duels if {row["arm_a"], row["arm_b"]} <= COMPARED]

@@ -21,7 +21,7 @@ from bench.tuning import VALIDATION
 
 def trials(runs: Sequence[Run]) -> list[Run]:
     """The runs that are trials and were evaluated on validation posts, by seed and trial."""
-    found = [run for run in runs if run.setting("config.tuning.trial") is not None and _validation(run) is not None]
+    found = [run for run in runs if run.setting("config.tuning.trial") is not None and validation(run) is not None]
     return sorted(found, key=lambda run: (run.setting("seed"), run.setting("config.tuning.trial")))
 
 
@@ -38,8 +38,8 @@ def trial_table(runs: Sequence[Run], judge: str) -> pd.DataFrame:
         for arm in ASKED:
             if arm not in run.metrics["arms"]:
                 continue
-            validation = _validation(run)
-            assert validation is not None
+            on_validation = validation(run)
+            assert on_validation is not None
             row: dict[str, Any] = {
                 "seed": run.setting("seed"),
                 "trial": run.setting("config.tuning.trial"),
@@ -47,7 +47,7 @@ def trial_table(runs: Sequence[Run], judge: str) -> pd.DataFrame:
                 "settings": _settings(run, arm),
                 "hours": _hours(run, arm, seen),
             }
-            row |= estimate_columns("validation", validation["arms"][arm]["win_rate"].get(judge))
+            row |= estimate_columns("validation", on_validation["arms"][arm]["win_rate"].get(judge))
             row |= estimate_columns("test", run.metrics["arms"][arm]["win_rate"].get(judge))
             row |= estimate_columns("kl_ref", run.metrics["arms"][arm]["kl_ref"])
             rows.append(row)
@@ -159,7 +159,8 @@ def _chosen(row: dict[str, Any]) -> str:
     return f"for equal {' and '.join(words)}" if words else ""
 
 
-def _validation(run: Run) -> dict[str, Any] | None:
+def validation(run: Run) -> dict[str, Any] | None:
+    """What the run has in its grid of validation posts, at its headline's temperature."""
     temperature = run.metrics.get("cell", {}).get("temperature")
     cells = run.metrics.get("grid") or []
     return next((c for c in cells if c["set"] == VALIDATION and c["temperature"] == temperature), None)

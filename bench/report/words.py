@@ -106,6 +106,23 @@ def difference_in_words(value: float, ci95: Sequence[float], first: str, second:
     return f"{number(100 * value, 1)} points [{number(100 * low, 1)}, {number(100 * high, 1)}]{over}: {verdict}"
 
 
+def strength(row: Row) -> str:
+    """How hard a policy of `compare.policy_points` is held to the SFT model: `beta 0.3`, `KL target 6`, or nothing."""
+    if is_number(row.get("kl_target")):
+        return f"KL target {row['kl_target']:g}"
+    return f"beta {row['beta']:g}" if is_number(row.get("beta")) else ""
+
+
+def setting_in_words(settings: Mapping[str, Any]) -> str:
+    """`beta 0.3, learning_rate 0.0001` of settings by their dotted names; PPO's target as what it is."""
+    parts = []
+    for key, value in settings.items():
+        name = "KL target" if key == "ppo.kl_target" else key.partition(".")[2]
+        if value is not None:
+            parts.append(f"{name} {value:g}" if isinstance(value, int | float) else f"{name} {plain(value)}")
+    return ", ".join(parts) or "as given"
+
+
 def ratio_bin(row: Row) -> str:
     """A bin of length ratios: below 0.5, 0.5 to 0.8, 2 and more."""
     if not is_number(row["below"]):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.cli.sweep import Job, in_words
+from bench.cli.sweep import Job, in_words, label_of, swept_keys
 
 
 def test_in_words() -> None:
@@ -19,6 +19,16 @@ def test_in_words() -> None:
         "  dpo.beta=0.3: PATH",
     ]
     assert in_words([Job(0, ["seed=0"], 0, "PATH")]).splitlines() == ["sweep: 1 of 1 jobs done", "  job 0: PATH"]
+
+
+def test_a_label_is_what_was_swept() -> None:
+    keys = swept_keys(
+        ["experiment=x", "dpo.beta=0.1,0.3", "seed=0,1", "arms=[sft,dpo],[sft,ppo]", "+sets.a={split: validation}"]
+    )
+    assert keys == ["dpo.beta", "seed", "arms"]
+    assert label_of(["seed=1", "dpo.beta=0.3", "arms=[sft, dpo]"]) == "arms=sft_dpo+dpo.beta=0.3"
+    assert label_of(["+data.path='a/../b c:d'", "experiment=x"]) == "data.path=a_.._bc_d"
+    assert len(label_of([f"ppo.k{i}={i}" for i in range(40)])) == 80 and label_of([]) == ""
 
 
 @pytest.mark.parametrize("launcher", ["joblib", "submitit_local", "ray"])

@@ -44,6 +44,25 @@ def test_the_same_command_finds_the_same_folder_again(make_config: Callable[...,
     assert claim(config) == (folder, read_json(folder / "run.json"))
 
 
+def test_a_label_names_the_folder_and_does_not_move_it(make_config: Callable[..., RunConfig]):
+    config = make_config(seed=3, name="mine", label="dpo.beta=0.3")
+    known = replace(config, label=None)
+    folder = run_folder(config)
+
+    assert folder.name == f"s3-dpo.beta=0.3-{config_hash(config)[:10]}" and config_hash(config) == config_hash(known)
+    assert run_folder(known).name == f"s3-{config_hash(config)[:10]}"
+    folder.mkdir(parents=True)
+    assert run_folder(known) == folder == run_folder(replace(config, label="other"))
+    assert run_folder(replace(config, seed=4)) != folder
+
+
+def test_a_folder_of_before_there_were_labels_is_found(make_config: Callable[..., RunConfig]):
+    config = make_config(label="dpo.beta=0.3")
+    run_folder(replace(config, label=None)).mkdir(parents=True)
+
+    assert run_folder(config).name == f"s0-{config_hash(config)[:10]}"
+
+
 def test_a_run_that_is_under_way_or_failed_is_not_finished_whatever_an_earlier_one_left(
     make_config: Callable[..., RunConfig],
 ):

@@ -51,6 +51,7 @@ def keys(config: RunConfig, tmp_path: Path) -> dict[str, str]:
         ("name", "other", set()),
         ("arms", ("sft", "dpo"), set()),
         ("results_dir", "elsewhere", set()),
+        ("label", "dpo.beta=1", set()),
         ("checkpoint_every_s", 0.0, set()),
         ("model.hidden_size", 64, EVERYTHING),
         ("model.precision", "bf16", EVERYTHING),

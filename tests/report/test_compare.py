@@ -38,7 +38,7 @@ def test_comparison_says_what_varied_and_that_seeds_differ(make_run, tmp_path):
         f"{what}_over_seeds_{judge}.svg" for what in ("head_to_head", "win_rate") for judge in ("gold", "reward_model")
     }
     assert names == {"win_rate_vs_beta_gold.svg", "kl_vs_beta.svg", "reward_kl.svg"} | seeds
-    assert "DPO, 3 policies" in (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
+    assert "DPO is best at beta" in (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
 
 
 def test_varied_settings_are_those_that_differ(make_run):

@@ -16,3 +16,10 @@ def test_without_other_pairs_none_are_counted(make_run):
 
 def test_a_collapsed_arm_is_marked(collapsed_dir):
     assert "ppo (collapsed)" in summary(collapsed_dir)
+
+
+def test_what_was_swept_stands_on_top(make_run, edit):
+    path = make_run()
+    assert summary(path).startswith("fixture, seed 0: win rates")
+    edit(path / "run.json", lambda run: run["config"].update(label="dpo.beta=0.3"))
+    assert summary(path).startswith("fixture, seed 0, dpo.beta=0.3: win rates")

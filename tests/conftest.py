@@ -48,12 +48,35 @@ RUNS = {"finished", "all_arms"}
 
 SLOW_ROOMS = {"train", "pipeline", "models", "forecast", "perf", "report", "cli", "audit"}
 """Their tests stand on made-up or real runs, models or commands: seconds to import, minutes together."""
+QUICK = set(
+    """
+    audit/test_audit_log_odds audit/test_audit_measure cli/test_cache_answers cli/test_cache_stages cli/test_conf
+    forecast/test_memory forecast/test_plan forecast/test_shape models/test_strange_models models/test_tiny
+    models/test_wheel pipeline/test_ahead pipeline/test_cache pipeline/test_checksums pipeline/test_evaluation
+    pipeline/test_inventory pipeline/test_locks pipeline/test_outlook pipeline/test_run_folder
+    report/test_precision report/test_summaries train/test_health_checks train/test_ppo_vllm
+    """.split()
+)
+"""The files of these rooms that take less than a second or two all the same."""
+SLOW_FILES = {"test_reach", "cost/test_meter", "cost/test_cpu"}
+"""Those of other rooms that read the whole source, or wait for the clock."""
+
+
+def _is_slow(path: Path) -> bool:
+    name = path.relative_to(Path(__file__).parent).with_suffix("").as_posix()
+    return name in SLOW_FILES or (name.partition("/")[0] in SLOW_ROOMS and name not in QUICK)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """The fast tests do not wait until what slow ones import is there."""
+    if config.option.markexpr == "not slow" and collection_path.is_file() and _is_slow(collection_path):
+        return True
+    return None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        room = item.path.relative_to(Path(__file__).parent).parts[0]
-        if room in SLOW_ROOMS or RUNS & set(getattr(item, "fixturenames", ())):
+        if _is_slow(item.path) or RUNS & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.slow)
 
 

@@ -111,6 +111,7 @@ def test_a_load_that_may_ask_is_found():
     assert untold(f"{says}\n{silent}\n{trusts}") == [silent, trusts]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "module",
     [

@@ -58,6 +58,7 @@ def draw(rng: np.random.Generator, n: int, slope: float) -> tuple[np.ndarray, np
     return confidence, (rng.random(n) < truth).astype(float)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("slope", "truth"), [(1.0, 0.0), (0.5, 0.096)])
 def test_the_interval_covers(slope: float, truth: float):
     """100 draws of 250 pairs; the truth from 400,000 pairs, where the plain binned error has no bias left."""

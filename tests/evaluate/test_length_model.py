@@ -71,6 +71,7 @@ def coefficients(fit):
     return np.array(fit.coefficients)
 
 
+@pytest.mark.slow
 def test_it_is_the_mode_of_the_likelihood_and_the_prior(joint):
     points, x, g, fit = joint
     shape = coefficients(fit).shape
@@ -83,6 +84,7 @@ def test_it_is_the_mode_of_the_likelihood_and_the_prior(joint):
     assert np.abs(gradient).max() < 5e-3  # one step of Newton's from 1e-4 at curvatures up to 15
 
 
+@pytest.mark.slow
 def test_the_spreads_rest_where_an_em_step_does(joint):
     points, x, g, fit = joint
     b = coefficients(fit)
@@ -138,6 +140,7 @@ def test_a_lone_arm_without_difficulty_is_a_ridge_regression_with_a_sandwich():
     assert fit.standard_errors[0] == pytest.approx(np.sqrt((bread @ meat @ bread)[0, 0]), rel=1e-3)
 
 
+@pytest.mark.slow
 def test_errors_are_those_of_the_estimator_when_prompts_are_drawn_again():
     """The delta method against a jackknife over prompts, which knows nothing of scores and Hessians."""
     points, x, g = world(3, 150, seed=8)

@@ -54,6 +54,7 @@ def test_frontiers_that_do_not_meet_are_refused():
     assert "two settings" in matched_kl({})["reason"]
 
 
+@pytest.mark.slow
 def test_intervals_cover():
     """Two arms whose win rate is 0.3 + 0.1 root KL and 0.2 + 0.1 root KL, KLs log-normal: the difference is 0.1."""
     rng = np.random.default_rng(0)

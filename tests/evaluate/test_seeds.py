@@ -152,6 +152,7 @@ def test_runs_that_cannot_be_summarized(runs, message):
         across_seeds(runs, "ppo", "gold")
 
 
+@pytest.mark.slow
 def test_a_report_may_import_it_without_torch():
     code = "import sys, bench.evaluate.seeds; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -40,7 +40,7 @@ class PreferencePair:
 
 @dataclass(frozen=True)
 class EvalPrompt:
-    """A held-out prompt with its reference summary (the human TL;DR)."""
+    """A held-out prompt with its reference summary (the human TL;DR); empty where there is none."""
 
     id: str
     prompt: str
@@ -68,6 +68,11 @@ class ComparisonData:
     gold: GoldReward | None = None
     trivial_policies: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     dropped: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def has_references(self) -> bool:
+        """Whether the evaluation prompts have reference summaries: all have, or none."""
+        return all(prompt.reference for prompt in self.eval_prompts)
 
 
 @dataclass(frozen=True)

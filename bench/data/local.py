@@ -23,7 +23,8 @@ def load_files(config: FilesConfig) -> ComparisonData:
     """Demonstrations, preference pairs and evaluation prompts from the user's files, split by post.
 
     The evaluation prompts are the test posts that have a reference summary: a test demonstration's completion
-    or a test pair's reference, or with `reference_from_chosen` its chosen summary.
+    or a test pair's reference, or with `reference_from_chosen` its chosen summary. Where none has one, they are all
+    test posts, without.
 
     Raises:
         DataError: a file is missing, empty or broken, a cell is missing, empty or no text, a split is empty.
@@ -42,10 +43,12 @@ def load_files(config: FilesConfig) -> ComparisonData:
         for split in ("train", "validation"):
             demonstrations[split] = [Demonstration(p.id, p.prompt, p.chosen) for p in pairs[split]]
     of_test = [(p.id, p.prompt, p.chosen if config.reference_from_chosen else p.reference) for p in pairs["test"]]
-    with_reference = [(name, prompt, reference) for name, prompt, reference in of_test if reference]
-    eval_prompts = [EvalPrompt(d.id, d.prompt, d.completion) for d in demonstrations["test"]]
-    eval_prompts += [EvalPrompt(*test) for test in with_reference]
-    reader.dropped["test pairs without a reference summary"] += len(pairs["test"]) - len(with_reference)
+    with_reference = [EvalPrompt(name, prompt, reference) for name, prompt, reference in of_test if reference]
+    eval_prompts = [EvalPrompt(d.id, d.prompt, d.completion) for d in demonstrations["test"]] + with_reference
+    if eval_prompts:
+        reader.dropped["test pairs without a reference summary"] += len(pairs["test"]) - len(with_reference)
+    else:
+        eval_prompts = [EvalPrompt(name, prompt, "") for name, prompt, _ in of_test]
     data = ComparisonData(
         demonstrations={split: demonstrations[split] for split in ("train", "validation")},
         preferences={split: pairs[split] for split in ("train", "judge", "validation")},
@@ -164,7 +167,6 @@ def _require_rows(data: ComparisonData, config: FilesConfig) -> None:
             )
     if not data.eval_prompts:
         raise DataError(
-            f"{config.root}: no test post has a reference summary; give data.demonstrations.test, or a reference column"
-            " (data.columns.reference) in data.preferences.test; or data.reference_from_chosen=true takes the chosen"
-            " summaries of the test pairs"
+            f"{config.root}: no test posts left after splitting by post; give data.demonstrations.test or"
+            " data.preferences.test, more posts, or a larger data.test_fraction"
         )

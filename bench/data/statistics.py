@@ -34,7 +34,7 @@ def data_statistics(
     prompts = dict.fromkeys(record.prompt for record in [*demonstrations, *pairs, *data.eval_prompts])
     summaries = [d.completion for d in demonstrations]
     summaries += [text for pair in pairs for text in (pair.chosen, pair.rejected)]
-    summaries += [prompt.reference for prompt in data.eval_prompts]
+    summaries += [prompt.reference for prompt in data.eval_prompts if prompt.reference]
 
     def length(summary: str) -> int:
         return count(completion_text(summary)) - special_tokens
@@ -63,6 +63,12 @@ def _notes(data: ComparisonData, truncated: int, prompts: int) -> list[str]:
             f"{truncated:,} of {prompts:,} prompts ({truncated / prompts:.0%}) are cut at the end of their post to fit"
             " budget.max_prompt_tokens: every arm, and every judge, sees a part of them. Raise it as far as the model"
             " and the memory allow (budget=posts has 512)."
+        )
+    if data.eval_prompts and not data.has_references:
+        notes.append(
+            "No test post has a reference summary: arms are compared with each other alone, and there is no win rate"
+            " against it and no ROUGE. data.columns.reference names a column of them, data.reference_from_chosen=true"
+            " takes the chosen summaries of the test pairs."
         )
     if len(data.eval_prompts) < _FEW_PROMPTS and data.source.get("name") == "files":
         notes.append(

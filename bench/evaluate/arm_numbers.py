@@ -63,7 +63,7 @@ def sampling_numbers(
     seed: int,
     resamples: int,
 ) -> dict[str, Any]:
-    """`rouge` against the reference summaries, `finished`, and `kl_ref` in nats per completion.
+    """`rouge` against the reference summaries where all prompts have one, `finished`, and `kl_ref` (nats/completion).
 
     Args:
         best_of: n, where the rows are the best of n samples: their distribution is no model's, so its KL has a bound
@@ -71,10 +71,9 @@ def sampling_numbers(
     """
     references = [prompt.reference for prompt in prompts]
     finished = proportion_interval([float(row.finished) for row in rows], seed, resamples)
-    numbers: dict[str, Any] = {
-        "rouge": rouge_estimates([row.completion for row in rows], references, seed, resamples, rouge_stemmer),
-        "finished": estimate(finished),
-    }
+    numbers: dict[str, Any] = {"finished": estimate(finished)}
+    if all(references):
+        numbers["rouge"] = rouge_estimates([row.completion for row in rows], references, seed, resamples, rouge_stemmer)
     if best_of is not None:
         return numbers | {"kl_ref": kl_bound_estimate(best_of, len(rows))}
     return numbers | kl_numbers(rows, seed, resamples)

@@ -3,10 +3,11 @@
 Everything is per judge, and one family of tests is all pairs of arms under one judge.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
+from bench.arms import REFERENCE
 from bench.evaluate.bradley_terry import bradley_terry
 from bench.evaluate.decisions import NOT_DECIDED, Decision, decide
 from bench.evaluate.judge_error import Labelled, corrected_win_rate
@@ -68,31 +69,34 @@ def head_to_heads(
 
     Beside `head_to_head`'s win_rate and p_value, by judge: "p_holm" (p_value adjusted over all pairs),
     "first_is_better" (is the win rate above 0.5, by its interval and p_holm), "prompts_needed",
-    "win_rate_length_controlled", and "mcnemar" (`paired_wins` with its own "p_holm").
+    "win_rate_length_controlled", and "mcnemar" (`paired_wins` with its own "p_holm") where both arms' verdicts against
+    the reference summaries are there.
 
     Args:
         duels: verdicts of each pair of arms.
-        references: arm -> its verdicts against the reference summaries, on the same prompts.
+        references: arm -> its verdicts against the reference summaries, on the same prompts, where there are some.
     """
     controlled = _length_controlled(duels, lengths, one_opponent=False)
     result = {}
     for (a, b), judged in duels.items():
         entry = head_to_head(judged, seed, resamples)
         entry["win_rate_length_controlled"] = controlled[a, b]
-        entry["mcnemar"] = {
-            judge: paired_wins(references[a][judge], references[b][judge], seed, resamples) for judge in judged
-        }
+        if a in references and b in references:
+            entry["mcnemar"] = {
+                judge: paired_wins(references[a][judge], references[b][judge], seed, resamples) for judge in judged
+            }
         result[f"{a}_vs_{b}"] = entry
     for judge in _judges(duels):
         adjusted = holm({pair: entry["p_value"][judge] for pair, entry in result.items()})
-        mcnemar = holm({pair: entry["mcnemar"][judge]["p_value"] for pair, entry in result.items()})
+        paired = {pair: entry["mcnemar"][judge] for pair, entry in result.items() if "mcnemar" in entry}
+        for pair, p_holm in holm({pair: wins["p_value"] for pair, wins in paired.items()}).items():
+            paired[pair]["p_holm"] = p_holm
         for pair, entry in result.items():
             rate = entry["win_rate"][judge]
             better = decide(rate, 0.5, adjusted[pair])
             entry.setdefault("p_holm", {})[judge] = adjusted[pair]
             entry.setdefault("first_is_better", {})[judge] = better
             entry.setdefault("prompts_needed", {})[judge] = _prompts_needed(rate, better)
-            entry["mcnemar"][judge]["p_holm"] = mcnemar[pair]
     return result
 
 
@@ -131,6 +135,12 @@ def strengths(duels: Mapping[Duel, ByJudge], reference: str, seed: int, resample
         if any(points.values()):
             result[judge] = bradley_terry(points, reference, seed, resamples)
     return result
+
+
+def zero_of(duels: Iterable[Duel]) -> str:
+    """The arm that strengths are told from: the reference summaries where they are among those that met."""
+    met = {arm for duel in duels for arm in duel}
+    return REFERENCE if REFERENCE in met or not met else min(met)
 
 
 def judge_habits(duels: Mapping[Duel, ByJudge], lengths: Lengths, seed: int, resamples: int) -> dict[str, Any]:

@@ -40,12 +40,12 @@ class Asked:
 
 
 def asked(config: "RunConfig", data: ComparisonData) -> list[Asked]:
-    """Of each judge of a cell that is asked pair by pair: every arm against the reference summary, best of every
-    smaller n too, and every two arms, in the orders that `judge.orders` says."""
+    """Of each judge of a cell that is asked pair by pair: every arm against the reference summary where there is one,
+    best of every smaller n too, and every two arms, in the orders that `judge.orders` says."""
     arms = len(config.arms)
     fewer = len(sizes(config.best_of_n.at(config.sampling.temperature))) - 1 if "best_of_n" in config.arms else 0
     orders = 2 if config.judge.orders == "both" else 1
-    requests = (arms + fewer + comb(arms, 2)) * len(data.eval_prompts) * orders
+    requests = ((arms + fewer) * data.has_references + comb(arms, 2)) * len(data.eval_prompts) * orders
     return [_asked(spec, requests, data) for spec in config.judge.specs if spec.settings is not None]
 
 

@@ -1,6 +1,6 @@
 """Completions of finished arms in, metrics.json and verdicts out. Every arm goes through the same lines."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from itertools import combinations
@@ -13,7 +13,7 @@ from bench.encoding import encode
 from bench.evaluate.arm_numbers import sampling_numbers, text_numbers
 from bench.evaluate.best_of_n import Candidate, best_of_first, kl_bound_estimate, read_candidates, sizes
 from bench.evaluate.claims import verdicts_on_claims
-from bench.evaluate.comparisons import Duel, Lengths, against_reference, head_to_heads, judge_habits, strengths
+from bench.evaluate.comparisons import Duel, Lengths, against_reference, head_to_heads, judge_habits, strengths, zero_of
 from bench.evaluate.judge_error import Labelled, labelled, of_labels, read_labelled
 from bench.evaluate.judges.asking import AskingJudge
 from bench.evaluate.judges.base import Judge
@@ -67,7 +67,7 @@ class Evaluation:
     @cached_property
     def texts(self) -> dict[str, dict[str, str]]:
         """Arm, reference or `best_of_<n>` -> prompt id -> summary."""
-        arms = {**self.completions, REFERENCE: self._reference}
+        arms = {**self._summaries}
         arms |= {f"best_of_{n}": rows for n, rows in self.fewer.items()}
         return {arm: {row.prompt_id: row.completion for row in rows} for arm, rows in arms.items()}
 
@@ -82,12 +82,15 @@ class Evaluation:
     def metrics(self) -> dict[str, Any]:
         """All of the headline's metrics.json but the costs and the claims. Fills `verdicts` on the way."""
         judged, lengths = self._all_judged()
+        zero = zero_of(judged)
         metrics: dict[str, Any] = {
             **self._compared(judged, lengths),
             "summary_metrics": descriptions(self.config.evaluation.metrics),
-            "bradley_terry": strengths(judged, REFERENCE, *self._draws),
+            "bradley_terry": strengths(judged, zero, *self._draws),
             "power": power_summary(len(self.data.eval_prompts)),
         }
+        if zero != REFERENCE:
+            metrics["bradley_terry_zero"] = dict.fromkeys(metrics["bradley_terry"], zero)
         if len(self.judges) > 1:
             alone = [{name: duel[name] for name in self.config.judge.names} for duel in judged.values()]
             metrics["judge_agreement"] = agreement_of_judges(alone, *self._draws)
@@ -109,20 +112,24 @@ class Evaluation:
     def _all_judged(self) -> tuple[dict[Duel, dict[str, list[Verdict]]], Lengths]:
         """Every arm against the reference summaries and every pair of arms, by judge; and all lengths in tokens."""
         pairs = list(combinations(sorted(self.completions), 2))
-        references = [(arm, REFERENCE) for arm in self.completions]
+        references = self._against_reference(self.completions)
         self.verdicts = {name: [] for name in (*self.config.judge.names, *([PANEL] if self.config.judge.panel else []))}
-        self._ask_ahead([*references, *((f"best_of_{n}", REFERENCE) for n in self.fewer), *pairs])
+        fewer = self._against_reference(f"best_of_{n}" for n in self.fewer)
+        self._ask_ahead([*references, *fewer, *pairs])
         with StageBar(f"judge {self.cell.name}", len(references) + len(pairs), "duels") as bar:
             judged: dict[Duel, dict[str, list[Verdict]]] = {}
             for duel in (*references, *pairs):
                 judged[duel] = self._judged(*duel)
                 bar.update(1)
-        rows = {**self.completions, REFERENCE: self._reference}
-        return judged, {arm: {c.prompt_id: float(c.n_tokens) for c in of_arm} for arm, of_arm in rows.items()}
+        lengths = {arm: {row.prompt_id: float(row.n_tokens) for row in rows} for arm, rows in self._summaries.items()}
+        return judged, lengths
+
+    def _against_reference(self, arms: Iterable[str]) -> list[Duel]:
+        return [(arm, REFERENCE) for arm in arms] if self.data.has_references else []
 
     def _compared(self, judged: Mapping[Duel, dict[str, list[Verdict]]], lengths: Lengths) -> dict[str, Any]:
         numbers: dict[str, Any] = {}
-        arms = {**self.completions, REFERENCE: self._reference}
+        arms = self._summaries
         with StageBar(f"measure {self.cell.name}", len(arms), "arms") as bar:
             for arm, rows in arms.items():
                 numbers[arm] = self._arm(arm, rows)
@@ -195,9 +202,9 @@ class Evaluation:
 
     def _by_n(self, arm: Mapping[str, Any]) -> dict[str, Any]:
         """n -> what best of n reaches; the largest n is the arm."""
-        result = {str(self._best_of): {key: arm[key] for key in _OF_EVERY_N}}
+        result = {str(self._best_of): {"win_rate": {}} | {key: arm[key] for key in _OF_EVERY_N if key in arm}}
         for n, rows in self.fewer.items():
-            judged = self._judged(f"best_of_{n}", REFERENCE)
+            judged = self._judged(f"best_of_{n}", REFERENCE) if self.data.has_references else {}
             reward = {"proxy": self._mean([row.score for row in rows])}
             if self.data.gold is not None:
                 reward["gold"] = self._mean([self.data.gold(row.prompt_id, row.completion) for row in rows])
@@ -271,6 +278,11 @@ class Evaluation:
         for judge, verdicts in judged.items():
             self.verdicts[judge] += verdicts
         return judged
+
+    @property
+    def _summaries(self) -> Mapping[str, Sequence[Completion]]:
+        """Every arm's, and the reference summaries where there are some."""
+        return {**self.completions, **({REFERENCE: self._reference} if self.data.has_references else {})}
 
     @cached_property
     def _reference(self) -> list[Completion]:

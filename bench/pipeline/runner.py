@@ -279,7 +279,7 @@ def _require_rows(config: RunConfig, data: ComparisonData) -> None:
     splits = {"demonstrations": data.demonstrations, "preferences": data.preferences}
     if config.samples_in_training.points:
         places.add("demonstrations/validation")
-    needed: list[tuple[str, Sequence[Any]]] = [("test prompts with a reference summary", data.eval_prompts)]
+    needed: list[tuple[str, Sequence[Any]]] = [("test prompts", data.eval_prompts)]
     for place in sorted(places):
         kind, _, split = place.partition("/")
         needed.append((place, splits[kind].get(split, [])))
@@ -288,6 +288,11 @@ def _require_rows(config: RunConfig, data: ComparisonData) -> None:
             raise DataError(
                 f"the data has no {name}, which arms {list(config.arms)} need; add them or change arms/judge"
             )
+    if len(config.arms) < 2 and not data.has_references:
+        raise DataError(
+            f"no test post has a reference summary, and arms has {list(config.arms)} alone: nothing to compare; add"
+            " arms, or reference summaries (data.columns.reference)"
+        )
 
 
 def _texts(data: ComparisonData) -> list[str]:

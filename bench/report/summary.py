@@ -27,7 +27,9 @@ def summary(run_dir: Path) -> str:
     arms = pd.DataFrame([_arm_row(row, run) for row in records(arm_table(run))])
     label = f", {run.setting('config.label')}" if run.setting("config.label") else ""
     which = f"{run.metrics['experiment']}, seed {run.metrics['seed']}{label}"
-    lines = [f"{which}: win rates against the reference summary", ""]
+    judged = any(arm.get("win_rate") for arm in run.metrics["arms"].values())
+    what = "win rates against the reference summary" if judged else "no win rates against a reference summary"
+    lines = [f"{which}: {what}", ""]
     lines += [arms.to_string(index=False), "", *caveats(run), "head to head:"]
     duels = records(head_to_head_table(run))
     asked = [row for row in duels if {row["arm_a"], row["arm_b"]} <= COMPARED]
@@ -40,6 +42,8 @@ def summary(run_dir: Path) -> str:
 def _arm_row(row: dict[str, Any], run: Run) -> dict[str, str]:
     cells = {"arm": f"{row['arm']} (collapsed)" if row.get("collapsed") is True else str(row["arm"])}
     for judge in run.judges:
+        if f"win_rate_{judge}" not in row:
+            continue
         cells[f"win % ({judge})"] = _interval(row, f"win_rate_{judge}", 100, 1)
     for column, digits in _MEASURES:
         if column in row:

@@ -5,7 +5,7 @@ from typing import Any
 
 from bench.arms import REFERENCE
 from bench.evaluate.arm_numbers import kl_numbers
-from bench.evaluate.comparisons import Duel, Lengths, against_reference, head_to_heads, judge_habits, strengths
+from bench.evaluate.comparisons import Lengths, against_reference, head_to_heads, judge_habits, strengths, zero_of
 from bench.evaluate.degeneration import Sampled, degeneration
 from bench.evaluate.judge_error import Labelled, of_labels
 from bench.evaluate.panel import agreement_of_judges
@@ -145,13 +145,9 @@ def _of_judge(
     references = {duel: said for duel, said in duels.items() if duel[1] == REFERENCE}
     pairs = {duel: said for duel, said in duels.items() if duel[1] != REFERENCE}
     by_label = {} if labels is None else {judge: labels}
-    nothing: dict[str, list[Any]] = {judge: []}
-    alone = {arm: duels.get((arm, REFERENCE), nothing) for pair in pairs for arm in pair}
+    alone = {arm: said for (arm, _), said in references.items() if said[judge]}
     heads = head_to_heads(pairs, alone, lengths, *draws)
-    for (a, b), entry in zip(pairs, heads.values(), strict=True):
-        if not alone[a][judge] or not alone[b][judge]:
-            del entry["mcnemar"]
-    zero = _zero(judgement.duels)
+    zero = zero_of(judgement.duels)
     habits = judge_habits(duels, lengths, *draws) if duels else {judge: {}}
     if not judgement.shows:
         habits[judge].pop("position_bias", None)
@@ -162,12 +158,6 @@ def _of_judge(
         "bradley_terry_zero": {judge: zero},
         "judges": habits,
     }
-
-
-def _zero(duels: Mapping[Duel, Any]) -> str:
-    """The arm that strengths are told from: the reference summaries where they are among those that met."""
-    met = {arm for duel in duels for arm in duel}
-    return REFERENCE if REFERENCE in met or not met else min(met)
 
 
 def _merge(into: dict[str, Any], other: Mapping[str, Any]) -> None:

@@ -310,8 +310,12 @@ def test_splits_left_without_rows_are_named(config, tmp_path):
         demonstrations=replace(config.demonstrations, test=None),
         columns=ColumnsConfig(reference=None),
     )
-    with pytest.raises(DataError, match=r"no test post has a reference summary"):
-        load_files(without)
+    data = load_files(without)
+    assert data.eval_prompts and not data.has_references
+    assert {prompt.reference for prompt in data.eval_prompts} == {""}
+    nothing = replace(without, preferences=replace(config.preferences, test=None))
+    with pytest.raises(DataError, match=r"no test posts left after splitting by post"):
+        load_files(nothing)
 
 
 def test_the_same_rows_in_two_forms_are_refused(config, tmp_path):

@@ -26,7 +26,7 @@ from bench.pipeline.stage_folder import CHECKPOINT, key_of
 from bench.provenance import stable_hash
 from bench.reach import code_key
 from bench.records import ComparisonData, Completion
-from bench.stages.context import Built, StageContext
+from bench.stages.context import IN_TRAINING, Built, StageContext
 from bench.stages.generate import COMPLETIONS
 from bench.train.log import TrainingLog
 
@@ -84,6 +84,11 @@ class Engine:
         """The arm's summaries of a cell's prompts, the headline's unless another is named."""
         stage = self.finished(generated(arm_of(arm)), cell)
         return [Completion(**row) for row in read_jsonl(stage.folder / COMPLETIONS)]
+
+    def watched(self, arm: str) -> list[dict[str, Any]]:
+        """What the arm's trainer sampled on the way, if it did."""
+        file = self.finished(stage_of(arm_of(arm).stage)).folder / IN_TRAINING
+        return read_jsonl(file) if file.exists() else []
 
     def finished(self, stage: Stage, cell: Cell | None = None) -> FinishedStage:
         """The stage, from memory, from the cache, or built from its inputs, which are finished first."""

@@ -7,18 +7,22 @@ from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.arms import REFERENCE, cost_stages, needs_reward
+import numpy as np
+
+from bench.arms import REFERENCE, START, cost_stages, needs_reward
 from bench.cost import StageCost, judge_cost, summed
 from bench.encoding import encode
 from bench.evaluate.arm_numbers import sampling_numbers, text_numbers
-from bench.evaluate.best_of_n import Candidate, best_of_first, kl_bound_estimate, read_candidates, sizes
+from bench.evaluate.best_of_n import Candidate, best_of_first, kl_bound, kl_bound_estimate, read_candidates, sizes
 from bench.evaluate.claims import verdicts_on_claims
 from bench.evaluate.comparisons import Duel, Lengths, against_reference, head_to_heads, judge_habits, strengths, zero_of
+from bench.evaluate.in_training import Moment, in_training
 from bench.evaluate.judge_error import Labelled, labelled, of_labels, read_labelled
 from bench.evaluate.judges.asking import AskingJudge
 from bench.evaluate.judges.base import Judge
 from bench.evaluate.judges.config import PANEL
 from bench.evaluate.judges.factory import ask_ahead
+from bench.evaluate.overoptimisation import fit_over_prompts
 from bench.evaluate.panel import agreement_of_judges, majority
 from bench.evaluate.power import power_summary
 from bench.evaluate.reward_models import Scored, reward_model_numbers
@@ -28,12 +32,16 @@ from bench.evaluate.summary_metrics import Summary, descriptions, summary_estima
 from bench.evaluate.win_rate import compare, questions, win_rate
 from bench.evaluate.world import world_numbers
 from bench.pipeline.instruments import Instruments
+from bench.pipeline.watched import Watched, moments
 from bench.progress import StageBar
-from bench.records import ComparisonData, Completion, Verdict, VerdictLabel
+from bench.records import ComparisonData, Completion, EvalPrompt, Verdict, VerdictLabel
 
 if TYPE_CHECKING:
     from bench.config import RunConfig
     from bench.pipeline.cells import Cell
+
+Texts = tuple[str, Mapping[str, str]]
+"""Who wrote them, and prompt id -> summary."""
 
 
 @dataclass
@@ -43,6 +51,7 @@ class Evaluation:
     Attributes:
         folders: stage -> folder, of the stages that the cell stands on.
         completions: arm -> its completions of the cell's prompts.
+        watched: arm -> what its trainer sampled on the way.
         verdicts: judge -> every verdict, once `metrics` has been called.
     """
 
@@ -50,6 +59,7 @@ class Evaluation:
     instruments: Instruments
     folders: Mapping[str, Path]
     completions: Mapping[str, Sequence[Completion]]
+    watched: Watched = field(default_factory=dict)
     verdicts: dict[str, list[Verdict]] = field(default_factory=dict)
 
     @property
@@ -76,15 +86,22 @@ class Evaluation:
         """n -> the best of each prompt's first n candidates, for every power of two below the arm's own n."""
         if "best_of_n" not in self.completions:
             return {}
+        return {n: rows for n, rows in self._best.items() if n < self._best_of}
+
+    @cached_property
+    def _best(self) -> dict[int, list[Candidate]]:
+        """The same for every power of two, the arm's own n among them."""
         found, n_max = read_candidates(self.folders["best_of_n"]), self._best_of
-        return {n: best_of_first(found, n_max, n) for n in sizes(n_max)[:-1]}
+        return {n: best_of_first(found, n_max, n) for n in sizes(n_max)}
 
     def metrics(self) -> dict[str, Any]:
         """All of the headline's metrics.json but the costs and the claims. Fills `verdicts` on the way."""
         judged, lengths = self._all_judged()
         zero = zero_of(judged)
+        watched = {arm: in_training(moments, *self._draws) for arm, moments in self.moments.items()}
         metrics: dict[str, Any] = {
             **self._compared(judged, lengths),
+            **({"in_training": watched} if watched else {}),
             "summary_metrics": descriptions(self.config.evaluation.metrics),
             "bradley_terry": strengths(judged, zero, *self._draws),
             "power": power_summary(len(self.data.eval_prompts)),
@@ -95,13 +112,18 @@ class Evaluation:
             alone = [{name: duel[name] for name in self.config.judge.names} for duel in judged.values()]
             metrics["judge_agreement"] = agreement_of_judges(alone, *self._draws)
         if self.fewer:
-            metrics["best_of_n"] = {"by_n": self._by_n(metrics["arms"]["best_of_n"])}
+            metrics["best_of_n"] = {"by_n": self._by_n(metrics["arms"]["best_of_n"]), "fits": self._best_of_n_fits()}
         metrics |= self._reward_models()
         if self.data.gold is not None and self.data.trivial_policies:
             metrics["world"] = world_numbers(
                 self.data.trivial_policies, self.texts["sft"], self.data.eval_prompts, self.data.gold, *self._draws
             )
         return metrics
+
+    @cached_property
+    def moments(self) -> dict[str, list[Moment]]:
+        """Arm -> its samples on the way."""
+        return moments(self, self.watched)
 
     def cell_metrics(self) -> dict[str, Any]:
         """A row of metrics.json's grid: "set", "temperature", "n_prompts", and "arms", "head_to_head" and "judges" as
@@ -114,8 +136,8 @@ class Evaluation:
         pairs = list(combinations(sorted(self.completions), 2))
         references = self._against_reference(self.completions)
         self.verdicts = {name: [] for name in (*self.config.judge.names, *([PANEL] if self.config.judge.panel else []))}
-        fewer = self._against_reference(f"best_of_{n}" for n in self.fewer)
-        self._ask_ahead([*references, *fewer, *pairs])
+        duels = [*references, *self._against_reference(f"best_of_{n}" for n in self.fewer), *pairs]
+        self.ask_ahead([(self.texts[a], self.texts[b], self.data.eval_prompts) for a, b in duels])
         with StageBar(f"judge {self.cell.name}", len(references) + len(pairs), "duels") as bar:
             judged: dict[Duel, dict[str, list[Verdict]]] = {}
             for duel in (*references, *pairs):
@@ -134,6 +156,8 @@ class Evaluation:
             for arm, rows in arms.items():
                 numbers[arm] = self._arm(arm, rows)
                 bar.update(1)
+        for arm, gain in self._over_sft().items():
+            numbers[arm]["gain"] = gain
         characters = {arm: {p: float(len(text)) for p, text in texts.items()} for arm, texts in self.texts.items()}
         labels = {judge: rows for judge, (_, rows) in self.labels.items()}
         references = {duel: verdicts for duel, verdicts in judged.items() if duel[1] == REFERENCE}
@@ -147,14 +171,21 @@ class Evaluation:
             "judges": self._judges(judge_habits(judged, lengths, *self._draws)),
         }
 
+    def _over_sft(self) -> dict[str, dict[str, Any]]:
+        """Arm -> reward -> what its summaries have over the SFT model's, paired by prompt."""
+        prompts = self.data.eval_prompts
+        rewards = {arm: self.rewards(rows, prompts) for arm, rows in self.completions.items()}
+        return {
+            arm: {
+                kind: self._mean(np.subtract(values, rewards[START][kind]).tolist()) for kind, values in of_arm.items()
+            }
+            for arm, of_arm in rewards.items()
+            if arm != START
+        }
+
     def _arm(self, arm: str, rows: Sequence[Completion]) -> dict[str, Any]:
         prompts = self.data.eval_prompts
-        rewards: dict[str, Sequence[float]] = {}
-        if needs_reward(self.config.arms):
-            summaries = [(prompt.prompt, row.completion) for prompt, row in zip(prompts, rows, strict=True)]
-            rewards["proxy"] = self.instruments.rewards("reward", summaries)
-        if (gold := self.data.gold) is not None:
-            rewards["gold"] = [gold(row.prompt_id, row.completion) for row in rows]
+        rewards = self.rewards(rows, prompts)
         evaluation = self.config.evaluation
         inputs = [
             [asdict(row) for row in rows],
@@ -164,6 +195,16 @@ class Evaluation:
             [self._best_of, *self._draws],
         ]
         return self.instruments.memo("arm", inputs, lambda: self._arm_numbers(arm, rows, rewards))
+
+    def rewards(self, rows: Sequence[Completion], prompts: Sequence[EvalPrompt]) -> dict[str, Sequence[float]]:
+        """Proxy and gold, as far as the run knows them."""
+        rewards: dict[str, Sequence[float]] = {}
+        if needs_reward(self.config.arms):
+            summaries = [(prompt.prompt, row.completion) for prompt, row in zip(prompts, rows, strict=True)]
+            rewards["proxy"] = self.instruments.rewards("reward", summaries)
+        if (gold := self.data.gold) is not None:
+            rewards["gold"] = [gold(row.prompt_id, row.completion) for row in rows]
+        return rewards
 
     def _arm_numbers(
         self, arm: str, rows: Sequence[Completion], rewards: Mapping[str, Sequence[float]]
@@ -214,7 +255,24 @@ class Evaluation:
                 "length_tokens": self._mean([float(row.n_tokens) for row in rows]),
                 "kl_ref": kl_bound_estimate(n, len(self.data.eval_prompts)),
             }
+        for place, n in enumerate(self._best):
+            result[str(n)]["gain"] = {kind: self._mean(gain[place].tolist()) for kind, gain in self._gains.items()}
         return result
+
+    @cached_property
+    def _gains(self) -> dict[str, np.ndarray]:
+        """Reward -> (n, prompts) what the best of every n has over one sample on the same prompt."""
+        rewards = {"proxy": np.array([[row.score for row in rows] for rows in self._best.values()])}
+        if (gold := self.data.gold) is not None:
+            rewards["gold"] = np.array(
+                [[gold(row.prompt_id, row.completion) for row in rows] for rows in self._best.values()]
+            )
+        return {kind: of_kind - of_kind[0] for kind, of_kind in rewards.items()}
+
+    def _best_of_n_fits(self) -> dict[str, Any]:
+        """Reward -> the form of best of n, fitted to the gains over the bound on its KL."""
+        kl = np.array([[kl_bound(n)] * len(rows) for n, rows in self._best.items()])
+        return {kind: fit_over_prompts("best_of_n", kl, gain, *self._draws) for kind, gain in self._gains.items()}
 
     @cached_property
     def labels(self) -> dict[str, tuple[str, list[Labelled]]]:
@@ -261,22 +319,24 @@ class Evaluation:
         implicit = Scored(*map(self.instruments.logratios, self._sides)) if "dpo" in self.config.arms else None
         return reward_model_numbers(self.data.preferences["validation"], self._scored, implicit, *self._draws)
 
-    def _ask_ahead(self, duels: Sequence[Duel]) -> None:
-        prompts, orders, texts = self.data.eval_prompts, self.config.judge.orders, self.texts
-        seed = self.config.seed
-        shown = [question for a, b in duels for question in questions(texts[a], texts[b], prompts, seed, orders)]
+    def ask_ahead(self, duels: Sequence[tuple[Mapping[str, str], Mapping[str, str], Sequence[EvalPrompt]]]) -> None:
+        """Put all questions on these pairs of texts to the judges that can be asked many at once."""
+        seed, orders = self.config.seed, self.config.judge.orders
+        shown = [question for a, b, prompts in duels for question in questions(a, b, prompts, seed, orders)]
         ask_ahead(self.judges, [item for _, item in shown])
 
     def _judged(self, a: str, b: str) -> dict[str, list[Verdict]]:
-        prompts, orders = self.data.eval_prompts, self.config.judge.orders
-        judged = {
-            judge.name: compare(a, b, self.texts[a], self.texts[b], prompts, judge, self.config.seed, orders)
-            for judge in self.judges
-        }
-        if (members := self.config.judge.panel) is not None:
-            judged[PANEL] = majority({name: judged[name] for name in members})
+        judged = self.judged((a, self.texts[a]), (b, self.texts[b]), self.data.eval_prompts)
         for judge, verdicts in judged.items():
             self.verdicts[judge] += verdicts
+        return judged
+
+    def judged(self, a: Texts, b: Texts, prompts: Sequence[EvalPrompt]) -> dict[str, list[Verdict]]:
+        """Judge, or panel -> what it says of a and b on these prompts."""
+        orders, seed = self.config.judge.orders, self.config.seed
+        judged = {judge.name: compare(a[0], b[0], a[1], b[1], prompts, judge, seed, orders) for judge in self.judges}
+        if (members := self.config.judge.panel) is not None:
+            judged[PANEL] = majority({name: judged[name] for name in members})
         return judged
 
     @property

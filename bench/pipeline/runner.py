@@ -44,6 +44,7 @@ from bench.pipeline.instruments import Instruments, text_models
 from bench.pipeline.preflight import contents, preflight, require_fits
 from bench.pipeline.remeasure import remeasured, require_one_process
 from bench.pipeline.run_folder import SCHEMA, TrainingLogs, claim, config_hash, finish, note, one_at_a_time, recorded
+from bench.pipeline.watched import write_moments
 from bench.progress import say
 from bench.provenance import device_info
 from bench.reach import code_key
@@ -186,6 +187,7 @@ def _run(config: RunConfig, folder: Path, record: dict[str, Any]) -> None:
                 instruments,
                 {name: stage.folder for name, stage in engine.done_in(cell).items()},
                 {arm: engine.completions(arm, cell) for arm in config.arms},
+                {arm: rows for arm in config.arms if cell is headline and (rows := engine.watched(arm))},
             )
             for cell in (headline, *grid)
         ]
@@ -219,6 +221,7 @@ def _run(config: RunConfig, folder: Path, record: dict[str, Any]) -> None:
     }
     for evaluation in evaluations:
         _write_rows(folder if evaluation.cell is headline else folder / "grid" / evaluation.cell.name, evaluation)
+    write_moments(folder / "in_training", evaluations[0].moments)
     finish(folder, record, metrics)
     say("\n".join(health_summary(metrics["health"])))
 

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from bench.errors import RunFolderError
-from bench.report import claims_over_runs, frontier, over_seeds, sweep, tuned
+from bench.report import claims_over_runs, frontier, gains, over_seeds, sweep, tuned
 from bench.report.claims_over_runs import best_judge
 from bench.report.columns import (
     ARM,
@@ -121,6 +121,7 @@ def comparison_page(runs: Sequence[Run]) -> Page:
         Section("At equal KL", at_equal_kl),
         Section("Claims", claims_over_runs.section(runs, judge, equal_kl) if judge else []),
         _against_beta(points, judge, seeds),
+        Section("Over-optimisation", gains.section(runs, records(points))),
         Section("Policies", [_policy_table(records(points), runs[0].judges)]),
         Section("Runs", _run_tables(runs)),
         Section("Head to head in each run", _duel_tables(runs)),

@@ -12,6 +12,8 @@ from bench.report.plot import Plot
 from bench.report.render import run_page
 
 _OF_ESTIMATES = ("value", "ci95", "n")
+_OF_REWARDS = ("reward", "gain", "fits")
+"""Whose `gold` is no judge."""
 
 
 def figures(runs: Run | Sequence[Run]) -> dict[str, Plot]:
@@ -62,8 +64,8 @@ def _rows(value: Any, path: tuple[str, ...], judges: set[str], of: Mapping[str, 
 
 def _key(value: Mapping[str, Any], path: tuple[str, ...], judges: set[str], of: Mapping[str, str]) -> str:
     """Whether the names in `value` are arms or judges; empty for names of metrics."""
-    of_arms = path in (("arms",), ("head_to_head",)) or (path == ("bradley_terry",) and of["judge"])
+    of_arms = path in (("arms",), ("head_to_head",), ("in_training",)) or (path == ("bradley_terry",) and of["judge"])
     if of_arms and not of["arm"]:
         return "arm"
-    of_judges = value and judges >= value.keys() and path[-1:] != ("reward",)  # whose `gold` is no judge
+    of_judges = value and path and judges >= value.keys() and path[-1] not in _OF_REWARDS
     return "judge" if of_judges and not of["judge"] else ""

@@ -17,6 +17,7 @@ LARGER = ["nplus_pythia_2_8b", "nplus_pythia_6_9b"]
 ARMS_OF = {
     "builtin_overoptimisation": ["sft", "ppo"],
     "beta_frontier": ["sft", "ppo", "dpo"],
+    "overoptimisation": ["sft", "best_of_n", "ppo", "dpo"],
     "tuned": ["sft", "ppo", "dpo"],
     "temperature": ["base", "sft", "preferred_ft", "best_of_n", "ppo", "dpo"],
     "paper_gptj": ["base", "sft", "preferred_ft", "best_of_n", "ppo", "dpo"],
@@ -130,6 +131,8 @@ def test_experiment_takes_one_step(experiment: str, command: Callable, smallest:
     config = read_json(folder / "run.json")["config"]
     assert config["name"] == experiment
     assert (config["ppo"]["beta"] == 0) == (experiment == "builtin_overoptimisation")
+    watched = read_json(folder / "metrics.json").get("in_training", {})
+    assert set(watched) == ({"ppo", "dpo"} if experiment == "overoptimisation" else set())
 
 
 def test_own_files_with_other_column_names(command: Callable, smallest: list[str], own_files: Path):

@@ -77,3 +77,27 @@ def test_sharded_weights_are_refused(make_config: Callable[..., RunConfig], monk
 
     with pytest.raises(ConfigError, match="samples_in_training: needs whole weights"):
         run(make_config(samples_in_training=SamplesSettings(points=2)), "the command")
+
+
+def test_what_they_are_worth_is_in_the_metrics(watched: tuple[RunConfig, Path]):
+    """Means by hand, over the rows that the run leaves."""
+    metrics = read_json(watched[1] / "metrics.json")["in_training"]
+    assert set(metrics) == {*ARMS}
+    rows = read_jsonl(watched[1] / "in_training" / "dpo.jsonl")
+    at = {step: [row for row in rows if row["step"] == step] for step in (0, 1, 2)}
+    for point in metrics["dpo"]["points"]:
+        of_step = at[point["step"]]
+
+        def mean(values: list[float]) -> Any:
+            return pytest.approx(sum(values) / 3, abs=1e-9)
+
+        assert point["kl_ref"]["value"] == mean([row["kl"] for row in of_step])
+        assert point["length_tokens"]["value"] == mean([row["n_tokens"] for row in of_step])
+        for kind in ("proxy", "gold"):
+            gains = [row["reward"][kind] - before["reward"][kind] for row, before in zip(of_step, at[0], strict=True)]
+            assert point["gain"][kind]["value"] == mean(gains)
+            assert point["reward"][kind]["value"] == mean([row["reward"][kind] for row in of_step])
+        assert point["win_rate"]["gold"]["value"] == mean([row["points"]["gold"] for row in of_step])
+    assert metrics["dpo"]["fits"]["gold"]["reason"].endswith("a fit needs 4")
+    # DPO's run has no reward model of its own: the proxy is the run's, asked afterwards.
+    assert "reward" not in read_json(stage(*watched, "dpo") / "stage.json")["inputs"]["inputs"]

@@ -7,7 +7,7 @@ evaluator with its judges, costs, claims, health and every file of the run contr
 import html.parser
 import random
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from importlib import import_module
 from pathlib import Path
@@ -38,9 +38,12 @@ from bench.report import Plot, load_run
 from bench.report.page import Block, Table
 from bench.report.render import run_page
 from bench.stages.base import PROBE
+from bench.stages.context import IN_TRAINING
 from bench.stages.generate import COMPLETIONS
+from bench.train.samples import HeldOut
 from bench.train.settings.dpo import DPOSettings
 from bench.train.settings.ppo import PPOSettings
+from bench.train.settings.samples import SamplesSettings
 from bench.tuning import TuningConfig
 
 ARMS = ("base", "sft", "ppo", "dpo")
@@ -82,6 +85,8 @@ class MadeUpEngine(Engine):
             write_jsonl(folder / COMPLETIONS, [asdict(row) for row in rows])
         if stage.name == "base":
             write_json(folder / PROBE, Probe(Paths(), (), None).to_dict())
+        if "held_out" in values:
+            write_jsonl(folder / IN_TRAINING, list(self._on_the_way(stage.name, values["held_out"])))
         if stage.name == "best_of_n":
             write_candidates(folder, self._candidates(cell))
         log = self._log(stage.name)
@@ -111,6 +116,16 @@ class MadeUpEngine(Engine):
                 )
             )
         return rows
+
+    def _on_the_way(self, arm: str, held_out: HeldOut) -> Iterator[dict[str, Any]]:
+        """Samples of 100 steps; KL grows evenly up to 4 nats, and skill from the SFT model's to the arm's."""
+        for step in sorted(held_out.settings.steps(100)):
+            skill = _SKILL["sft"] + (_SKILL[arm] - _SKILL["sft"]) * step / 100
+            for prompt in held_out.prompts:
+                rng = random.Random(repr((arm, prompt.id, step)))
+                text = self._summary(rng, skill, prompt.id, prompt.reference)
+                kl = 0.04 * step * rng.uniform(0.5, 1.5)
+                yield {"step": step, **asdict(Completion(arm, prompt.id, text, 0.7, 12, True, -20.0 + kl, -20.0, kl))}
 
     def _candidates(self, cell: Cell) -> list[Candidate]:
         rng = random.Random(self.config.seed)
@@ -207,6 +222,7 @@ def write_run(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
         sets: Mapping[str, EvalSetConfig] | None = None,
         tuning: TuningConfig | None = None,
         collapsed: bool = False,
+        points: int = 0,
     ) -> Path:
         config = RunConfig(
             seed=seed,
@@ -220,6 +236,7 @@ def write_run(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
             best_of_n=BestOfNSettings(n=16),
             budget=BudgetConfig(max_prompt_tokens=160, max_completion_tokens=48),
             sampling=SamplingConfig(temperature=temperature),
+            samples_in_training=SamplesSettings(points, prompts=30),
             judge=JudgeConfig(names=("gold", "reward_model") if gold else ("reward_model",)),
             evaluation=EvaluationConfig(bootstrap_resamples=100, samples_in_report=3, temperatures=temperatures),
             sets=sets or {},

@@ -75,10 +75,10 @@ def arm_table(run: Run) -> pd.DataFrame:
 
     Columns, as far as the run has them: `win_rate_<judge>` (share of prompts won against the reference
     summary; also `_ties`, `_unparsed`), `rougeL` (F1, 0 to 1), `kl_ref` (nats per completion), `reward_gold`,
-    `reward_proxy`, `length_tokens`, `finished` (share), and what the arm cost beyond the SFT model:
-    `device_hours`, `gpu_hours`, `peak_memory_gib`. `kl_ref_estimator` says what `kl_ref` is (`bound`: at most
-    that), `kl_ref_median` and `kl_ref_top_share` how much of it a few completions are, `kl_ref_limit` why its
-    interval is none of 95 %; `collapsed` says whether the arm's training did.
+    `reward_proxy`, `gain_gold`, `gain_proxy` (reward over the SFT model's), `length_tokens`, `finished` (share), and
+    what the arm cost beyond the SFT model: `device_hours`, `gpu_hours`, `peak_memory_gib`. `kl_ref_estimator` says what
+    `kl_ref` is (`bound`: at most that), `kl_ref_median` and `kl_ref_top_share` how much of it a few completions are,
+    `kl_ref_limit` why its interval is none of 95 %; `collapsed` says whether the arm's training did.
     """
     rows = []
     for arm in run.arms:
@@ -96,6 +96,7 @@ def arm_table(run: Run) -> pd.DataFrame:
         row |= estimate_columns("kl_ref_top_share", kl.get("top_share"))
         for kind in ("gold", "proxy"):
             row |= estimate_columns(f"reward_{kind}", measured.get("reward", {}).get(kind))
+            row |= estimate_columns(f"gain_{kind}", measured.get("gain", {}).get(kind))
         for length in ("length_tokens", "length_words"):
             row |= estimate_columns(length, measured.get(length))
         for column, rating in measured.get("ratings", {}).items():

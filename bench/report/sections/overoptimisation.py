@@ -1,0 +1,106 @@
+"""Over-optimisation within a run: what the distance from the SFT model bought, on the way and over n."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from bench.report.columns import ARM, Column, estimate_column, table_of, win_rate_columns
+from bench.report.load import Run, estimate_columns, frame, records
+from bench.report.over_kl import FORMS, REWARDS, Curve, fits_table, gain_over_kl, turn_in_words
+from bench.report.page import Block, Figures, Text
+from bench.report.plot import Plot, drawn
+from bench.report.words import Cell
+
+
+def section(run: Run) -> list[Block]:
+    watched = _watched(run)
+    if not watched:
+        return []
+    some = next(iter(watched.values()))
+    of_gold = [
+        turn
+        for arm, fits in _fits(run).items()
+        if "gold" in fits and (turn := turn_in_words(arm, "gold", fits["gold"]))
+    ]
+    return [
+        Text(
+            f"On the way through its training each policy was sampled on the same {some['prompts']} validation posts,"
+            f" at temperature {some['temperature']:g}; best of n is of the test posts, its KL a bound. Gained is"
+            " what is above the SFT model on the same posts. Where the proxy goes on rising and the gold reward does"
+            " not, the reward model is being exploited."
+        ),
+        *([Text(" ".join(of_gold))] if of_gold else []),
+        Figures(drawn(gain_plots(run))),
+        fits_table(
+            "What the forms of Gao et al. 2022 say",
+            [(arm, kind, fits[kind]) for arm, fits in _fits(run).items() for kind in REWARDS if kind in fits],
+            f"d is the root of KL; fitted are {FORMS}, by least squares; intervals by a bootstrap over prompts. The"
+            " beta of a form is no trainer's beta.",
+        ),
+        table_of(
+            "On the way through training",
+            [
+                ARM,
+                Column("step", lambda row: Cell(f"{row['step']:.0f}")),
+                estimate_column("kl_ref", "KL to SFT (nats)", 2),
+                *(estimate_column(f"gain_{reward}", f"{reward} reward gained", 2) for reward in REWARDS),
+                estimate_column("length_tokens", "length (tokens)", 1),
+                *win_rate_columns(run.judges),
+            ],
+            records(in_training_table(run)),
+        ),
+    ]
+
+
+def in_training_table(run: Run) -> pd.DataFrame:
+    """One row per arm and step: `kl_ref`, `reward_<kind>`, `gain_<kind>`, `length_tokens`, `win_rate_<judge>`."""
+    rows = [
+        {"arm": arm, "step": point["step"]} | _columns(point)
+        for arm, watched in _watched(run).items()
+        for point in watched["points"]
+    ]
+    return frame(rows, "arm", "step")
+
+
+def best_of_n_rows(run: Run) -> list[dict[str, float]]:
+    """The same columns for every n, ascending."""
+    by_n = run.metrics.get("best_of_n", {}).get("by_n", {})
+    return [_columns(point) for _, point in sorted(by_n.items(), key=lambda item: int(item[0]))]
+
+
+def gain_plots(run: Run) -> list[Plot | None]:
+    """The gold and the proxy reward that was gained, over the root of KL."""
+    rows, fits = records(in_training_table(run)), _fits(run)
+    points = {arm: [row for row in rows if row["arm"] == arm] for arm in dict.fromkeys(row["arm"] for row in rows)}
+    points["best_of_n"] = best_of_n_rows(run)
+    return [
+        gain_over_kl(
+            f"{reward}_over_kl_in_training",
+            f"{reward.capitalize()} reward gained on the way",
+            reward,
+            [Curve(arm, of_arm, fits.get(arm, {}).get(reward)) for arm, of_arm in points.items()],
+        )
+        for reward in REWARDS
+    ]
+
+
+def _watched(run: Run) -> dict[str, Mapping[str, Any]]:
+    """What was sampled on the way, by arm in their order."""
+    found = run.metrics.get("in_training", {})
+    return {arm: found[arm] for arm in run.arms if arm in found}
+
+
+def _fits(run: Run) -> dict[str, Mapping[str, Any]]:
+    """Arm -> reward -> fit, best of n last."""
+    fits = {arm: watched["fits"] for arm, watched in _watched(run).items()}
+    of_n = run.metrics.get("best_of_n", {}).get("fits")
+    return fits | ({"best_of_n": of_n} if of_n else {})
+
+
+def _columns(point: Mapping[str, Any]) -> dict[str, float]:
+    columns = estimate_columns("kl_ref", point["kl_ref"]) | estimate_columns("length_tokens", point["length_tokens"])
+    for name in ("reward", "gain", "win_rate"):
+        for kind, value in point.get(name, {}).items():
+            columns |= estimate_columns(f"{name}_{kind}", value)
+    return columns

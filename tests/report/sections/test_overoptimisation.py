@@ -1,0 +1,71 @@
+"""What distance bought on the way, as the section shows it."""
+
+import numpy as np
+import pytest
+
+from bench import report
+from bench.evaluate.overoptimisation import reward_at
+from bench.report.over_kl import turn_in_words
+from bench.report.sections import overoptimisation
+
+
+@pytest.fixture
+def watched(make_run):
+    return make_run("watched", arms=("sft", "best_of_n", "ppo", "dpo"), points=5)
+
+
+def test_every_moment_is_a_row(watched, reading):
+    measured = reading.metrics(watched)["in_training"]
+    table = overoptimisation.in_training_table(report.load_run(watched))
+    assert [*zip(table["arm"], table["step"], strict=True)] == [
+        (arm, step) for arm in ("ppo", "dpo") for step in (0, 20, 40, 60, 80, 100)
+    ]
+    point = measured["dpo"]["points"][3]
+    row = table[(table["arm"] == "dpo") & (table["step"] == 60)].iloc[0]
+    assert row["kl_ref"] == point["kl_ref"]["value"] == pytest.approx(2.4, rel=0.3)
+    assert (row["gain_gold_low"], row["gain_gold_high"]) == tuple(point["gain"]["gold"]["ci95"])
+    assert row["win_rate_gold"] == point["win_rate"]["gold"]["value"]
+
+
+def test_points_and_fits_are_drawn_over_the_root_of_kl(watched, reading):
+    run = report.load_run(watched)
+    gold, proxy = overoptimisation.gain_plots(run)
+    axes, of_dpo = reading.axes(gold), run.metrics["in_training"]["dpo"]
+    line = reading.drawn(axes, "DPO").lines[0]
+    assert list(line.get_xdata()) == pytest.approx([p["kl_ref"]["value"] ** 0.5 for p in of_dpo["points"]])
+    assert list(line.get_ydata()) == [p["gain"]["gold"]["value"] for p in of_dpo["points"]]
+    fit = of_dpo["fits"]["gold"]
+    curve = next(c for c in axes.lines if c.get_linestyle() == "--" and c.get_color() == line.get_color())
+    d = np.asarray(curve.get_xdata())
+    assert [d[0], d[-1]] == pytest.approx(fit["distances"])
+    expected = reward_at("rl", d, np.array([fit["alpha"]["value"], fit["beta"]["value"]]))
+    assert list(np.asarray(curve.get_ydata())) == pytest.approx(list(expected))
+    best = reading.drawn(reading.axes(proxy), "Best of n").lines[0]
+    by_n = run.metrics["best_of_n"]["by_n"]
+    assert list(best.get_ydata()) == [by_n[str(n)]["gain"]["proxy"]["value"] for n in (1, 2, 4, 8, 16)]
+
+
+def test_the_table_has_every_fit(watched, reading):
+    blocks = reading.sections(watched)["Over-optimisation"]
+    table = next(block for block in blocks if getattr(block, "caption", "").startswith("What the forms"))
+    fits = reading.metrics(watched)["in_training"]
+    assert [(row[0].text, row[1].text) for row in table.rows] == [
+        (arm, reward) for arm in ("RLHF (PPO)", "DPO", "Best of n") for reward in ("gold", "proxy")
+    ]
+    alpha = fits["ppo"]["fits"]["gold"]["alpha"]["value"]
+    assert float(table.rows[0][table.columns.index("alpha")].text) == pytest.approx(alpha, rel=0.01)
+
+
+def test_a_run_that_was_not_watched_has_no_section(make_run, reading):
+    assert "Over-optimisation" not in reading.sections(make_run())
+
+
+def test_words():
+    fit = {"reason": None, "distances": [0.5, 2.0], "beta": {"ci95": [0.1, 0.3]}}
+    fit["peak_kl"] = {"value": 3.0, "ci95": [2.0, 3.5]}
+    assert turn_in_words("dpo", "gold", fit) == "DPO's gold reward turns at KL 3.00 [2.00, 3.50]; seen up to KL 4.00."
+    far = fit | {"peak_kl": {"value": 9.0, "ci95": [5.0, 20.0]}}
+    assert "would turn only at KL 9.00 [5.00, 20.0], beyond what was seen" in str(turn_in_words("dpo", "gold", far))
+    assert "is not decided" in str(turn_in_words("dpo", "gold", fit | {"beta": {"ci95": [-0.1, 0.3]}}))
+    assert "rises ever faster" in str(turn_in_words("dpo", "gold", fit | {"beta": {"ci95": [-0.3, -0.1]}}))
+    assert turn_in_words("dpo", "gold", {"reason": "too few"}) is None

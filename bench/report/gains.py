@@ -15,7 +15,7 @@ from bench.report.words import Row, arm_name, is_number
 
 
 def section(runs: Sequence[Run], policies: Sequence[Row]) -> list[Block]:
-    """Nothing where no run was watched and no arm has policies enough for a fit.
+    """Nothing where no run was watched and no arm has policies enough, at several betas, for a fit.
 
     Args:
         policies: of `compare.policy_points`.
@@ -23,7 +23,7 @@ def section(runs: Sequence[Run], policies: Sequence[Row]) -> list[Block]:
     arms = [arm for arm in dict.fromkeys(row["arm"] for row in policies) if arm not in (*NOT_TRAINED, "best_of_n")]
     of_arm = {arm: [row for row in policies if row["arm"] == arm] for arm in arms}
     on_the_way = _on_the_way(runs, arms)
-    if not on_the_way and all(len(rows) < MIN_POINTS for rows in of_arm.values()):
+    if not on_the_way and not any(_are_enough(rows) for rows in of_arm.values()):
         return []
     fits = {arm: over_policies(rows) for arm, rows in of_arm.items()}
     best = list(_distinct(runs, "best_of_n"))
@@ -63,6 +63,11 @@ def section(runs: Sequence[Run], policies: Sequence[Row]) -> list[Block]:
             " alike; of best of n, a table row for each seed: a bootstrap over prompts.",
         ),
     ]
+
+
+def _are_enough(rows: Sequence[Row]) -> bool:
+    known = [row["beta"] for row in rows if any(is_number(row.get(f"gain_{reward}")) for reward in REWARDS)]
+    return len(known) >= MIN_POINTS and len(set(known)) > 1
 
 
 def over_policies(rows: Sequence[Row]) -> dict[str, dict[str, Any]]:

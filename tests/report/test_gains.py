@@ -50,4 +50,8 @@ def test_policies_are_fitted_by_their_means(runs, reading):
 
 
 def test_few_policies_that_were_not_watched_have_no_section(runs):
-    assert section(runs[:3], records(report.policy_points(runs[:3]))) == []
+    points = records(report.policy_points(runs[:3]))
+    assert section(runs[:3], points) == []
+    # Many of one beta are no range either.
+    assert section(runs[:3], [*points, *({**row, "seed": 1, "beta": 1.0} for row in points)]) != []
+    assert section(runs[:3], [{**row, "beta": 1.0} for row in (*points, *points)]) == []

@@ -23,7 +23,7 @@ from bench.report.columns import (
     win_rate_columns,
 )
 from bench.report.load import NOT_TRAINED, WHERE_AND_WHEN, Run, leaves, load_run, records, to_number
-from bench.report.over_beta import kl_vs_beta, reward_kl_points, win_rate_vs_beta
+from bench.report.over_beta import kl_and_beta, kl_vs_beta, reward_kl_points, win_rate_vs_beta
 from bench.report.over_seeds import groups_of_seeds, seeds_section
 from bench.report.page import Block, Figures, Note, Page, Section, Table, Text, write_page
 from bench.report.plot import drawn
@@ -149,7 +149,8 @@ def _against_beta(points: pd.DataFrame, judge: str | None, seeds: Sequence[str])
     reward = drawn([reward_kl_points(points)])
     blocks: list[Block] = [Figures([*over_beta, *reward])] if over_beta or reward else []
     if over_beta:
-        blocks.insert(0, Text("Equal beta is not equal KL: compare the arms at the KL they reach (reward against KL)."))
+        equal = "Equal beta is not equal KL: compare the arms at the KL they reach (reward against KL)."
+        blocks.insert(0, Text(" ".join([equal, *kl_and_beta(points)])))
     if over_beta and len(seeds) > 1:
         blocks.insert(
             0,

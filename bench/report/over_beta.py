@@ -2,8 +2,10 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 
+from bench.evaluate.rank_correlation import rank_correlation
 from bench.report.load import records
 from bench.report.plot import NEUTRAL, Plot, error_bars, new_axes, point_style, slug, styled
 from bench.report.words import Row, arm_name, has, is_number, judge_name, number, strength
@@ -38,6 +40,29 @@ def kl_vs_beta(points: pd.DataFrame) -> Plot | None:
     return _over_beta(
         points, "kl_ref", name="kl_vs_beta", title="KL to the SFT model", unit="nats per completion", scale=1
     )
+
+
+def kl_and_beta(points: pd.DataFrame) -> list[str]:
+    """A sentence for each arm with three betas or more: how its KL's order follows beta's, over its seeds."""
+    rows = [row for row in records(points) if is_number(row.get("kl_ref")) and is_number(row["beta"])]
+    sentences = []
+    for arm in dict.fromkeys(row["arm"] for row in rows):
+        seeds = []
+        for seed in dict.fromkeys(row["seed"] for row in rows if row["arm"] == arm):
+            of_seed = [row for row in rows if (row["arm"], row["seed"]) == (arm, seed)]
+            betas = sorted({row["beta"] for row in of_seed})
+            kls = [float(np.mean([row["kl_ref"] for row in of_seed if row["beta"] == beta])) for beta in betas]
+            seeds.append((betas, kls))
+        if min(len(betas) for betas, _ in seeds) < 3:
+            continue
+        found = rank_correlation(seeds)
+        how = "falls as beta grows" if found.high < 0 else "rises with beta" if found.low > 0 else "not decided"
+        sentences.append(
+            f"{arm_name(arm, short=True)}'s KL against beta: rank correlation {found.value:.2f}"
+            f" [{found.low:.2f}, {found.high:.2f}] over {found.n} points of"
+            f" {len(seeds)} seed{'s' if len(seeds) > 1 else ''}: {how}."
+        )
+    return sentences
 
 
 @styled

@@ -1,6 +1,7 @@
 """Win rate, KL and reward of the policies of a sweep."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from bench import report
@@ -38,3 +39,14 @@ def test_reward_kl_points_take_gold_where_it_is_known(make_run, reading, gold, k
     ppo = reading.drawn(axes, "RLHF (PPO)").lines[0]
     assert list(ppo.get_xdata()) == [row["kl_ref"]]
     assert list(ppo.get_ydata()) == [row["reward_gold" if gold else "reward_proxy"]]
+
+
+def test_whether_kl_falls_with_beta_is_said_over_the_seeds(make_run):
+    """Three betas of two seeds, in order in one and with two neighbours swapped in the other: (-1 - 0.5) / 2."""
+    runs = [report.load_run(make_run(f"b{i}", dpo_beta=beta)) for i, beta in enumerate((0.02, 0.1, 0.5))]
+    points = report.policy_points(runs)
+    points = points.query("arm == 'dpo'")
+    two = pd.concat([points.assign(seed=0, kl_ref=[3.0, 2.0, 1.0]), points.assign(seed=1, kl_ref=[2.0, 3.0, 1.0])])
+    (said,) = over_beta.kl_and_beta(two)
+    assert said.startswith("DPO's KL against beta: rank correlation -0.75 [") and "over 6 points of 2 seeds" in said
+    assert over_beta.kl_and_beta(two.query("beta != 0.1")) == []  # two betas have an order by chance

@@ -91,7 +91,7 @@ def turn_in_words(arm: str, reward: str, fit: Mapping[str, Any]) -> str | None:
     low, high = fit["beta"]["ci95"]
     farthest = fit["distances"][1] ** 2
     if high < 0:
-        return f"{whose} rises ever faster up to KL {number(farthest)}."
+        return f"{whose} bends upwards: no turn up to KL {number(farthest)}."
     if low <= 0 or peak["ci95"] is None:
         return f"Whether {whose} turns is not decided by what was seen, up to KL {number(farthest)}."
     interval = f"KL {number(peak['value'])} [{number(peak['ci95'][0])}, {number(peak['ci95'][1])}]"

@@ -67,5 +67,5 @@ def test_words():
     far = fit | {"peak_kl": {"value": 9.0, "ci95": [5.0, 20.0]}}
     assert "would turn only at KL 9.00 [5.00, 20.0], beyond what was seen" in str(turn_in_words("dpo", "gold", far))
     assert "is not decided" in str(turn_in_words("dpo", "gold", fit | {"beta": {"ci95": [-0.1, 0.3]}}))
-    assert "rises ever faster" in str(turn_in_words("dpo", "gold", fit | {"beta": {"ci95": [-0.3, -0.1]}}))
+    assert "no turn up to KL 4.00" in str(turn_in_words("dpo", "gold", fit | {"beta": {"ci95": [-0.3, -0.1]}}))
     assert turn_in_words("dpo", "gold", {"reason": "too few"}) is None

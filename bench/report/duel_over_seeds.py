@@ -12,7 +12,7 @@ from bench.evaluate.seeds import duels_across_seeds
 from bench.report.by_prompt import Verdicts
 from bench.report.columns import JUDGE, PAIR, count_column, points_column, share_column, table_of
 from bench.report.load import ASKED, NOT_TRAINED, Run, estimate_columns, frame, records, to_number
-from bench.report.page import Block
+from bench.report.page import Table
 from bench.report.plot import NEUTRAL, Plot, arm_colour, error_bars, new_axes, slug, styled
 from bench.report.words import Row, arm_name, count, in_words, is_number, judge_name, number, points
 
@@ -55,7 +55,7 @@ def duel_points(runs: Sequence[Run]) -> pd.DataFrame:
     return frame(rows, "arm_a", "arm_b", "judge", "seed")
 
 
-def duel_table(summaries: Sequence[Row], of_what: str) -> Block:
+def duel_table(summaries: Sequence[Row], of_what: str) -> Table:
     """Every pair and judge of `duel_summaries`."""
     columns = [
         PAIR,

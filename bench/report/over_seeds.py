@@ -1,6 +1,7 @@
 """Runs that differ in their seed alone: every seed's win rate, their mean and spread, and which of them collapsed."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from bench.report.by_prompt import Verdicts, share_prompts
 from bench.report.columns import ARM, JUDGE, Column, count_column, share_column, table_of
 from bench.report.duel_over_seeds import duel_forest, duel_points, duel_summaries, duel_table
 from bench.report.load import NOT_TRAINED, Run, estimate_columns, records, settings, to_number
-from bench.report.page import Block, Figures
+from bench.report.page import Block, Figures, Table
 from bench.report.plot import NEUTRAL, Plot, arm_colour, drawn, error_bars, new_axes, point_style, slug, styled
 from bench.report.words import Cell, Row, arm_name, count, in_words, judge_name, number, share
 
@@ -88,11 +89,16 @@ def win_rate_over_seeds(summaries: pd.DataFrame, points: pd.DataFrame, judge: st
 
 
 def seeds_section(groups: Sequence[Sequence[Run]]) -> list[Block]:
-    """Every group's table, and the figures of a single group."""
+    """The tables and figures of a single group; of several the tables, folded, each by what sets it apart."""
     if len(groups) != 1:
-        return [
-            table for group in groups for table in _seed_tables(group, f" of {', '.join(r.path.name for r in group)}")
+        of = [settings(group[0]) for group in groups]
+        keys = sorted({key for of_group in of for key in of_group})
+        varied = [key for key in keys if len({repr(of_group.get(key)) for of_group in of}) > 1]
+        names = [", ".join(f"{key}={of_group.get(key)}" for key in varied) for of_group in of]
+        tables = [
+            table for group, name in zip(groups, names, strict=True) for table in _seed_tables(group, f": {name}")
         ]
+        return [replace(table, folded=True) for table in tables]
     (group,) = groups
     summaries, points = seed_summaries(group), seed_points(group)
     duels, of_each = duel_summaries(group), duel_points(group)
@@ -101,7 +107,7 @@ def seeds_section(groups: Sequence[Sequence[Run]]) -> list[Block]:
         *(win_rate_over_seeds(summaries, points, judge) for judge in group[0].judges),
     ]
     figures: list[Block] = [Figures(drawn(plots))] if any(plots) else []
-    return figures + _seed_tables(group, "")
+    return [*figures, *_seed_tables(group, "")]
 
 
 def answer(group: Sequence[Run], judge: str) -> list[str]:
@@ -120,7 +126,7 @@ def _means_in_words(group: Sequence[Run], judge: str) -> str:
     return f"Mean over seeds, {judge_name(judge)}: {', '.join(parts)}." if parts else ""
 
 
-def _seed_tables(group: Sequence[Run], of_what: str) -> list[Block]:
+def _seed_tables(group: Sequence[Run], of_what: str) -> list[Table]:
     """The table of one group; none where too little was judged."""
     summaries = records(seed_summaries(group))
     of_each: dict[tuple[str, str], dict[str, Row]] = {}
@@ -142,7 +148,7 @@ def _seed_tables(group: Sequence[Run], of_what: str) -> list[Block]:
         f" {_PROMPTS[share_prompts(group)]} Collapsed: decided to be below the seed's own SFT model (interval of the"
         " paired difference, and McNemar's test); such a seed is marked and stays in the mean."
     )
-    tables: list[Block] = []
+    tables: list[Table] = []
     if summaries:
         caption = f"Win rate against the reference summary over seeds{of_what}"
         tables.append(table_of(caption, columns, summaries, note))

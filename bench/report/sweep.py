@@ -74,7 +74,7 @@ def section(runs: Sequence[Run], judges: Sequence[str]) -> list[Block]:
                     Column("verdict", lambda row: Cell(row["verdict"], tone=_TONES[row["verdict"]])),
                 ]
                 caption = f"{arm_name(arm, short=True)}: which setting, win rate by the {judge_name(judge)}"
-                blocks.append(table_of(caption, columns, rows, _NOTES[on_validation]))
+                blocks.append(table_of(caption, columns, rows, "" if blocks else _NOTES[on_validation]))
     return blocks
 
 

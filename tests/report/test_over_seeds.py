@@ -12,7 +12,7 @@ from bench.files import read_jsonl, write_jsonl
 from bench.report.compare import comparison_page
 from bench.report.duel_over_seeds import duel_summaries
 from bench.report.load import records
-from bench.report.over_seeds import groups_of_seeds, win_rate_over_seeds
+from bench.report.over_seeds import groups_of_seeds, seeds_section, win_rate_over_seeds
 from bench.report.page import Figures, Table
 
 
@@ -28,6 +28,24 @@ def test_seeds_of_one_setting_form_a_group(make_run, edit):
     twice = [loaded("d0", beta=0.7), loaded("d0-again", beta=0.7), loaded("d1", seed=1, beta=0.7)]
 
     assert groups_of_seeds([a0, b0, alone, a1, b1, *twice]) == [[a0, a1], [b0, b1]]
+
+
+def test_the_tables_of_several_settings_are_folded_and_named_by_what_sets_them_apart(make_run, edit):
+    runs = []
+    for beta in (0.1, 0.5):
+        for seed in (0, 1):
+            path = make_run(f"s{seed}b{beta}", seed=seed)
+            edit(path / "run.json", lambda run, beta=beta: run["config"]["dpo"].update(beta=beta))
+            runs.append(report.load_run(path))
+
+    blocks = seeds_section(groups_of_seeds(runs))
+
+    tables = [block for block in blocks if isinstance(block, Table) and block.folded]
+    assert len(tables) == len(blocks)
+    assert [table.caption for table in tables if "dpo.beta=0.5" in table.caption] == [
+        "Win rate against the reference summary over seeds: dpo.beta=0.5",
+        "Head to head over seeds: dpo.beta=0.5",
+    ]
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import datasets
 import pytest
 
 from bench.data.config import ColumnsConfig, DemonstrationFilesConfig, FilesConfig, PreferenceFilesConfig
+from bench.data.hub import hub_folder
 from bench.data.local import load_files
 from bench.errors import ConfigError, DataError
 from bench.files import write_jsonl
@@ -191,3 +192,18 @@ def test_a_pattern_without_a_file_names_those_there_are(config: FilesConfig):
 
     with pytest.raises(DataError, match=r"no file matches 'trian\.\*' \(there are test\.jsonl, validation\.jsonl\)"):
         load_files(config)
+
+
+def test_a_data_set_of_the_hub_is_a_folder_of_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    asked: list[tuple[str, str | None]] = []
+
+    def snapshot(repository: str, revision: str | None, *_: object) -> Path:
+        asked.append((repository, revision))
+        return tmp_path
+
+    monkeypatch.setattr("bench.data.hub._snapshot", snapshot)
+
+    assert hub_folder("hf://someone/pairs") == hub_folder("hf://someone/pairs@v1") == tmp_path
+    assert asked == [("someone/pairs", None), ("someone/pairs", "v1")]
+    with pytest.raises(ConfigError, match=r"^data\.root must be a folder, or hf://OWNER/NAME"):
+        hub_folder("hf://pairs")

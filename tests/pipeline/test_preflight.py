@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from transformers import AutoModelForCausalLM, GraniteConfig
 
-from bench.config import BudgetConfig, RunConfig
+from bench.config import BudgetConfig, RunConfig, check_batches
 from bench.errors import ConfigError, DataError
 from bench.evaluate.judges.config import JudgeConfig
 from bench.models import tiny
@@ -137,3 +137,15 @@ def test_an_eos_that_files_write_out_is_no_token_of_its_own(make_config, monkeyp
 
     assert found.demonstrations == plain.demonstrations and found.preferences == plain.preferences
     assert found.eval_prompts == plain.eval_prompts
+
+
+def test_a_ppo_batch_beyond_the_budget_is_said(make_config, capsys):
+    """Not refused: the budget is both arms', and PPO takes what it allows in one update."""
+    config = make_config()
+    check_batches(replace(config, ppo=replace(config.ppo, batch_size=4096)), processes=1)
+
+    assert "ppo.batch_size is 4,096, but budget.ppo_episodes allows 4 episodes in all: PPO makes one update, of 4" in (
+        capsys.readouterr().err
+    )
+    check_batches(config, processes=1)
+    assert "ppo.batch_size" not in capsys.readouterr().err

@@ -26,7 +26,7 @@ def rank_correlation(seeds: Sequence[tuple[Sequence[float], Sequence[float]]], s
         seeds: x and y of each seed's settings; seeds may have different ones.
         seed: of the draws.
     """
-    of_seeds = [(np.asarray(x, float), np.asarray(y, float)) for x, y in seeds if len(set(x)) > 1]
+    of_seeds = [(np.asarray(x, float), np.asarray(y, float)) for x, y in seeds if min(len(set(x)), len(set(y))) > 1]
     n = sum(len(x) for x, _ in of_seeds)
     if not of_seeds or min(len(x) for x, _ in of_seeds) < 3:
         return no_interval(float("nan"), n, "a rank correlation needs three settings or more")

@@ -16,6 +16,7 @@ from bench.tuning import VALIDATION
 
 _TONES = {BEST: "good", WORSE: "bad", LEVEL: "open"}
 _TEST = "test"
+_LONG = 80
 
 
 def swept(runs: Sequence[Run], arm: str) -> dict[str, list[Run]]:
@@ -86,12 +87,12 @@ def in_a_sentence(runs: Sequence[Run], judge: str) -> list[str]:
         if not rows:
             continue
         (best,) = (row for row in rows if row["verdict"] == BEST)
-        named = {word: "; ".join(r["setting"] for r in rows if r["verdict"] == word) for word in (LEVEL, WORSE)}
+        named = {word: _listed([r["setting"] for r in rows if r["verdict"] == word]) for word in (LEVEL, WORSE)}
         name, seeds = arm_name(arm, short=True), f"{best['seeds']} seed{'s' if best['seeds'] > 1 else ''}"
         lines.append(
             f"{name} is best at {best['setting']}, {judge_name(judge)}: {in_words(best, 'test')} of test posts at KL"
             f" {best['kl']}, {seeds}, chosen on {best['chosen_on']} posts. Not told apart from it:"
-            f" {named[LEVEL] or 'none'}. Worse: {named[WORSE] or 'none'}."
+            f" {named[LEVEL]}. Worse: {named[WORSE]}."
         )
     return lines
 
@@ -141,6 +142,11 @@ def _kl(runs: Sequence[Run], arm: str) -> str:
     written = [number(end, 2) for end in ends]
     mean = number(sum(values) / len(values), 2)
     return f"{mean} ({' to '.join(written)})" if len(values) > 1 else f"{mean} [{', '.join(written)}]"
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Their names, or how many there are where these would fill the page."""
+    return "; ".join(names) or "none" if len("; ".join(names)) < _LONG else f"{len(names)} settings"
 
 
 def _order(value: Any) -> tuple[bool, Any]:

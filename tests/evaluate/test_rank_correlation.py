@@ -61,3 +61,8 @@ def test_the_interval_covers(rho: float):
 def test_too_few_settings():
     assert rank_correlation([([1, 2], [1.0, 2])]).reason
     assert rank_correlation([]).reason
+
+
+def test_a_result_that_never_varies_has_no_correlation():
+    found = rank_correlation([([1, 2, 3], [1.0, 1.0, 1.0])], 0)
+    assert found.reason is not None and found.n == 0

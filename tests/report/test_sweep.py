@@ -9,7 +9,7 @@ from bench.data.evaluation_sets import EvalSetConfig
 from bench.report import over_beta
 from bench.report.compare import comparison_page
 from bench.report.page import Table
-from bench.report.sweep import in_a_sentence, section, swept, verdicts
+from bench.report.sweep import _listed, in_a_sentence, section, swept, verdicts
 from bench.report.words import setting_in_words, strength
 
 RATES = {0.5: (0.5, 0.6), 0.02: (0.9, 0.7), 0.1: (0.6, 0.95)}
@@ -71,6 +71,11 @@ def test_the_comparison_begins_with_it(runs):
     assert line in page.answer
     assert line.startswith("DPO is best at beta 0.02, gold judge: 70.0 %") and "chosen on validation posts" in line
     assert line.endswith("Not told apart from it: beta 0.1; beta 0.5. Worse: none.")
+
+
+def test_a_long_list_is_counted():
+    assert _listed([]) == "none" and _listed(["beta 1", "beta 2"]) == "beta 1; beta 2"
+    assert _listed(["beta 0.1, learning_rate 0.001, warmup_steps 10"] * 3) == "3 settings"
 
 
 def test_a_kl_target_is_called_one(runs, edit, reading):

@@ -64,8 +64,11 @@ def length_controlled_win_rates(duels: Mapping[K, Mapping[str, Sized]], one_oppo
         for duel, reason in refuse(kept, one_opponent).items():
             found[duel] = _unknown(duels[duel], reason)
         kept = {duel: rows for duel, rows in kept.items() if duel not in found}
-    if kept:
+    while kept:
         found |= _fitted(kept, one_opponent)
+        lost = {duel for duel in kept if duel in found and found[duel]["reason"] == _ENDLESS}
+        # One duel without a maximum takes the others' away; they have theirs without it.
+        kept = {duel: rows for duel, rows in kept.items() if duel not in lost} if lost else {}
     return {duel: found[duel] for duel in duels}
 
 
@@ -90,6 +93,7 @@ def win_rate_by_length(
     return bins
 
 
+_ENDLESS = "length all but separates its wins from losses: its likelihood has no maximum"
 _EMPTY = {"value": None, "ci95": None, "n": 0}
 Rows = Mapping[str, Sized]
 
@@ -191,11 +195,17 @@ def _fitted(duels: Mapping[K, Rows], one_opponent: bool) -> dict[K, dict[str, An
         difficulty = np.tanh((opponent - opponent.mean()) / sd) if sd > 0 else np.zeros(len(prompts))
     fit = fit_length_model(points, np.nan_to_num(np.tanh(differences / scale)), difficulty)
     if fit is None:
+        separated = [duel for duel, (y, length, other) in _each(duels) if _is_separated(y, length - other)]
+        if separated:
+            return {duel: _unknown(duels[duel], _ENDLESS) for duel in separated}
         return {duel: _unknown(rows, "the regression on length does not settle") for duel, rows in duels.items()}
     found = {}
     for (duel, rows), rate, error, effect in zip(
         duels.items(), fit.win_rates, fit.standard_errors, fit.length_effects, strict=True
     ):
+        if not (np.isfinite(error) and 0 < rate < 1):
+            found[duel] = _unknown(rows, _ENDLESS)
+            continue
         half = error * stats.t.isf(ALPHA / 2, len(rows) - 2)
         found[duel] = {
             "value": float(rate),

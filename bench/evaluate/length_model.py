@@ -209,5 +209,5 @@ def _at_equal_length(model: _Model, b: np.ndarray, spreads: np.ndarray) -> Lengt
         influence = share * (on_prompt - rate) + h @ by_prompt
         variance = influence @ influence + h @ penalty @ h
         rates.append(rate)
-        errors.append(np.sqrt(variance) / (rate * (1 - rate)))
+        errors.append(np.sqrt(variance) / (rate * (1 - rate)) if 0 < rate < 1 else np.inf)
     return LengthFit(np.array(rates), np.array(errors), b, spreads)

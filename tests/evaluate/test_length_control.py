@@ -144,6 +144,25 @@ def test_beside_others_less_overlap_is_enough_and_a_refused_arm_changes_no_other
     assert {name: alone_with[9][name] for name in arms} == without
 
 
+def test_an_arm_whose_wins_length_separates_takes_no_other_arms_number_away():
+    """Far shorter than its opponent and lost below a certain length: no maximum, alone or beside another arm."""
+    rng = np.random.default_rng(0)
+    n = 256
+    opponent = rng.integers(20, 90, n).astype(float)
+
+    def rows(length: np.ndarray, won: np.ndarray) -> dict[str, Sized]:
+        return {str(i): Sized(float(won[i]), float(length[i]), float(opponent[i])) for i in range(n)}
+
+    plain = rows(np.maximum(opponent + rng.normal(0, 40, n), 3), rng.random(n) < 0.6)
+    short = np.maximum(opponent - rng.uniform(5, 70, n), 3)
+    cut = {"cut": rows(short, short - opponent > -30)}
+    alone = length_controlled_win_rates({"plain": plain}, one_opponent=True)
+    beside = length_controlled_win_rates({"plain": plain, **cut, "twice": cut["cut"]}, one_opponent=True)
+    assert beside["plain"]["value"] == pytest.approx(alone["plain"]["value"])
+    for name in ("cut", "twice"):
+        assert beside[name]["value"] is None and beside[name]["reason"].startswith("length all but separates")
+
+
 def test_an_arm_whose_length_never_changes_is_flagged():
     arms = {name: judged(200, 0.0, 1.0, 30, seed=seed) for name, seed in (("a", 12), ("b", 13))}
     cut_off = {p: Sized(row.points, min(row.length, 20.0), row.opponent_length) for p, row in arms["b"].items()}

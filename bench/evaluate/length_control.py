@@ -66,7 +66,7 @@ def length_controlled_win_rates(duels: Mapping[K, Mapping[str, Sized]], one_oppo
         kept = {duel: rows for duel, rows in kept.items() if duel not in found}
     while kept:
         found |= _fitted(kept, one_opponent)
-        lost = {duel for duel in kept if duel in found and found[duel]["reason"] == _ENDLESS}
+        lost = {duel for duel in kept if found.get(duel, {}).get("reason") == _ENDLESS}
         # One duel without a maximum takes the others' away; they have theirs without it.
         kept = {duel: rows for duel, rows in kept.items() if duel not in lost} if lost else {}
     return {duel: found[duel] for duel in duels}

@@ -60,9 +60,13 @@ def packages(module: str) -> dict[str, str]:
     tops = {name.partition(".")[0] for path in reached(module) if path.suffix == ".py" for name in _imports(path)}
     tops |= {below for top in tops for below in _BENEATH.get(top, ())}
     tops -= {_ROOT.name} | _HARMLESS | sys.stdlib_module_names
-    owners = metadata.packages_distributions()
+    owners = _owners()
     names = sorted({owner for top in tops for owner in owners.get(top, [])})
     return {name: metadata.version(name) for name in names}
+
+
+_owners = cache(metadata.packages_distributions)
+"""Import name -> distributions; reads the files of all of them."""
 
 
 def _files(name: str) -> Iterator[Path]:

@@ -6,7 +6,7 @@ from bench.data.hub import load_cnn_dm, load_tldr
 from bench.data.local import load_files
 from bench.data.prompts import completion_text, truncate_prompts, without_written_eos
 from bench.data.splits import SplitLimits, check_no_leak, split_hash, subsample
-from bench.data.statistics import data_statistics, format_statistics
+from bench.data.statistics import counted_at_once, data_statistics, format_statistics
 from bench.data.synthetic import SyntheticConfig, build
 from bench.records import ComparisonData
 
@@ -22,6 +22,7 @@ __all__ = [
     "TldrConfig",
     "check_no_leak",
     "completion_text",
+    "counted_at_once",
     "data_statistics",
     "format_statistics",
     "load",

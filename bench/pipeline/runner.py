@@ -17,6 +17,7 @@ from bench.cost import metered
 from bench.data import (
     FilesConfig,
     SplitLimits,
+    counted_at_once,
     data_statistics,
     format_statistics,
     load,
@@ -263,10 +264,8 @@ def prepare_data(config: RunConfig, cache_dir: Path) -> tuple[ComparisonData, Pr
             f" {context} positions; lower them or choose a model with a longer context"
         )
 
-    def count_tokens(text: str) -> int:
-        return len(tokenizer(text).input_ids)
-
     data = without_written_eos(data, str(tokenizer.eos_token))
+    count_tokens = counted_at_once(data, lambda texts: tokenizer(texts)["input_ids"])
     data, truncated = truncate_prompts(data, budget.max_prompt_tokens, count_tokens)
     require_fits(data, tokenizer, budget.max_prompt_tokens, context)
     return data, tokenizer, data_statistics(data, count_tokens, truncated, tokenizer.num_special_tokens_to_add())

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from bench.data.statistics import data_statistics, format_statistics
+from bench.data.statistics import counted_at_once, data_statistics, format_statistics
 from bench.records import ComparisonData, Demonstration, EvalPrompt, PreferencePair
 
 
@@ -89,3 +89,18 @@ def test_more_than_a_tenth_of_the_prompts_cut_is_said():
 def test_next_to_no_test_prompts_of_own_files_are_said():
     (note,) = data_statistics(replace(DATA, source={"name": "files"}), count_words)["notes"]
     assert note.startswith("1 test prompts decide next to nothing") and "data.test_fraction=0.3" in note
+
+
+def test_texts_are_tokenised_together_and_others_when_they_come():
+    calls: list[list[str]] = []
+
+    def tokenize(texts: list[str]) -> list[list[int]]:
+        calls.append(texts)
+        return [list(range(len(text.split()))) for text in texts]
+
+    count = counted_at_once(DATA, tokenize)
+    assert len(calls) == 1 and len(calls[0]) == len(set(calls[0]))
+    for prompt in DATA.eval_prompts:
+        assert count(prompt.prompt) == len(prompt.prompt.split())
+    assert len(calls) == 1
+    assert count("three other words") == 3 and calls[1:] == [["three other words"]]

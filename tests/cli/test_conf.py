@@ -288,3 +288,9 @@ def test_every_command_sees_the_settings_of_a_trial():
     assert bound("experiment=tuned", "tuning.trial=0").dpo == presets.dpo
     assert trial.dpo != presets.dpo and trial.ppo != presets.ppo
     assert 0.02 <= trial.dpo.beta <= 0.5 and (trial.sft, trial.reward) == (presets.sft, presets.reward)
+
+
+def test_what_people_judge_lies_below_the_results(tmp_path: Path):
+    """Not in the folder that the command happens to run in."""
+    human = bound("judge=human", f"results_dir={tmp_path}").judge.human
+    assert human is not None and Path(human.verdicts).is_relative_to(tmp_path)

@@ -101,7 +101,8 @@ def test_a_sweep_goes_on_behind_a_job_that_is_refused(
 
     assert ran == [0.1, 0.2]
     assert outcome.stderr.splitlines() == [
-        "error: dpo.beta must be above 0, got -1.0", "error: far enough", "error: far enough",
+        "error: dpo.beta must be above 0, got -1.0",
+        "builtin, seed 0, dpo.beta=0.1", "error: far enough", "builtin, seed 0, dpo.beta=0.2", "error: far enough",
         "sweep: 0 of 3 jobs done, 3 refused", "  dpo.beta=-1: error: dpo.beta must be above 0, got -1.0",
         "  dpo.beta=0.1: error: far enough", "  dpo.beta=0.2: error: far enough",
     ]  # fmt: skip

@@ -50,11 +50,11 @@ SLOW_ROOMS = {"train", "pipeline", "models", "forecast", "perf", "report", "cli"
 """Their tests stand on made-up or real runs, models or commands: seconds to import, minutes together."""
 QUICK = set(
     """
-    audit/test_audit_log_odds audit/test_audit_measure cli/test_cache_answers cli/test_cache_stages cli/test_conf
+    audit/test_audit_log_odds audit/test_audit_measure cli/test_cache_answers cli/test_cache_stages
     forecast/test_memory forecast/test_plan forecast/test_shape models/test_strange_models models/test_tiny
-    models/test_wheel pipeline/test_ahead pipeline/test_cache pipeline/test_checksums pipeline/test_evaluation
+    models/test_wheel pipeline/test_ahead pipeline/test_cache pipeline/test_evaluation
     pipeline/test_inventory pipeline/test_locks pipeline/test_outlook pipeline/test_run_folder
-    report/test_precision report/test_summaries train/test_health_checks train/test_ppo_vllm
+    report/test_precision report/test_summaries train/test_health_checks
     """.split()
 )
 """The files of these rooms that take less than a second or two all the same."""

@@ -68,6 +68,7 @@ def test_students_t_over_points():
         assert found[name]["n"] == 6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS)
 def test_both_intervals_cover(form: Form):
     """Over 200 worlds of 64 prompts, and of 8 policies: within 3 binomial standard errors, below a little more."""

@@ -12,7 +12,7 @@ MARGIN = 0.1
 """Shares that differ by less are the same for a reproduction: the judge alone moves a win rate by as much."""
 CONSISTENT, NOT_CONSISTENT = "consistent", "not consistent"
 NOT_DECIDED, NOT_COMPARABLE = "not decided at this n", "not comparable"
-_WHAT = {"data": "data", "model": "model", "judge": "judge", "temperature": "temperature"}
+_WHAT = ("data", "model", "judge", "temperature")
 
 
 def published_estimate(number: Mapping[str, Any]) -> dict[str, Any]:
@@ -36,11 +36,11 @@ def what_differs(number: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str
         ours: data, model, judge and temperature.
     """
     differing = []
-    for name, word in _WHAT.items():
+    for name in _WHAT:
         theirs, here = number[name], ours[name]
         dated = name == "judge" and re.fullmatch(rf"{re.escape(str(theirs))}-\d{{4}}.*", str(here)) is not None
         if theirs is not None and theirs != here and not dated:
-            differing.append(f"{word} {_written(here)} here, {_written(theirs)} there")
+            differing.append(f"{name} {_written(here)} here, {_written(theirs)} there")
     return differing
 
 

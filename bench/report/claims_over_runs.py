@@ -10,10 +10,10 @@ from bench.evaluate.seeds import duels_across_seeds
 from bench.report import failures
 from bench.report.by_prompt import Verdicts, share_prompts
 from bench.report.columns import Column, count_column, table_of, verdict
-from bench.report.load import ASKED, Run, estimate_columns
+from bench.report.load import ASKED, Run, distinct, estimate_columns
 from bench.report.over_seeds import groups_of_seeds
 from bench.report.page import Block
-from bench.report.tuned import trials, tuned_duel
+from bench.report.tuned import Duels, trials
 from bench.report.words import NONE, Cell, Row, estimate, points, share
 
 _WRITE = {"ratio": estimate, "share": share, "points": points}
@@ -28,11 +28,14 @@ def best_judge(runs: Sequence[Run]) -> str | None:
     return min(names, key=lambda name: known.index(kinds[name]) if kinds[name] in known else len(known), default=None)
 
 
-def claims_over_runs(runs: Sequence[Run], judge: str, equal_kl: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+def claims_over_runs(
+    runs: Sequence[Run], judge: str, equal_kl: Mapping[str, Any] | None, duels: Duels
+) -> list[dict[str, Any]]:
     """The rows of the five claims, the fourth in four views (`bench.evaluate.claims_over_runs`).
 
     Args:
         equal_kl: of `frontier.matched`; None where there is none.
+        duels: of `tuned.tuned_duels`.
     """
     metrics = [run.metrics for run in runs]
     margin = runs[0].setting("config.evaluation.noninferiority_margin", 0.0)
@@ -42,12 +45,12 @@ def claims_over_runs(runs: Sequence[Run], judge: str, equal_kl: Mapping[str, Any
         _simpler(runs, judge),
         _own_kl(runs, judge, margin),
         _equal_kl(equal_kl, judge, margin),
-        *(_tuned(runs, judge, margin, view) for view in _TUNED),
+        *(_tuned(runs, duels, judge, margin, view) for view in _TUNED),
         own_reward_model(metrics, share_prompts(runs), margin),
     ]
 
 
-def section(runs: Sequence[Run], judge: str, equal_kl: Mapping[str, Any] | None) -> list[Block]:
+def section(runs: Sequence[Run], judge: str, equal_kl: Mapping[str, Any] | None, duels: Duels) -> list[Block]:
     """Nothing where one of the two arms is in none of the runs."""
     if any(all(arm not in run.arms for run in runs) for arm in ASKED):
         return []
@@ -62,7 +65,7 @@ def section(runs: Sequence[Run], judge: str, equal_kl: Mapping[str, Any] | None)
         Column("verdict", lambda row: verdict(row["verdict"])),
         Column("why these runs cannot say", lambda row: Cell(row["reason"] or NONE)),
     ]
-    rows = [_shown(found) for found in claims_over_runs(runs, judge, equal_kl)]
+    rows = [_shown(found) for found in claims_over_runs(runs, judge, equal_kl, duels)]
     note = (
         "Decided by intervals for other seeds, three at least; the fourth claim has a line for each way of asking."
         " Estimates are ratios (claims 1 and 2), a share of posts (at own KL) or points of per cent. n counts posts, of"
@@ -73,7 +76,7 @@ def section(runs: Sequence[Run], judge: str, equal_kl: Mapping[str, Any] | None)
 
 
 def _simpler(runs: Sequence[Run], judge: str) -> dict[str, Any]:
-    both = failures.distinct([run for run in runs if set(ASKED) <= set(run.arms)], *ASKED)
+    both = distinct([run for run in runs if set(ASKED) <= set(run.arms)], *ASKED)
     seeds = len({run.setting("seed") for run in both})
     if len(both) < LEAST_RUNS:
         reason = f"{len(both)} runs of both arms: failures and spread need {LEAST_RUNS}"
@@ -113,7 +116,7 @@ def _equal_kl(found: Mapping[str, Any] | None, judge: str, margin: float) -> dic
     return row(4, "at equal KL", measure, found, -margin, n=found["n"])
 
 
-def _tuned(runs: Sequence[Run], judge: str, margin: float, view: str) -> dict[str, Any]:
+def _tuned(runs: Sequence[Run], duels: Duels, judge: str, margin: float, view: str) -> dict[str, Any]:
     measure = (
         f"DPO's win rate on test posts less PPO's, judge {judge}, each chosen on validation posts among"
         f" {'as many trials' if _TUNED[view] == 'chosen' else 'the trials that equal hours pay for'}; asked to exceed"
@@ -121,7 +124,7 @@ def _tuned(runs: Sequence[Run], judge: str, margin: float, view: str) -> dict[st
     )
     if not trials(runs):
         return row(4, view, measure, None, 0.0, "these runs are no trials (experiment=tuned)")
-    duel = tuned_duel(runs, judge, _TUNED[view])
+    duel = duels.get(_TUNED[view])
     if duel is None:
         return row(4, view, measure, None, 0.0, "an arm has no trial, or none that fits into the hours")
     return row(4, view, measure, duel["difference"], -margin, n=min(of["difference"]["n"] for of in duel["seeds"]))

@@ -22,7 +22,7 @@ from bench.report.columns import (
     table_of,
     win_rate_columns,
 )
-from bench.report.load import NOT_TRAINED, WHERE_AND_WHEN, Run, leaves, load_run, records, to_number
+from bench.report.load import NOT_TRAINED, WHERE_AND_WHEN, Run, leaves, load_run, policy_of, records, to_number
 from bench.report.over_beta import kl_and_beta, kl_vs_beta, reward_kl_points, win_rate_vs_beta
 from bench.report.over_seeds import groups_of_seeds, seeds_section
 from bench.report.page import Block, Figures, Note, Page, Section, Table, Text, write_page
@@ -87,11 +87,10 @@ def policy_points(runs: Sequence[Run]) -> pd.DataFrame:
             if arm in NOT_TRAINED and arm != "sft":
                 continue
             seed = run.setting("seed")
-            policy = (seed, arm, run.setting(f"stages.{arm}.key", run.path))
             target = to_number(run.setting(f"config.{arm}.kl_target"))
             beta = math.nan if is_number(target) else run.setting(f"config.{arm}.beta", math.nan)
             of_policy = {"run": run.path.name, "seed": seed, "beta": beta, "kl_target": target}
-            points.setdefault(policy, of_policy | row)
+            points.setdefault(policy_of(run, arm), of_policy | row)
     return pd.DataFrame(list(points.values()))
 
 
@@ -111,15 +110,17 @@ def comparison_page(runs: Sequence[Run]) -> Page:
     points = policy_points(runs)
     seeds = list(dict.fromkeys(str(run.setting("seed")) for run in runs))
     judge, groups = best_judge(runs), groups_of_seeds(runs)
-    of_trials = tuned.section(runs, judge) if judge else []
+    duels = tuned.tuned_duels(runs, judge) if judge else {}
+    of_trials = tuned.section(runs, judge, duels) if judge else []
     equal_kl = frontier.matched(runs, judge) if judge else None
     at_equal_kl = frontier.section(equal_kl, judge) if judge else []
+    by_setting = sweep.every_verdict(runs, runs[0].judges)
     sections = [
-        Section("Which setting", sweep.section(runs, runs[0].judges)),
+        Section("Which setting", sweep.section(by_setting)),
         Section("Over seeds", seeds_section(groups)),
         Section("Tuned", of_trials),
         Section("At equal KL", at_equal_kl),
-        Section("Claims", claims_over_runs.section(runs, judge, equal_kl) if judge else []),
+        Section("Claims", claims_over_runs.section(runs, judge, equal_kl, duels) if judge else []),
         _against_beta(points, judge, seeds),
         Section("Over-optimisation", gains.section(runs, records(points))),
         Section("Policies", [_policy_table(records(points), runs[0].judges)]),
@@ -129,7 +130,7 @@ def comparison_page(runs: Sequence[Run]) -> Page:
     answer = [block.text for block in (*of_trials[1:], *at_equal_kl) if isinstance(block, Text)]
     if judge and len(groups) == 1:
         answer += over_seeds.answer(groups[0], judge)
-    which = sweep.in_a_sentence(runs, judge) if judge else []
+    which = sweep.in_a_sentence(by_setting, judge) if judge else []
     answer += which
     if not which and (not answer or [len(group) for group in groups] != [len(runs)]):
         answer += _answer(records(points), judge)

@@ -7,7 +7,7 @@ import numpy as np
 
 from bench.evaluate.robustness import LEAST_RUNS, failures, settings_that_matter
 from bench.report.columns import ARM, Column, count_column, estimate_column, p_column, share_column, table_of
-from bench.report.load import ASKED, Run, estimate_columns, leaves, to_number
+from bench.report.load import ASKED, Run, distinct, estimate_columns, leaves, to_number
 from bench.report.page import Block
 from bench.report.words import Cell, Row, number
 
@@ -73,18 +73,6 @@ def setting_rows(runs: Sequence[Run], judge: str) -> list[Row]:
                 numbers = {column: to_number(value) for column, value in of.items()}
                 rows.append({"arm": arm, "setting": name, "settings": len(rates), **numbers})
     return rows
-
-
-def distinct(runs: Sequence[Run], *arms: str) -> list[Run]:
-    """The runs that share the policy of none of these arms with a run before them."""
-    seen: set[Any] = set()
-    kept = []
-    for run in runs:
-        policies = {(arm, run.setting("seed"), run.setting(f"stages.{arm}.key", run.path)) for arm in arms}
-        if not policies & seen:
-            kept.append(run)
-        seen |= policies
-    return kept
 
 
 def _judged(runs: Sequence[Run], arm: str, judge: str) -> list[Run]:

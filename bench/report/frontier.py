@@ -8,10 +8,10 @@ import numpy as np
 from bench.evaluate.matched_kl import Frontiers, Policy, matched_kl
 from bench.report.by_prompt import kls, points, share_prompts
 from bench.report.columns import Column, points_column, share_column, table_of
-from bench.report.load import ASKED, Run, estimate_columns
+from bench.report.load import ASKED, Run, estimate_columns, policy_of
 from bench.report.page import Block, Figures, Text
 from bench.report.plot import Plot, arm_colour, new_axes, slug, styled
-from bench.report.words import Cell, arm_name, difference_in_words, judge_name, number
+from bench.report.words import Cell, arm_name, difference_in_words, judge_name, number, seeds_in_words
 
 
 def frontiers(runs: Sequence[Run], judge: str) -> Frontiers:
@@ -21,7 +21,7 @@ def frontiers(runs: Sequence[Run], judge: str) -> Frontiers:
     for run in runs:
         of_seed = found.setdefault(run.setting("seed"), ({}, {}))
         for arm, policies in zip(ASKED, of_seed, strict=True):
-            key = run.setting(f"stages.{arm}.key", run.path)
+            key = policy_of(run, arm)
             if arm in run.metrics["arms"] and key not in policies:
                 of_prompts = Policy(kls(run, arm), points(run, arm, judge))
                 if of_prompts.kl and of_prompts.points:
@@ -75,7 +75,7 @@ def in_words(found: dict[str, Any], judge: str) -> str:
         return f"At equal KL, {judge_name(judge)}: not compared, {found['reason']}."
     start, end = (number(kl, 2) for kl in found["range"])
     return (
-        f"At equal KL ({start} to {end} nats, {found['seeds']} seed{'s' if found['seeds'] > 1 else ''} of"
+        f"At equal KL ({start} to {end} nats, {seeds_in_words(found['seeds'])} of"
         f" {found['n']} prompts), {judge_name(judge)}: {first}'s win rate less {second}'s is"
         f" {difference_in_words(found['value'], found['ci95'], first, second)}."
     )

@@ -1,12 +1,12 @@
 """Over-optimisation over several runs: what each policy's KL bought, and what it bought on the way."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from bench.evaluate.overoptimisation import MIN_POINTS, fit_over_points
-from bench.report.load import NOT_TRAINED, Run, records
+from bench.report.load import NOT_TRAINED, Run, distinct, records
 from bench.report.over_kl import FORMS, REWARDS, Curve, fits_table, gain_over_kl, turn_in_words
 from bench.report.page import Block, Figures, Text
 from bench.report.plot import drawn
@@ -26,7 +26,7 @@ def section(runs: Sequence[Run], policies: Sequence[Row]) -> list[Block]:
     if not on_the_way and not any(_are_enough(rows) for rows in of_arm.values()):
         return []
     fits = {arm: over_policies(rows) for arm, rows in of_arm.items()}
-    best = list(_distinct(runs, "best_of_n"))
+    best = distinct([run for run in runs if "best_of_n" in run.arms], "best_of_n")
     of_n = [run.metrics["best_of_n"].get("fits", {}) for run in best]
     ends, ways = [], []
     for reward in REWARDS:
@@ -85,16 +85,8 @@ def _on_the_way(runs: Sequence[Run], arms: Sequence[str]) -> list[Curve]:
     """A curve for each distinct policy that was watched."""
     curves = []
     for arm in arms:
-        for run in _distinct(runs, arm):
+        for run in distinct([run for run in runs if arm in run.arms], arm):
             rows = [row for row in records(in_training_table(run)) if row["arm"] == arm]
             if rows:
                 curves.append(Curve(arm, rows))
     return curves
-
-
-def _distinct(runs: Sequence[Run], arm: str) -> Sequence[Run]:
-    """The first run of each policy of an arm, by its stage's key."""
-    found: Mapping[Any, Run] = {
-        run.setting(f"stages.{arm}.key", run.path): run for run in reversed(runs) if arm in run.metrics["arms"]
-    }
-    return list(reversed(found.values()))

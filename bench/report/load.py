@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -139,6 +139,23 @@ def settings(run: Run) -> dict[str, Any]:
     """The run's config by dotted names, without its seeds and what else says which run it is and not what it does."""
     config = leaves(run.setting("config", {}))
     return {key: value for key, value in config if key not in NAMES_OF_A_RUN and not key.endswith(".seed")}
+
+
+def policy_of(run: Run, arm: str) -> tuple[Any, str, Any]:
+    """What tells a trained policy from others: seed, arm, and its stage's key (the run, where that has none)."""
+    return run.setting("seed"), arm, run.setting(f"stages.{arm}.key", run.path)
+
+
+def distinct(runs: Sequence[Run], *arms: str) -> list[Run]:
+    """The runs that share the policy of none of these arms with a run before them."""
+    seen: set[Any] = set()
+    kept = []
+    for run in runs:
+        policies = {policy_of(run, arm) for arm in arms}
+        if not policies & seen:
+            kept.append(run)
+        seen |= policies
+    return kept
 
 
 def frame(rows: list[dict[str, Any]], *columns: str) -> pd.DataFrame:

@@ -8,7 +8,7 @@ import pandas as pd
 from bench.evaluate.rank_correlation import rank_correlation
 from bench.report.load import records
 from bench.report.plot import NEUTRAL, Plot, error_bars, new_axes, point_style, slug, styled
-from bench.report.words import Row, arm_name, has, is_number, judge_name, number, strength
+from bench.report.words import Row, arm_name, has, is_number, judge_name, number, seeds_in_words, strength
 
 
 @styled
@@ -60,7 +60,7 @@ def kl_and_beta(points: pd.DataFrame) -> list[str]:
         sentences.append(
             f"{arm_name(arm, short=True)}'s KL against beta: rank correlation {found.value:.2f}"
             f" [{found.low:.2f}, {found.high:.2f}] over {found.n} points of"
-            f" {len(seeds)} seed{'s' if len(seeds) > 1 else ''}: {how}."
+            f" {seeds_in_words(len(seeds))}: {how}."
         )
     return sentences
 

@@ -7,16 +7,17 @@ from bench.arms import BY_NAME, upstream
 from bench.evaluate.best_setting import BEST, LEVEL, WORSE, Result, beside_the_best
 from bench.report.by_prompt import points, share_prompts
 from bench.report.columns import Column, count_column, points_column, share_column, table_of
-from bench.report.failures import distinct
-from bench.report.load import NOT_TRAINED, Run, estimate_columns, leaves
+from bench.report.load import NOT_TRAINED, Run, distinct, estimate_columns, leaves
 from bench.report.page import Block
 from bench.report.tuned import validation
-from bench.report.words import Cell, arm_name, in_words, judge_name, number, setting_in_words
+from bench.report.words import Cell, arm_name, in_words, judge_name, number, seeds_in_words, setting_in_words
 from bench.tuning import VALIDATION
 
 _TONES = {BEST: "good", WORSE: "bad", LEVEL: "open"}
 _TEST = "test"
 _LONG = 80
+Told = Mapping[tuple[str, str], Sequence[dict[str, Any]]]
+"""(arm, judge) -> the rows of `verdicts`."""
 
 
 def swept(runs: Sequence[Run], arm: str) -> dict[str, list[Run]]:
@@ -58,37 +59,40 @@ def verdicts(runs: Sequence[Run], arm: str, judge: str) -> list[dict[str, Any]]:
     return rows
 
 
-def section(runs: Sequence[Run], judges: Sequence[str]) -> list[Block]:
-    """A table per trained arm that was swept and per judge."""
+def every_verdict(runs: Sequence[Run], judges: Sequence[str]) -> Told:
+    """The `verdicts` of every trained arm that was swept, by every judge."""
+    arms = dict.fromkeys(arm for run in runs for arm in run.arms if arm not in NOT_TRAINED)
+    return {(arm, judge): rows for arm in arms for judge in judges if (rows := verdicts(runs, arm, judge))}
+
+
+def section(told: Told) -> list[Block]:
+    """A table per arm and judge."""
     blocks: list[Block] = []
-    for arm in _arms(runs):
-        for judge in judges:
-            if rows := verdicts(runs, arm, judge):
-                on_validation = rows[0]["chosen_on"] == VALIDATION
-                columns = [
-                    Column("setting", lambda row: Cell(row["setting"])),
-                    *([share_column("rate", "validation posts")] if on_validation else []),
-                    share_column("test", "test posts"),
-                    points_column("behind", "behind the best (points)"),
-                    Column("KL to SFT (nats)", lambda row: Cell(row["kl"])),
-                    count_column("seeds", "seeds"),
-                    Column("verdict", lambda row: Cell(row["verdict"], tone=_TONES[row["verdict"]])),
-                ]
-                caption = f"{arm_name(arm, short=True)}: which setting, win rate by the {judge_name(judge)}"
-                blocks.append(table_of(caption, columns, rows, "" if blocks else _NOTES[on_validation]))
+    for (arm, judge), rows in told.items():
+        on_validation = rows[0]["chosen_on"] == VALIDATION
+        columns = [
+            Column("setting", lambda row: Cell(row["setting"])),
+            *([share_column("rate", "validation posts")] if on_validation else []),
+            share_column("test", "test posts"),
+            points_column("behind", "behind the best (points)"),
+            Column("KL to SFT (nats)", lambda row: Cell(row["kl"])),
+            count_column("seeds", "seeds"),
+            Column("verdict", lambda row: Cell(row["verdict"], tone=_TONES[row["verdict"]])),
+        ]
+        caption = f"{arm_name(arm, short=True)}: which setting, win rate by the {judge_name(judge)}"
+        blocks.append(table_of(caption, columns, rows, "" if blocks else _NOTES[on_validation]))
     return blocks
 
 
-def in_a_sentence(runs: Sequence[Run], judge: str) -> list[str]:
-    """Per swept arm which setting is best, what it costs in KL, and which ones are level with it or worse."""
+def in_a_sentence(told: Told, judge: str) -> list[str]:
+    """Per arm which setting is best, what it costs in KL, and which ones are level with it or worse."""
     lines = []
-    for arm in _arms(runs):
-        rows = verdicts(runs, arm, judge)
-        if not rows:
+    for (arm, by), rows in told.items():
+        if by != judge:
             continue
         (best,) = (row for row in rows if row["verdict"] == BEST)
         named = {word: _listed([r["setting"] for r in rows if r["verdict"] == word]) for word in (LEVEL, WORSE)}
-        name, seeds = arm_name(arm, short=True), f"{best['seeds']} seed{'s' if best['seeds'] > 1 else ''}"
+        name, seeds = arm_name(arm, short=True), seeds_in_words(best["seeds"])
         lines.append(
             f"{name} is best at {best['setting']}, {judge_name(judge)}: {in_words(best, 'test')} of test posts at KL"
             f" {best['kl']}, {seeds}, chosen on {best['chosen_on']} posts. Not told apart from it:"
@@ -126,10 +130,6 @@ def _rate(run: Run, arm: str, judge: str, place: str) -> Mapping[str, Any] | Non
     of = run.metrics if place == _TEST else validation(run) or {}
     rate = of.get("arms", {}).get(arm, {}).get("win_rate", {}).get(judge)
     return rate if rate is not None and rate["ci95"] is not None else None
-
-
-def _arms(runs: Sequence[Run]) -> list[str]:
-    return list(dict.fromkeys(arm for run in runs for arm in run.arms if arm not in NOT_TRAINED))
 
 
 def _kl(runs: Sequence[Run], arm: str) -> str:

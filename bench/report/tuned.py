@@ -3,7 +3,7 @@
 The choice is made in each seed by itself; the seeds say how much the whole procedure scatters, choosing included.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -15,8 +15,12 @@ from bench.report.by_prompt import points
 from bench.report.columns import ARM, Column, estimate_column, points_column, share_column, table_of
 from bench.report.load import ASKED, Run, estimate_columns, frame, records
 from bench.report.page import Block, Text
-from bench.report.words import Cell, arm_name, difference_in_words, judge_name, number
+from bench.report.words import Cell, arm_name, difference_in_words, judge_name, number, seeds_in_words
 from bench.tuning import VALIDATION
+
+Duels = Mapping[str, dict[str, Any]]
+"""The column of `trial_table` by which the trials are chosen -> `tuned_duel`."""
+_VIEWS = {"chosen": "Equal trials", "chosen_in_equal_hours": "Equal hours"}
 
 
 def trials(runs: Sequence[Run]) -> list[Run]:
@@ -89,8 +93,17 @@ def tuned_duel(runs: Sequence[Run], judge: str, column: str = "chosen") -> dict[
     return {**found, "difference": mean_over_seeds([row["difference"] for row in rows], (-1, 1)), "seeds": rows}
 
 
-def section(runs: Sequence[Run], judge: str) -> list[Block]:
-    """Nothing for runs that are no trials."""
+def tuned_duels(runs: Sequence[Run], judge: str) -> Duels:
+    """Both views, as far as the runs have them."""
+    return {column: duel for column in _VIEWS if (duel := tuned_duel(runs, judge, column)) is not None}
+
+
+def section(runs: Sequence[Run], judge: str, duels: Duels) -> list[Block]:
+    """Nothing for runs that are no trials.
+
+    Args:
+        duels: of `tuned_duels`.
+    """
     table = records(trial_table(runs, judge))
     if not table:
         return []
@@ -113,10 +126,9 @@ def section(runs: Sequence[Run], judge: str) -> list[Block]:
             " is the best of several and flatters."
         )
     ]
-    for column, view in (("chosen", "Equal trials"), ("chosen_in_equal_hours", "Equal hours")):
-        if (duel := tuned_duel(runs, judge, column)) is not None:
-            blocks.append(Text(f"{view}: {duel_in_words(duel, judge)}"))
-            blocks.append(_duel_table(duel, judge, view))
+    for column, duel in duels.items():
+        blocks.append(Text(f"{_VIEWS[column]}: {duel_in_words(duel, judge)}"))
+        blocks.append(_duel_table(duel, judge, _VIEWS[column]))
     note = (
         "Hours: of the stages that the trial needed and no trial before it had made (processor hours on a CPU, else"
         " device-hours): the reward model counts in the first trial."
@@ -128,7 +140,7 @@ def duel_in_words(duel: dict[str, Any], judge: str) -> str:
     """`tuned, DPO's win rate on test posts less RLHF's is 3.1 points [-2.0, 8.2] over 3 seeds: not decided.`"""
     found = duel["difference"]
     first, second = (arm_name(arm, short=True) for arm in ASKED)
-    seeds = f" over {found['n']} seed{'s' if found['n'] > 1 else ''}"
+    seeds = f" over {seeds_in_words(found['n'])}"
     told = (
         f"{number(100 * found['mean'], 1)} points ({found['reason']}){seeds}: not decided at this n"
         if found["ci95"] is None

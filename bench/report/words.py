@@ -106,6 +106,10 @@ def difference_in_words(value: float, ci95: Sequence[float], first: str, second:
     return f"{number(100 * value, 1)} points [{number(100 * low, 1)}, {number(100 * high, 1)}]{over}: {verdict}"
 
 
+def seeds_in_words(n: int) -> str:
+    return f"{n} seed{'s' if n > 1 else ''}"
+
+
 def strength(row: Row) -> str:
     """How hard a policy of `compare.policy_points` is held to the SFT model: `beta 0.3`, `KL target 6`, or nothing."""
     if is_number(row.get("kl_target")):

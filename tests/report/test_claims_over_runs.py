@@ -9,15 +9,19 @@ from bench.data.evaluation_sets import EvalSetConfig
 from bench.evaluate.matched_kl import matched_kl
 from bench.evaluate.robustness import simpler
 from bench.report.claims_over_runs import best_judge, claims_over_runs, section
-from bench.report.failures import distinct, failure_rows, setting_rows
+from bench.report.failures import failure_rows, setting_rows
 from bench.report.frontier import frontiers, matched
+from bench.report.load import distinct
 from bench.report.page import Table
-from bench.report.tuned import tuned_duel
+from bench.report.tuned import tuned_duel, tuned_duels
 from bench.tuning import Space, TuningConfig
 
 
 def by_view(runs):
-    return {found["view"]: found for found in claims_over_runs(runs, "gold", matched(runs, "gold"))}
+    return {
+        found["view"]: found
+        for found in claims_over_runs(runs, "gold", matched(runs, "gold"), tuned_duels(runs, "gold"))
+    }
 
 
 @pytest.fixture
@@ -35,7 +39,7 @@ def test_seeds_of_one_setting_decide_at_their_own_kl_alone(seeds):
     assert all("no trials" in found[view]["reason"] for view in ("tuned, equal trials", "tuned, equal hours"))
     assert "3 runs of both arms" in found["failures and spread"]["reason"]
     # Every seed's RLHF took 120 s and DPO 45: nothing varies, and the runs decide.
-    device_hours = next(row for row in claims_over_runs(seeds, "gold", None) if row["claim"] == 1)
+    device_hours = next(row for row in claims_over_runs(seeds, "gold", None, {}) if row["claim"] == 1)
     assert device_hours["estimate"]["value"] == pytest.approx(120 / 45) and device_hours["verdict"] == "supported"
 
 
@@ -72,7 +76,7 @@ def test_arms_in_runs_of_their_own_have_no_head_to_head(make_run, edit):
 
     assert by_view(runs)["at own KL"]["reason"] == "no run holds both arms"
     assert "0 runs of both arms" in by_view(runs)["failures and spread"]["reason"]
-    assert section(runs[:1], "gold", None) == []
+    assert section(runs[:1], "gold", None, {}) == []
 
 
 def test_trials_are_put_to_the_chosen_ones_and_the_presets_to_their_own_kl(tmp_path, write_run):
@@ -143,7 +147,7 @@ def test_settings_that_matter_are_those_that_were_varied(swept):
 
 
 def test_the_claims_stand_in_the_comparison(seeds):
-    blocks = section(seeds, "gold", None)
+    blocks = section(seeds, "gold", None, {})
 
     claims = blocks[0]
     assert isinstance(claims, Table)

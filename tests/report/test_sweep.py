@@ -9,7 +9,7 @@ from bench.data.evaluation_sets import EvalSetConfig
 from bench.report import over_beta
 from bench.report.compare import comparison_page
 from bench.report.page import Table
-from bench.report.sweep import _listed, in_a_sentence, section, swept, verdicts
+from bench.report.sweep import _listed, every_verdict, in_a_sentence, section, swept, verdicts
 from bench.report.words import setting_in_words, strength
 
 RATES = {0.5: (0.5, 0.6), 0.02: (0.9, 0.7), 0.1: (0.6, 0.95)}
@@ -59,7 +59,7 @@ def test_without_validation_posts_the_choice_and_the_number_are_of_the_same(runs
 
     rows = {row["setting"]: row for row in verdicts(runs, "dpo", "gold")}
     assert rows["beta 0.1"]["verdict"] == "best" and rows["beta 0.1"]["chosen_on"] == "test"
-    table = section(runs, ["gold"])[0]
+    table = section(every_verdict(runs, ["gold"]))[0]
     assert isinstance(table, Table) and table.note.startswith("Chosen on the very posts that the numbers are of")
 
 
@@ -67,7 +67,7 @@ def test_the_comparison_begins_with_it(runs):
     page = comparison_page(runs)
 
     assert page.sections[0].title == "Which setting"
-    (line,) = in_a_sentence(runs, "gold")
+    (line,) = in_a_sentence(every_verdict(runs, ["gold"]), "gold")
     assert line in page.answer
     assert line.startswith("DPO is best at beta 0.02, gold judge: 70.0 %") and "chosen on validation posts" in line
     assert line.endswith("Not told apart from it: beta 0.1; beta 0.5. Worse: none.")

@@ -82,4 +82,4 @@ def test_the_comparison_of_trials_says_it(runs, tmp_path):
 
 def test_runs_that_are_no_trials_have_no_section(make_run):
     run = report.load_run(make_run())
-    assert trials([run]) == [] and section([run], "gold") == []
+    assert trials([run]) == [] and section([run], "gold", {}) == []

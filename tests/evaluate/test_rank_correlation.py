@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from bench.evaluate import rank_correlation as module
 from bench.evaluate.rank_correlation import rank_correlation
 
 BETAS = [0.03, 0.1, 0.3, 1, 3]
@@ -66,3 +67,9 @@ def test_too_few_settings():
 def test_a_result_that_never_varies_has_no_correlation():
     found = rank_correlation([([1, 2, 3], [1.0, 1.0, 1.0])], 0)
     assert found.reason is not None and found.n == 0
+
+
+def test_its_ends_are_spearmans(monkeypatch: pytest.MonkeyPatch):
+    """Of a Pearson's r of 0.5, 6 arcsin(0.25) / pi = 0.48258."""
+    monkeypatch.setattr(module, "_root", lambda f: 0.5)
+    assert rank_correlation([(range(5), [2.0, 1, 3, 5, 4])]).high == pytest.approx(0.48258, abs=1e-5)

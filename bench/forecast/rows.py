@@ -45,6 +45,7 @@ class RunRows:
     Attributes:
         chosen: the training pairs' prompts with the better summary.
         posts: the distinct prompts among them, on which PPO and RLOO sample.
+        held_out: the posts that a policy is watched on while it is trained (`samples_in_training`).
         written: (n,) tokens of the writers' summaries, EOS included: how long SFT teaches a summary to be.
     """
 
@@ -55,6 +56,7 @@ class RunRows:
     validation_pairs: Rows
     prompts: Rows
     posts: Rows
+    held_out: Rows
     written: Ints
 
 
@@ -78,13 +80,14 @@ def rows_of_run(data: ComparisonData, tokenizer: PreTrainedTokenizerBase) -> Run
         validation_pairs=rows(data.preferences.get("validation", []), "chosen", "rejected"),
         prompts=rows(data.eval_prompts, "reference"),
         posts=replace(chosen, count=len({pair.prompt for pair in data.preferences["train"]})),
+        held_out=rows(data.demonstrations.get("validation", []), "completion"),
         written=demonstrations.completions[0],
     )
 
 
-def without_pairs(rows: RunRows) -> RunRows:
-    """The rows of a further cell of the evaluation, where no held-out pairs are scored."""
-    return replace(rows, validation_pairs=rows.validation_pairs.first(0))
+def of_further_cell(rows: RunRows) -> RunRows:
+    """The rows of a further cell of the evaluation: no held-out pairs are scored there, and no samples of training."""
+    return replace(rows, validation_pairs=rows.validation_pairs.first(0), held_out=rows.held_out.first(0))
 
 
 def _spread(count: int) -> list[int]:

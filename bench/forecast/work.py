@@ -111,7 +111,7 @@ class Counting:
             "best_of_n": self._best_of_n,
             EVALUATION: self._evaluation,
         }
-        return stages[stage]() if stage in stages else Work()
+        return (stages[stage]() if stage in stages else Work()) + self._watching(stage)
 
     # Passes and heads
 
@@ -220,12 +220,36 @@ class Counting:
     def _generate(self, arm: str) -> Work:
         if arm == "best_of_n":
             return Work()  # its candidates are there
-        prompts, unlimited = self.rows.prompts, arm == "base"
+        return self._sampled_and_scored(self.rows.prompts, self.config.sampling.temperature, unlimited=arm == "base")
+
+    def _sampled_and_scored(self, prompts: Rows, temperature: float, unlimited: bool = False) -> Work:
+        """One completion of each prompt. Policy and SFT model run it once each; log-probs under both, and both again
+        for the exact KL."""
         rows = self.sampled(prompts, prompts.count, unlimited)
-        # Policy and SFT model once each; log-probs under both, and both again for the exact KL.
-        heads = 4 if self.config.sampling.temperature > 0 else 2
+        heads = 4 if temperature > 0 else 2
         scored = Work(score=2 * self.passes(rows).forward, head=heads * self.head(rows.completion_tokens))
         return self._sampling(prompts, prompts.count, self.config.sampling.batch_size, unlimited=unlimited) + scored
+
+    def _watching(self, stage: str) -> Work:
+        """The samples that a trainer takes on the way."""
+        wanted = self.config.samples_in_training
+        if not self.moments(stage):
+            return Work()
+        held_out = self.rows.held_out.first(wanted.prompts)
+        return sum([self._sampled_and_scored(held_out, wanted.temperature)] * self.moments(stage), Work())
+
+    def moments(self, stage: str) -> int:
+        """How often the stage samples on the way; 0 for one that does not."""
+        budget, settings = self.config.budget, self.config.samples_in_training
+        if stage == "dpo":
+            steps = math.ceil(math.ceil(self.rows.pairs.count / self.config.dpo.batch_size) * budget.dpo_epochs)
+        elif stage == "ppo":
+            steps = budget.ppo_episodes // min(self.config.ppo.batch_size, budget.ppo_episodes)
+        elif stage == "rloo":
+            steps = budget.ppo_episodes // within_budget(self.config.rloo, budget.ppo_episodes, 1).batch_size
+        else:
+            return 0
+        return len(settings.steps(steps))
 
     def _evaluation(self) -> Work:
         """Scores of every arm's summaries and of the writers', and of the held-out pairs."""
@@ -235,11 +259,13 @@ class Counting:
         if "best_of_n" in config.arms:
             fewer = sizes(config.best_of_n.at(config.sampling.temperature))[:-1]
             of_arms += [self.sampled(prompts, prompts.count)] * len(fewer)
+        held_out = self.rows.held_out.first(config.samples_in_training.prompts)
+        on_the_way = [self.sampled(held_out, held_out.count)] * sum(map(self.moments, config.arms))
         scored: list[Rows] = []
         if needs_reward(config.arms):
-            scored += [*of_arms[: len(arms)], pairs]
+            scored += [*of_arms[: len(arms)], *on_the_way, pairs]
         if "reward_model" in config.judge.names:
-            scored += [*of_arms, pairs]
+            scored += [*of_arms, *on_the_way, pairs]
         work = Work(
             score=sum(self.passes(rows).forward for rows in scored),
             rows_read=sum(rows.count * len(rows.completions) for rows in scored),

@@ -10,7 +10,7 @@ from bench.forecast.fit import require_fit
 from bench.forecast.hardware import Hardware, elsewhere, here
 from bench.forecast.judging import asked
 from bench.forecast.plan import Item, Plan, plan
-from bench.forecast.rows import RunRows, rows_of_run, without_pairs
+from bench.forecast.rows import RunRows, of_further_cell, rows_of_run
 from bench.forecast.shape import ModelShape, model_shape, transformers_config
 from bench.forecast.speeds import Speeds, assumed, keep, kept, place
 from bench.forecast.table import one_line
@@ -92,5 +92,5 @@ def _items(engine: Engine, cells: Sequence[Cell], stages: Sequence[Stage], use_c
                 there = use_cache and (engine.recipe(stage, cell).folder / "stage.json").exists()
                 found.append(Item(stage.name, cell.config, rows[cell.set], there))
     found += [Item(EVALUATION, headline.config, of_run)]
-    found += [Item(EVALUATION, cell.config, without_pairs(rows[cell.set])) for cell in grid]
+    found += [Item(EVALUATION, cell.config, of_further_cell(rows[cell.set])) for cell in grid]
     return found

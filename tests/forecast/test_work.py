@@ -15,14 +15,15 @@ from bench.config import RunConfig
 from bench.cost.flops import FlopCounter
 from bench.evaluate.best_of_n import BestOfNSettings
 from bench.forecast.decoding import _one, decoding
-from bench.forecast.rows import Rows, RunRows
+from bench.forecast.rows import Rows, RunRows, of_further_cell
 from bench.forecast.shape import ModelShape, shape_of
-from bench.forecast.work import Counting
+from bench.forecast.work import EVALUATION, Counting
 from bench.forward import completion_hidden, lm_head, token_logps_and_entropy
 from bench.generation import sample
 from bench.models import tiny
 from bench.special_tokens import pad_id
 from bench.train.pairs import pair_rows, pair_tokens
+from bench.train.settings.samples import SamplesSettings
 
 
 @pytest.fixture
@@ -130,6 +131,22 @@ def test_best_of_n_samples_n(make_config: Callable[..., RunConfig], shape: Model
     per_sample = float(np.minimum(rows.written, 16).mean())
     assert work.tokens_generated == pytest.approx(4 * rows.prompts.count * per_sample, rel=0.2)
     assert work.rows_read == 4 * rows.prompts.count
+
+
+def test_samples_in_training_are_counted(make_config: Callable[..., RunConfig], shape: ModelShape, rows: RunRows):
+    """Two updates of PPO and three moments (before, after each); each is the sampling of as many prompts."""
+    watched = make_config(
+        samples_in_training=SamplesSettings(points=12, prompts=3, temperature=CONFIG.sampling.temperature)
+    )
+    before, after = (Counting(config, shape, rows, False) for config in (CONFIG, watched))
+    few = Counting(CONFIG, shape, replace(rows, prompts=rows.held_out.first(3)), False)
+
+    assert after.moments("ppo") == 3 and after.moments("sft") == 0 == before.moments("ppo")
+    more = after.of("ppo").flops - before.of("ppo").flops
+    assert more == pytest.approx(3 * few.of("generate_ppo").flops)
+    assert after.of(EVALUATION).score > before.of(EVALUATION).score
+    cell = Counting(watched, shape, of_further_cell(rows), False)
+    assert cell.of(EVALUATION) == Counting(CONFIG, shape, of_further_cell(rows), False).of(EVALUATION)
 
 
 def test_no_rows_no_work(shape: ModelShape, rows: RunRows):

@@ -13,10 +13,12 @@ from bench.cli.home import at_home
 from bench.cli.manual import judges_page
 from bench.cli.one_line import fail
 from bench.cli.settings import composed, judge_arguments, override, resolved
-from bench.errors import UserError
+from bench.errors import ConfigError, UserError
 from bench.terminal import spoken
 
 _CONFIG = "audit"
+_EXPERIMENTS = ("judge_agreement",)
+"""Configs in conf that build on it."""
 _HEAD = """\
 python -m bench.judge_audit: how far a judge agrees with labelled pairs, and how far judge and labels lean to the
 summary shown first and to the longer one.
@@ -30,6 +32,7 @@ examples:
   python -m bench.judge_audit data=tldr/preferences judge=longer          would "the longer wins" do as well?
   python -m bench.judge_audit data=labels.csv judge=column columns.judge=gpt4_verdict
   python -m bench.judge_audit data=labels.csv judge=openai judge.openai.model=NAME
+  python -m bench.judge_audit experiment=judge_agreement data=labels.csv    two prompts of one judge, people, each other
 
 Prints its tables and writes them, the numbers (audit.json) and the verdicts to <results_dir>/audit/<name>. The same
 command finds the same folder; verdicts that were bought are not bought again. Exit code: 0 done; 2 config or data
@@ -41,14 +44,15 @@ cannot be used; 1 the machine lacks something.
 def main() -> int:
     """Run the command line and return the exit code."""
     arguments = [_as_rule(argument) for argument in at_home(sys.argv[1:])]
-    judge = judge_arguments(arguments)
+    judge, name = judge_arguments(arguments), _CONFIG
     try:
+        name, arguments = _experiment(arguments)
         if {"--help", "-h"} & set(arguments):
             print(judges_page(conf_dir(), arguments, _HEAD, _CONFIG, RULES))
             return 0
-        _run(judge, [argument for argument in arguments if argument not in judge])
+        _run(name, judge, [argument for argument in arguments if argument not in judge])
     except (UserError, HydraException, OmegaConfBaseException) as error:
-        return fail(error, _CONFIG, judge)
+        return fail(error, name, judge)
     except KeyboardInterrupt:
         print("interrupted; the same command goes on with the verdicts that are not there yet", file=sys.stderr)
         return 130
@@ -61,8 +65,21 @@ def _as_rule(argument: str) -> str:
     return f"rule={value}" if key == "judge" and value in RULES else argument
 
 
-def _run(judge: list[str], settings: list[str]) -> None:
-    config = composed(_CONFIG, judge, list(RULES))
+def _experiment(arguments: list[str]) -> tuple[str, list[str]]:
+    """The config that is named, and the other arguments.
+
+    Raises:
+        ConfigError: there is no such experiment here.
+    """
+    named = [argument for argument in arguments if argument.startswith("experiment=")]
+    name = named[-1].partition("=")[2] if named else _CONFIG
+    if named and name not in _EXPERIMENTS:
+        raise ConfigError(f"{named[-1]} is no audit; choose one of {', '.join(_EXPERIMENTS)}")
+    return name, [argument for argument in arguments if argument not in named]
+
+
+def _run(name: str, judge: list[str], settings: list[str]) -> None:
+    config = composed(name, judge, list(RULES))
     override(config, settings)
     # Binding imports torch; --help and a mistyped option should not wait for it.
     from bench.audit.config import AuditConfig

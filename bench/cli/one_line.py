@@ -41,6 +41,8 @@ def one_line(error: Exception, config_name: str, overrides: Sequence[str]) -> st
         group, _, option = error.missing_cfg_file.rpartition("/")
         if group == "hydra/launcher" and (extra := _EXTRAS.get(option.partition("_")[0])):
             return f"{group}={option} is in an extra that is not installed: pip install 'rlhf-vs-dpo[{extra}]'"
+        if group == "experiment" and (conf_dir() / f"{option}.yaml").is_file():
+            return f"{option} is an audit: python -m bench.judge_audit experiment={option} data=PATH"
         return f"{group} has no option {option!r}; choose one of {', '.join(error.options)}"
     if isinstance(error, MissingMandatoryValue):
         return f"{error.full_key} must be given: {error.full_key}=VALUE"

@@ -50,6 +50,7 @@ def refused(command: Callable, results_dir: Path) -> Callable[..., str]:
         ("nonsense=1", "unknown config key nonsense; python -m bench --help lists the groups"),
         ("dpo.beta.x=1", "unknown config key dpo.beta.x; did you mean dpo.beta?"),
         # unknown options
+        ("experiment=judge_agreement", "judge_agreement is an audit: python -m bench.judge_audit experiment="),
         ("dpo=huge", "dpo has no option 'huge'; choose one of default, nplus, paper, small, tiny"),
         ("dpo=3", "Config group override must be a string or a list. Got int"),
         # out of range

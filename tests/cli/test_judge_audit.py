@@ -16,6 +16,7 @@ from bench.audit import judges
 from bench.audit.config import AuditColumns, AuditConfig
 from bench.cli import audit
 from bench.cli.conf_dir import conf_dir
+from bench.cli.settings import composed
 from bench.evaluate.judges.base import ScoringJudge
 from bench.files import read_json, read_jsonl, write_jsonl
 
@@ -167,6 +168,7 @@ def test_verdicts_out_of_a_column_against_several_annotators(command: Callable, 
         (["data=x", "bootstrap_resamples=9"], "bootstrap_resamples must be at least 100"),
         (["data=x", "name=a/b"], "name must be a plain folder name"),
         (["data=/nowhere"], "/nowhere: no such file or folder"),
+        (["data=x", "experiment=nobody"], "experiment=nobody is no audit; choose one of judge_agreement"),
     ],
 )  # fmt: skip
 def test_bad_config_is_one_line(arguments: list[str], message: str, command: Callable):
@@ -175,6 +177,13 @@ def test_bad_config_is_one_line(arguments: list[str], message: str, command: Cal
     assert exit_code == 2 and stdout == ""
     assert stderr.startswith("error: ") and stderr.count("\n") == 1, stderr
     assert message in stderr
+
+
+def test_the_experiment_asks_both_judges_of_the_paper():
+    names = composed("judge_agreement", [], []).judge.names
+
+    assert list(names) == ["simple", "concise"]
+    assert set(audit._EXPERIMENTS) == {p.stem for p in conf_dir().glob("*.yaml")} - {"audit", "config", "score"}
 
 
 def test_a_judge_needs_the_posts_and_a_reward_model_that_is_there(command: Callable, tmp_path: Path, tldr: Path):

@@ -108,8 +108,8 @@ def _run(config: DictConfig) -> Path:
     from bench import processes
     from bench.pipeline.runner import run
     from bench.progress import say
-    from bench.report import render_run
     from bench.report.expected import against_expectation
+    from bench.report.kept import kept_or_rendered
     from bench.report.summary import summary
 
     if sweep.is_job():
@@ -117,7 +117,7 @@ def _run(config: DictConfig) -> Path:
         say(f"{run_config.name}, seed {run_config.seed}{f', {run_config.label}' if run_config.label else ''}")
     folder = run(run_config, shlex.join(["python", "-m", "bench", *_overrides()]))
     if processes.is_main():
-        report = render_run(folder)
+        report = kept_or_rendered(folder, Path(run_config.results_dir) / ".cache" / "reports")
         print(summary(folder))
         print(report)
         if line := against_expectation(folder):

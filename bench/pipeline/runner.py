@@ -1,5 +1,6 @@
 """A whole run: data -> stages -> completions -> evaluation -> the run folder."""
 
+import copy
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
@@ -17,6 +18,7 @@ from bench.cost import metered
 from bench.data import (
     FilesConfig,
     SplitLimits,
+    SyntheticConfig,
     counted_at_once,
     data_statistics,
     format_statistics,
@@ -47,7 +49,7 @@ from bench.pipeline.remeasure import remeasured, require_one_process
 from bench.pipeline.run_folder import SCHEMA, TrainingLogs, claim, config_hash, finish, note, one_at_a_time, recorded
 from bench.pipeline.watched import write_moments
 from bench.progress import say
-from bench.provenance import device_info
+from bench.provenance import device_info, stable_hash
 from bench.reach import code_key
 from bench.records import ComparisonData
 from bench.train.health.record import health_record, health_summary
@@ -56,6 +58,7 @@ _EVALUATION = "bench.pipeline.evaluation"
 # Products of a tiny model are over before a second thread is awake, and threads that spin for each other slow a busy
 # machine down several times over: beside another process two threads took 2 to 4 times as long as one.
 _FEW_THREADS = {"tiny": 1}
+_LAST_WORLD: dict[str, tuple[ComparisonData, PreTrainedTokenizerBase, dict[str, Any]]] = {}
 
 
 def run(config: RunConfig, command: str) -> Path:
@@ -242,8 +245,21 @@ def _require_same_files(config: RunConfig, folder: Path, record: Mapping[str, An
 def prepare_data(config: RunConfig, cache_dir: Path) -> tuple[ComparisonData, PreTrainedTokenizerBase, dict[str, Any]]:
     """The run's data, subsampled and cut to the token budget; the tokenizer that counted; the data's statistics.
 
-    Reads no weights.
+    Reads no weights. The last built-in world is kept, as a sweep's jobs mostly share it.
     """
+    if not isinstance(config.data, SyntheticConfig):
+        return _prepared(config, cache_dir)
+    key = stable_hash([config.seed, *map(asdict, (config.data, config.budget, config.model))])
+    if key not in _LAST_WORLD:
+        found = _prepared(config, cache_dir)
+        _LAST_WORLD.clear()
+        _LAST_WORLD[key] = found
+    data, tokenizer, statistics = _LAST_WORLD[key]
+    _require_rows(config, data)
+    return data, copy.deepcopy(tokenizer), copy.deepcopy(statistics)
+
+
+def _prepared(config: RunConfig, cache_dir: Path) -> tuple[ComparisonData, PreTrainedTokenizerBase, dict[str, Any]]:
     budget = config.budget
     data = load(config.data, config.seed)
     limits = SplitLimits(

@@ -39,19 +39,21 @@ def text_numbers(
         rewards: "proxy" and "gold", where they are known -> a score per row.
         is_sampled: False for texts that people wrote, of which nobody knows whether they ended.
     """
-    sampled = [
-        Sampled(prompt.prompt, row.completion, row.finished if is_sampled else None)
-        for prompt, row in zip(prompts, rows, strict=True)
-    ]
+    texts = [sampled(prompt, row, is_sampled) for prompt, row in zip(prompts, rows, strict=True)]
 
     def mean(values: Sequence[float]) -> dict[str, Any]:
         return estimate(bootstrap_mean(values, seed, resamples))
 
     return {
-        "degeneration": degeneration(sampled, seed),
+        "degeneration": degeneration(texts, seed),
         "length_tokens": mean([float(row.n_tokens) for row in rows]),
         "reward": {name: mean(scores) for name, scores in rewards.items()},
     }
+
+
+def sampled(prompt: EvalPrompt, row: Completion, is_sampled: bool = True) -> Sampled:
+    """The completion as the detectors of degeneration see it."""
+    return Sampled(prompt.prompt, row.completion, row.finished if is_sampled else None)
 
 
 def sampling_numbers(

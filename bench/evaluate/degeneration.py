@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
+from functools import lru_cache
 from typing import Any
 
 from bench.data.prompts import split_prompt
@@ -75,12 +76,18 @@ DETECTORS: dict[str, Callable[[Sampled], bool | None]] = {
 }
 
 
+@lru_cache(maxsize=2**17)  # asked for an arm's shares, and again for its rows
+def detected(row: Sampled) -> dict[str, bool | None]:
+    """Detector -> whether it finds the completion, None where it does not apply."""
+    return {name: detect(row) for name, detect in DETECTORS.items()}
+
+
 def degeneration(rows: Sequence[Sampled], seed: int) -> dict[str, dict[str, Any]]:
     """Detector -> estimate of the share of completions that it finds, and "any" of them.
 
     Rows that a detector does not apply to leave its n; with none left its value is None.
     """
-    table = [{name: detect(row) for name, detect in DETECTORS.items()} for row in rows]
+    table = [detected(row) for row in rows]
     found = {name: [hit for row in table if (hit := row[name]) is not None] for name in DETECTORS}
     found["any"] = [any(row.values()) for row in table]
     return {

@@ -12,10 +12,11 @@ import numpy as np
 from bench.arms import REFERENCE, START, cost_stages, needs_reward
 from bench.cost import StageCost, judge_cost, summed
 from bench.encoding import encode
-from bench.evaluate.arm_numbers import sampling_numbers, text_numbers
+from bench.evaluate.arm_numbers import sampled, sampling_numbers, text_numbers
 from bench.evaluate.best_of_n import Candidate, best_of_first, kl_bound, kl_bound_estimate, read_candidates, sizes
 from bench.evaluate.claims import verdicts_on_claims
 from bench.evaluate.comparisons import Duel, Lengths, against_reference, head_to_heads, judge_habits, strengths, zero_of
+from bench.evaluate.degeneration import detected
 from bench.evaluate.in_training import Moment, in_training
 from bench.evaluate.judge_error import Labelled, labelled, of_labels, read_labelled
 from bench.evaluate.judges.asking import AskingJudge
@@ -205,6 +206,19 @@ class Evaluation:
         if (gold := self.data.gold) is not None:
             rewards["gold"] = [gold(row.prompt_id, row.completion) for row in rows]
         return rewards
+
+    def rows(self, arm: str) -> list[dict[str, Any]]:
+        """The arm's completions as completions/<arm>.jsonl has them: with `reward` and what is `degenerate` in them."""
+        prompts, rows = self.data.eval_prompts, self.completions[arm]
+        rewards = self.rewards(rows, prompts)
+        return [
+            asdict(row)
+            | {
+                "reward": {kind: float(values[place]) for kind, values in rewards.items()},
+                "degenerate": [name for name, hit in detected(sampled(prompt, row)).items() if hit],
+            }
+            for place, (prompt, row) in enumerate(zip(prompts, rows, strict=True))
+        ]
 
     def _arm_numbers(
         self, arm: str, rows: Sequence[Completion], rewards: Mapping[str, Sequence[float]]

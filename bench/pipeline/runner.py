@@ -319,8 +319,8 @@ def _texts(data: ComparisonData) -> list[str]:
 
 def _write_rows(folder: Path, evaluation: Evaluation) -> None:
     """What the numbers of a cell were made of, as results/README.md describes it."""
-    for arm, rows in evaluation.completions.items():
-        write_jsonl(folder / "completions" / f"{arm}.jsonl", [asdict(row) for row in rows])
+    for arm in evaluation.completions:
+        write_jsonl(folder / "completions" / f"{arm}.jsonl", evaluation.rows(arm))
     for judge, verdicts in evaluation.verdicts.items():
         write_jsonl(folder / "verdicts" / f"{judge}.jsonl", [asdict(verdict) for verdict in verdicts])
     prompts = [{"prompt_id": p.id, "prompt": p.prompt, "reference": p.reference} for p in evaluation.data.eval_prompts]

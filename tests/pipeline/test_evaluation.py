@@ -62,6 +62,17 @@ def test_metrics_of_the_summaries_of_every_arm(folder: Path, metrics: dict[str, 
     assert metrics["arms"]["reference"]["summaries"] == summary_estimates(human, DEFAULT_METRICS, models, 0, 100)
 
 
+def test_rewards_and_detectors_of_a_row_are_those_of_the_arm(folder: Path, metrics: dict[str, Any]):
+    for arm in ARMS:
+        rows = read_jsonl(folder / "completions" / f"{arm}.jsonl")
+        for kind, mean in metrics["arms"][arm]["reward"].items():
+            assert sum(row["reward"][kind] for row in rows) / len(rows) == pytest.approx(mean["value"])
+        shares = metrics["arms"][arm]["degeneration"]
+        assert sum(bool(row["degenerate"]) for row in rows) / len(rows) == shares["any"]["value"]
+        cut_off = sum("no_eos" in row["degenerate"] for row in rows)
+        assert cut_off == sum(not row["finished"] for row in rows)
+
+
 @pytest.mark.parametrize("scorer", ["reward_model", "judge_reward_model"])
 def test_reward_models_are_put_to_what_they_say(scorer: str, metrics: dict[str, Any]):
     accuracy, found = metrics[scorer]["accuracy"], metrics[scorer]["calibration"]

@@ -72,7 +72,8 @@ def test_completions(finished: Finished):
         rows = read_jsonl(folder / "completions" / f"{arm}.jsonl")
         assert [row["prompt_id"] for row in rows] == prompt_ids
         for row in rows:
-            assert set(row) == set("arm temperature prompt_id completion n_tokens finished logp ref_logp kl".split())
+            fields = "arm temperature prompt_id completion n_tokens finished logp ref_logp kl reward degenerate"
+            assert set(row) == set(fields.split())
             assert row["arm"] == arm and row["temperature"] == 0.7
             assert isinstance(row["completion"], str) and isinstance(row["finished"], bool)
             assert 1 <= row["n_tokens"] <= 8

@@ -12,7 +12,6 @@ import pandas as pd
 
 from bench.arms import ARMS, REFERENCE, START, cost_stages
 from bench.errors import RunFolderError
-from bench.files import read_json, read_jsonl
 
 SCHEMA = 2
 READABLE = (1, SCHEMA)
@@ -41,7 +40,7 @@ class Run:
     def training(self) -> dict[str, pd.DataFrame]:
         """Stage -> its logged rows, by step."""
         files = sorted((self.path / "training").glob("*.jsonl"))
-        frames = {file.stem: pd.DataFrame(_rows(file)) for file in files}
+        frames = {file.stem: pd.DataFrame(rows_of(file)) for file in files}
         return {
             stage: frame.sort_values("step", kind="stable", ignore_index=True) if "step" in frame else frame
             for stage, frame in frames.items()
@@ -50,14 +49,17 @@ class Run:
     @cached_property
     def completions(self) -> pd.DataFrame:
         """One row per (arm, temperature, prompt)."""
-        files = sorted((self.path / "completions").glob("*.jsonl"))
-        return pd.DataFrame([row for file in files for row in _rows(file)])
+        return pd.DataFrame(self.completion_rows())
+
+    def completion_rows(self) -> list[dict[str, Any]]:
+        """The same as plain rows."""
+        return [row for file in sorted((self.path / "completions").glob("*.jsonl")) for row in rows_of(file)]
 
     @cached_property
     def prompts(self) -> pd.DataFrame:
         """The held-out prompts: prompt_id, prompt, reference (the reference summary)."""
         file = self.path / "prompts.jsonl"
-        return pd.DataFrame(_rows(file) if file.exists() else [], columns=["prompt_id", "prompt", "reference"])
+        return pd.DataFrame(rows_of(file) if file.exists() else [], columns=["prompt_id", "prompt", "reference"])
 
     @property
     def arms(self) -> list[str]:
@@ -192,18 +194,50 @@ def to_number(value: Any) -> float:
     return math.nan if value is None else float(value)
 
 
+def rows_of(file: Path) -> list[dict[str, Any]]:
+    """The rows of a JSONL file of a run; half a character, which no encoding can write, as its escape.
+
+    Raises:
+        RunFolderError: a line that is no JSON object, by its number.
+    """
+    rows = []
+    with open(file, "rb") as handle:
+        for place, line in enumerate(handle, start=1):
+            try:
+                if line.strip():
+                    rows.append(_parsed(line.decode("utf-8")))
+            except ValueError as error:
+                raise RunFolderError(f"{file}, line {place} is broken ({_what(error)}); repeat the run") from error
+    return rows
+
+
 def _object(file: Path) -> dict[str, Any]:
     try:
-        content = read_json(file)
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise RunFolderError(f"{file} is broken ({error}); repeat the run") from error
+        return _parsed(file.read_bytes().decode("utf-8"))
+    except ValueError as error:
+        raise RunFolderError(f"{file} is broken ({_what(error)}); repeat the run") from error
+
+
+def _parsed(text: str) -> dict[str, Any]:
+    """A JSON object.
+
+    Raises:
+        ValueError: it is none.
+    """
+    content = json.loads(text)
     if not isinstance(content, dict):
-        raise RunFolderError(f"{file} holds no JSON object; repeat the run")
-    return content
+        raise ValueError("no JSON object")
+    return _encodable(content) if "\\ud" in text or "\\uD" in text else content
 
 
-def _rows(file: Path) -> list[dict[str, Any]]:
-    try:
-        return read_jsonl(file)
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise RunFolderError(f"{file} is broken ({error}); repeat the run") from error
+def _what(error: ValueError) -> str:
+    """Without the place, which of JSON is one in the text and not in the file."""
+    return error.msg if isinstance(error, json.JSONDecodeError) else str(error)
+
+
+def _encodable(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode("utf-8")
+    if isinstance(value, list):
+        return [_encodable(item) for item in value]
+    return {_encodable(key): _encodable(item) for key, item in value.items()} if isinstance(value, dict) else value

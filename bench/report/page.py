@@ -1,5 +1,7 @@
 """A report as data: sections of blocks, written once as a self-contained HTML file and once as Markdown."""
 
+import base64
+import hashlib
 import html
 import re
 from collections.abc import Mapping, Sequence
@@ -14,6 +16,7 @@ from bench.files import write_text
 from bench.report.plot import Plot
 from bench.report.words import Cell, plain
 
+_TEMPLATES = Path(__file__).parent / "templates"
 _MARKDOWN_SPECIAL = re.compile(r"([\\`*_\[\]|~$])")
 
 
@@ -60,7 +63,15 @@ class Sample:
     prompt_id: str
     prompt: str
     summaries: Sequence[tuple[str, str]]
-    kind: ClassVar[str] = "sample"
+
+
+@dataclass(frozen=True)
+class Browser:
+    """Samples to search and filter (`browser.Samples.json`); without its script, and in Markdown, the first of them."""
+
+    json: str
+    first: Sequence[Sample]
+    kind: ClassVar[str] = "browser"
 
 
 @dataclass(frozen=True)
@@ -72,7 +83,7 @@ class Details:
     kind: ClassVar[str] = "details"
 
 
-Block = Text | Note | Table | Figures | Sample | Details
+Block = Text | Note | Table | Figures | Browser | Details
 
 
 @dataclass(frozen=True)
@@ -113,16 +124,23 @@ def write_page(page: Page, out_dir: Path) -> Path:
 
 
 def to_html(page: Page) -> str:
-    """One HTML file that needs nothing else: figures and style inside, no script, no network."""
+    """One HTML file that needs nothing else: figures, style, and where there are samples the script of their browser.
+
+    No other script runs in it and nothing is asked of a network: its content security policy says so to the browser.
+    """
+    script = (_TEMPLATES / "browser.js").read_text(encoding="utf-8")
+    has_browser = any(isinstance(block, Browser) for section in page.sections for block in section.blocks)
+    allowed = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() if has_browser else ""
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+        loader=jinja2.FileSystemLoader(_TEMPLATES),
         autoescape=True,
         finalize=_plain_unless_markup,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("report.html.j2").render(page=page, Markup=Markup)
+    template = environment.get_template("report.html.j2")
+    return template.render(page=page, Markup=Markup, script=script, allowed=allowed)
 
 
 def to_markdown(page: Page) -> str:
@@ -159,14 +177,18 @@ def _block_markdown(block: Block) -> str:
             return "\n\n".join(part for part in (f"*{_escape(block.caption)}*", table, _escape(block.note)) if part)
         case Figures(plots):
             return "\n\n".join(f"![{_escape(plot.alt)}](figures/{plot.name}.svg)" for plot in plots)
-        case Sample():
-            rows = [(_escape(who), _escape(summary)) for who, summary in block.summaries]
-            rows.append(("prompt", _escape(block.prompt)))
-            return f"### {_escape(block.prompt_id)}\n\n{_pipe_table(('by', 'summary'), rows)}"
+        case Browser(first=first):
+            return "\n\n".join(_sample_markdown(sample) for sample in first)
         case Details(summary, text):
             # Indented code: no text can close it, as it could a fence.
             code = "\n".join(f"    {line}" for line in plain(text).split("\n"))
             return f"{_escape(summary)}:\n\n{code}"
+
+
+def _sample_markdown(sample: Sample) -> str:
+    rows = [(_escape(who), _escape(summary)) for who, summary in sample.summaries]
+    rows.append(("prompt", _escape(sample.prompt)))
+    return f"### {_escape(sample.prompt_id)}\n\n{_pipe_table(('by', 'summary'), rows)}"
 
 
 def _pipe_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -1,7 +1,7 @@
 """Names and numbers as the reports write them, and texts made safe to show."""
 
 import math
-import unicodedata
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -10,7 +10,12 @@ from bench.arms import BY_NAME, REFERENCE
 _REFERENCE_NAMES = ("Reference", "the reference summary")
 _STAGE_NAMES = {"reward": "Reward model", "judge_reward": "Judge's reward model"}
 _JUDGE_NAMES = {"gold": "gold judge", "reward_model": "reward-model judge"}
-_BIDI_CONTROLS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+_NONCHARACTERS = "".join(chr(plane << 16 | low) for plane in range(17) for low in (0xFFFE, 0xFFFF))
+"""XML, so SVG, has no way to hold them."""
+_HIDDEN = re.compile(
+    # controls but for line feed and tab; bidirectional controls; surrogates
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff" + _NONCHARACTERS + "]"
+)
 NONE = "–"  # noqa: RUF001 - the dash of an empty cell
 
 
@@ -46,8 +51,7 @@ def plain(text: object) -> str:
 
     Line feeds and tabs stay. What is left cannot break a file's encoding or reorder the text around it.
     """
-    lines = str(text).replace("\r\n", "\n")
-    return "".join(f"\\u{ord(char):04x}" if _is_hidden(char) else char for char in lines)
+    return _HIDDEN.sub(lambda found: f"\\u{ord(found[0]):04x}", str(text).replace("\r\n", "\n"))
 
 
 def is_number(value: Any) -> bool:
@@ -141,10 +145,3 @@ def _estimate(row: Row, column: str, write: Callable[[float], str], unit: str) -
     if low is None or high is None or not (is_number(low) and is_number(high)):
         return Cell(f"{write(value)}{unit}")
     return Cell(f"{write(value)}{unit}", f"[{write(low)}, {write(high)}]")
-
-
-def _is_hidden(char: str) -> bool:
-    if char in "\n\t":
-        return False
-    is_noncharacter = ord(char) & 0xFFFE == 0xFFFE  # XML, so SVG, has no way to hold them
-    return is_noncharacter or char in _BIDI_CONTROLS or unicodedata.category(char) in ("Cc", "Cs")

@@ -5,6 +5,7 @@ evaluator with its judges, costs, claims, health and every file of the run contr
 """
 
 import html.parser
+import json
 import random
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -278,6 +279,7 @@ class Outline(html.parser.HTMLParser):
         self.open: list[str] = []
         self.elements: list[tuple[str, dict]] = []
         self.text: list[str] = []
+        self.scripts: list[str] = []
         self.feed(page)
         self.close()
         assert self.open == []
@@ -294,7 +296,9 @@ class Outline(html.parser.HTMLParser):
         assert self.open and self.open.pop() == tag, f"</{tag}> closes nothing"
 
     def handle_data(self, data):
-        if "style" not in self.open:
+        if "script" in self.open:
+            self.scripts.append(data)
+        elif "style" not in self.open:
             self.text.append(data)
 
     def all(self, tag):
@@ -327,6 +331,18 @@ class Reading:
         return page, Outline(page)
 
     outline = Outline
+
+    @staticmethod
+    def samples(outline: Outline) -> Any:
+        """What the browser of samples holds; of a prompt `id`, `post`, `verdicts`, and a row by writer."""
+        data = json.loads(outline.scripts[0])
+        names = data["writers"]
+        return data | {
+            "samples": [
+                {"id": name, "post": post, "verdicts": verdicts, **dict(zip(names, rows, strict=True))}
+                for name, post, rows, verdicts in data["samples"]
+            ]
+        }
 
     @staticmethod
     def texts(blocks: Sequence[Block]) -> str:

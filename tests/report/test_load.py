@@ -42,7 +42,7 @@ def test_a_folder_that_is_no_finished_run_is_refused_in_one_line(make_run, edit,
 def test_a_broken_log_is_named(make_run):
     path = make_run()
     (path / "training" / "dpo.jsonl").write_text('{"step": 1}\n{"step"\n')
-    with pytest.raises(RunFolderError, match=r"dpo\.jsonl is broken"):
+    with pytest.raises(RunFolderError, match=r"dpo\.jsonl, line 2 is broken"):
         training.training_curves(report.load_run(path), "dpo")
 
 

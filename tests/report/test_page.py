@@ -1,5 +1,7 @@
 """report.html and report.md: any text is safe in them, and HTML is sound."""
 
+import base64
+import hashlib
 import json
 import re
 import shutil
@@ -48,18 +50,24 @@ def test_page_structure_is_sound_and_labelled(reading, rendered):
     assert len(outline.all("caption")) == len(outline.all("table"))
 
 
-def test_page_is_one_file_without_script_or_network(reading, rendered):
+def test_page_is_one_file_that_asks_for_nothing_and_runs_its_own_script_alone(reading, rendered):
     page, outline = reading.page(rendered / "report.html")
-    assert not outline.all("script") and not outline.all("link") and not outline.all("img")
+    assert not outline.all("link") and not outline.all("img")
     for _, attrs in outline.elements:
         for name in ("src", "href", "xlink:href", "action"):
             assert attrs.get(name, "#").startswith("#")
+        assert not [name for name in attrs if name.startswith("on")]
     assert "@import" not in page and not re.search(r"url\((?!#)", page)
+
+    assert outline.all("script") == [{"type": "application/json", "id": "browser-data"}, {}]
+    (policy,) = (attrs["content"] for attrs in outline.all("meta") if "http-equiv" in attrs)
+    digest = base64.b64encode(hashlib.sha256(outline.scripts[1].encode()).digest()).decode()
+    assert "default-src 'none'" in policy and f"script-src 'sha256-{digest}'" in policy
 
 
 HOSTILE = (
-    "</dd></details><script>alert(1)</script><img src=x onerror=alert(2)> | `code` *bold* [link](http://x)"
-    "\r\nsecond line\x00\x1b[31m \u202eright to left \uffff مرحبا"
+    "</dd></details></script><script>alert(1)</script><!--<script><img src=x onerror=alert(2)> | `code` *bold*"
+    " [link](http://x)\r\nsecond line\x00\x1b[31m \u202eright to left \uffff \ud800 مرحبا"
 )
 
 
@@ -74,11 +82,18 @@ def test_data_texts_stay_text_in_html_and_markdown(reading, make_run):
 
     page, outline = reading.page(report.render_run(path))  # balanced, so nothing closed an element early
 
-    assert not outline.all("script") and not outline.all("img")
+    assert len(outline.all("script")) == 2 and not outline.all("img")  # the page's own
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
     assert not set(page) & {"\x00", "\x1b", "\r", "\u202e", "\uffff"}
-    assert r"\u0000\u001b[31m \u202eright to left \uffff مرحبا" in page
+    shown = r"\u0000\u001b[31m \u202eright to left \uffff \ud800 مرحبا"
+    assert shown in page
     assert {attrs.get("dir") for attrs in outline.all("dd")} == {"auto"}
+
+    assert "<" not in outline.scripts[0]
+    for sample in reading.samples(outline)["samples"]:
+        for text in (sample["post"], sample["Reference summary"][0], sample["DPO"][0]):
+            assert text.startswith("</dd></details></script><script>alert(1)</script><!--<script><img")
+            assert text.endswith(shown)
 
     markdown = (path / "report.md").read_text(encoding="utf-8")
     assert "<script" not in markdown and "<img" not in markdown
@@ -87,6 +102,20 @@ def test_data_texts_stay_text_in_html_and_markdown(reading, make_run):
     for line in tables:
         assert len(re.findall(r"(?<!\\)\|", line)) == 3  # two cells: the text's own pipe is escaped
         assert r"\`code\` \*bold\* \[link\](http://x)<br>second line" in line
+
+
+def test_a_text_without_end_is_cut_in_the_page_and_its_length_said(reading, make_run):
+    path = make_run()
+    file = path / "completions" / "dpo.jsonl"
+    rows = [json.loads(line) | {"completion": "ha " * 350_000} for line in file.read_text().splitlines()]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    page, outline = reading.page(report.render_run(path))
+
+    said = " … [cut here: 1,050,000 characters in all]"
+    assert len(page) < 2_000_000 and page.count(said) == 3 + 40  # the first samples, and the browser's
+    assert reading.samples(outline)["samples"][0]["DPO"][0] == ("ha " * 1667)[:5000] + said
+    assert "cut here: 1,050,000" in (path / "report.md").read_text(encoding="utf-8")
 
 
 def test_a_lone_surrogate_does_not_break_the_encoding():

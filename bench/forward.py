@@ -161,7 +161,7 @@ def token_kl(
 def completion_values(value_model: PreTrainedModel, rows: Rows) -> Float[Tensor, "B C"]:
     """V(s) before each completion token is chosen: the value head on the state that predicts the token."""
     hidden = completion_hidden(value_model.base_model, rows)
-    return scatter(score_head(value_model)(hidden).squeeze(-1).float(), rows.completion_mask)
+    return scatter(scores_of(hidden, score_head(value_model)), rows.completion_mask)
 
 
 def last_token_scores(
@@ -177,7 +177,7 @@ def last_token_scores(
     """
     hidden, place = packed_states(reward_model.base_model, input_ids, lengths, pairs, use_cache=False)
     last = place.gather(1, lengths[:, None] - 1)[:, 0]
-    return score_head(reward_model)(hidden[last]).squeeze(-1).float()
+    return scores_of(hidden[last], score_head(reward_model))
 
 
 def _in_chunks(of_chunk: Callable[..., tuple[Tensor, ...]], head: Head, *columns: Tensor) -> tuple[Tensor, ...]:
@@ -198,6 +198,14 @@ def logits_of(hidden: Float[Tensor, "n H"], head: Head, temperature: float = 1.0
         if head.bias is not None:
             logits = logits + head.bias.float()
     return logits if temperature == 1 else logits / temperature
+
+
+def scores_of(hidden: Float[Tensor, "n H"], head: nn.Module) -> Float[Tensor, " n"]:
+    """What a scalar head gives, in fp32 like the logits: bf16 holds a score of 5 to .03 only."""
+    fp32 = hidden.dtype == torch.float32 and not torch.is_autocast_enabled(hidden.device.type)
+    if fp32 or not isinstance(head, nn.Linear):
+        return head(hidden).squeeze(-1).float()
+    return logits_of(hidden, head).squeeze(-1)
 
 
 class _Projection(torch.autograd.Function):

@@ -193,8 +193,11 @@ class PPOTrainer:
     def _shared_out(self, compute: Callable[[Rollout], dict[str, Tensor]], rollout: Rollout) -> dict[str, Tensor]:
         """`compute` of the whole rollout, in micro-batches of each process's rows; every process gets the result."""
         total, settings = len(rollout.prompt_lengths), self.settings
-        own = self.ranks.own(torch.arange(total, device=self.device))
-        chunks = micro_batches(own, rollout.lengths, settings.micro_batch_size, settings.micro_batch_tokens)
+        if self.context.bf16:
+            chunks = self.learner.first_groups(rollout.lengths, self.order_generator)
+        else:
+            own = self.ranks.own(torch.arange(total, device=self.device))
+            chunks = micro_batches(own, rollout.lengths, settings.micro_batch_size, settings.micro_batch_tokens)
         with autocast(self.device, self.learner.autocasts):
             parts = [compute(take(rollout, rows)) for rows in chunks]
         order = torch.cat(chunks)

@@ -19,6 +19,7 @@ from bench.forward import (
     lm_head,
     scatter,
     score_head,
+    scores_of,
     token_logps_and_entropy,
 )
 from bench.models.loading import RewardModel, load_policy, load_reward_model
@@ -123,7 +124,7 @@ class PPOModels:
         mask = rollout.completion_mask
         if isinstance(self.value, SharedValueHead):
             assert hidden is not None
-            return scatter(self.value.score(hidden).squeeze(-1).float(), mask)
+            return scatter(scores_of(hidden, self.value.score), mask)
         return torch.where(mask, self.scale(completion_values(self.value, rollout)), 0)
 
     @contextmanager

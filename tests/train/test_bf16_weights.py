@@ -8,12 +8,19 @@ from typing import Any
 import pytest
 import torch
 from contexts import a_context
-from ppo_world import PROMPTS, make_transformer_trainer
+from ppo_world import PAD, PROMPTS, SETTINGS, make_trainer, make_transformer_trainer
 
-from bench.models.loading import load_policy, save_policy
+from bench.forward import last_token_scores, score_head
+from bench.models import tiny
+from bench.models.config import ModelConfig
+from bench.models.loading import RewardModel, load_policy, new_reward_model, save_policy, to_bf16_weights
 from bench.records import Demonstration, PreferencePair
+from bench.special_tokens import pad_id
 from bench.train import dpo, reward, sft
+from bench.train.ppo_models import ppo_models
+from bench.train.ppo_rollouts import PromptIds
 from bench.train.settings.dpo import DPOSettings
+from bench.train.settings.ppo import PPOSettings
 from bench.train.settings.reward import RewardSettings
 from bench.train.settings.sft import SFTSettings
 
@@ -101,3 +108,43 @@ def test_dpos_first_loss_is_that_of_a_policy_that_is_its_reference(make_policy, 
     assert beside["loss"] == pytest.approx(math.log(2), abs=1e-6)
     assert beside["rewards/chosen"] == beside["rewards/rejected"] == 0
     assert abs(before["loss"] - math.log(2)) > 1e-3
+
+
+@pytest.mark.parametrize(("num_mini_batches", "ppo_epochs"), [(1, 2), (2, 1)])
+def test_ppos_ratio_is_1_until_a_step_is_taken(tokenizer, tmp_path, num_mini_batches, ppo_epochs):
+    """approx_kl and the largest ratio where nothing moves: rounding alone, of a model wide enough to show it."""
+    shape = ModelConfig(hidden_size=256, layers=4, heads=2, vocabulary=300, max_positions=128)
+    policy, ref_policy = tiny.build(shape, tokenizer, seed=0), tiny.build(shape, tokenizer, seed=0)
+    generator = torch.Generator().manual_seed(0)
+    for ours, theirs in zip(policy.parameters(), ref_policy.parameters(), strict=True):
+        ours.data += 0.1 * torch.randn(ours.shape, generator=generator)  # or attention would hardly matter
+        theirs.data = ours.data.bfloat16()
+    save_policy(policy, tokenizer, tmp_path)
+    value, scorer = (new_reward_model(tmp_path, pad_id(tokenizer), 0, CPU) for _ in range(2))
+    passes: dict[str, Any] = dict(num_mini_batches=num_mini_batches, ppo_epochs=ppo_epochs)
+    settings: dict[str, Any] = dict(learning_rate=1e-12, batch_size=16, missing_eos_score=None, **passes)
+    models = ppo_models(policy, ref_policy, RewardModel(scorer), value, PPOSettings(**{**SETTINGS, **settings}), 0)
+    trainer = make_trainer(models=models, episodes=16, max_new_tokens=16, bf16=True, **settings)
+    # Of rows of one length, some attend among longer ones: which is a matter of their order.
+    prompts = [torch.randint(PAD + 2, 300, (4 if i < 9 else 44,), generator=generator) for i in range(16)]
+    experience = trainer.collect([PromptIds(str(i), ids.tolist()) for i, ids in enumerate(prompts)])
+    assert (experience.kl == 0).all()  # the reference is the policy, in the same rows
+
+    found = trainer.update(experience)
+    assert found["policy_grad_norm"] > 0 and found["optimizer_steps"] == num_mini_batches * ppo_epochs
+    assert found["approx_kl"] == pytest.approx(0, abs=1e-9)  # 3e-6 in other groups; 6e-4 of SmolLM2-135M
+    assert found["ratio_max"] == pytest.approx(1, abs=1e-5)
+
+
+def test_scores_of_bf16_networks_are_not_rounded(make_classifier):
+    """They are the products of bf16 numbers, summed up in fp32; bf16 would hold 8 bits of them."""
+    network = make_classifier()
+    to_bf16_weights(network)
+    ids = torch.tensor([[5, 9, 14, 20, 7], [33, 8, 2, 77, 9]])
+    lengths = torch.tensor([5, 4])
+    with torch.no_grad():
+        found = last_token_scores(network, ids, lengths)
+        states = network.base_model(input_ids=ids).last_hidden_state[[0, 1], lengths - 1]
+    expected = (states.double() * score_head(network).weight.double()).sum(1)  # pyright: ignore[reportOperatorIssue]
+    torch.testing.assert_close(found.double(), expected, atol=1e-5, rtol=1e-5)
+    assert (expected - expected.bfloat16().double()).abs().max() > 1e-3

@@ -38,7 +38,8 @@ class Arm:
     Attributes:
         label: as tables and legends write it; `in_words` as a sentence does.
         what: one sentence for `--help` and the README.
-        colour, marker: of every figure. Okabe and Ito's palette: told apart with every common colour blindness.
+        colour, marker: of every figure. Okabe and Ito's colours, three of them darker: every one has a contrast of 3:1
+            and more on white and on the dark page. Where a colour blindness brings two close, the markers differ.
         stage: where its policy, or for best of n its candidates, come from.
         sampled_by: the module that makes its completions from that.
         default: whether a run has it unless `arms` says otherwise.
@@ -79,7 +80,7 @@ STAGES = (
 )
 
 ARMS = (
-    Arm("base", "Base", "the base model", "the model before any training", "#999999", "^", stage="base", default=True),
+    Arm("base", "Base", "the base model", "the model before any training", "#747474", "^", stage="base", default=True),
     Arm(
         "sft",
         "SFT",
@@ -104,7 +105,7 @@ ARMS = (
         "Best of n",
         "best of n",
         "the best of n (up to 128) SFT samples by the reward model; every n from one set of samples",
-        "#E69F00",
+        "#996145",
         "P",
         stage="best_of_n",
         sampled_by="bench.stages.pick_best",
@@ -114,7 +115,7 @@ ARMS = (
         "RLOO",
         "RLOO",
         "RLOO on the same reward model (Ahmadian et al. 2024), TRL's trainer",
-        "#56B4E9",
+        "#3596CC",
         "X",
         stage="rloo",
     ),
@@ -144,7 +145,7 @@ ARMS = (
 REFERENCE = "reference"
 """The human summaries, scored like an arm; no stage makes them."""
 REFERENCE_COLOUR = "#333333"
-_SPARE_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#999999")
+_SPARE_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#996145", "#3596CC", "#747474")
 _SPARE_MARKERS = ("o", "s", "D", "^", "v", "P", "X", "<", ">")
 """Of arms that are in no row. Their numbers have no common divisor: 63 arms in a row look different."""
 

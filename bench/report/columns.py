@@ -1,6 +1,6 @@
 """Columns of a report's tables: what each is called, and how a row's number is written in it."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from typing import NamedTuple
 
 from bench.report.load import NOT_TRAINED
@@ -18,6 +18,7 @@ from bench.report.words import (
     number,
     points,
     share,
+    time_unit,
 )
 
 TONES = {"supported": "good", "contradicted": "bad"}
@@ -39,7 +40,7 @@ def table_of(caption: str, columns: Iterable[Column], rows: Sequence[Row], note:
 
 
 ARM = Column("arm", lambda row: Cell(marked_arm(row)))
-JUDGE = Column("judge", lambda row: Cell(judge_name(row["judge"])))
+JUDGE = Column("judge", lambda row: Cell(marked_judge(row["judge"], row.get("judge_fails") is True)))
 PAIR = Column(
     "pair", lambda row: Cell(f"{arm_name(row['arm_a'], short=True)} against {arm_name(row['arm_b'], short=True)}")
 )
@@ -49,6 +50,11 @@ def marked_arm(row: Row) -> str:
     """The arm's short name, and whether it collapsed."""
     name = arm_name(row["arm"], short=True)
     return f"{name}, collapsed" if row.get("collapsed") is True else name
+
+
+def marked_judge(judge: str, fails: bool) -> str:
+    """The judge's name, and whether it fails a check (`distrust.failed_checks`)."""
+    return f"{judge_name(judge)}, which fails a check" if fails else judge_name(judge)
 
 
 def text_column(name: str, title: str) -> Column:
@@ -87,9 +93,12 @@ def verdict(word: str) -> Cell:
     return Cell(word, tone=TONES.get(word, "open"))
 
 
-def win_rate_columns(judges: Sequence[str], with_n: bool = False) -> list[Column]:
-    """The win rate against the reference summary by each judge."""
-    return [share_column(f"win_rate_{judge}", f"win rate, {judge_name(judge)}", with_n) for judge in judges]
+def win_rate_columns(judges: Sequence[str], with_n: bool = False, failed: Container[str] = ()) -> list[Column]:
+    """The win rate against the reference summary by each judge; those that failed a check say so."""
+    return [
+        share_column(f"win_rate_{judge}", f"win rate, {marked_judge(judge, judge in failed)}", with_n)
+        for judge in judges
+    ]
 
 
 def cost_column(name: str, title: str) -> Column:
@@ -97,19 +106,32 @@ def cost_column(name: str, title: str) -> Column:
     return Column(title, lambda row: Cell(NONE) if row["arm"] in NOT_TRAINED else estimate(row, name), name)
 
 
+def time_column(name: str, title: str, rows: Sequence[Row]) -> Column:
+    """`cost_column` of hours, in the unit that fits the rows."""
+    unit = time_unit(row[name] for row in rows if row["arm"] not in NOT_TRAINED and is_number(row.get(name)))
+
+    def write(row: Row) -> Cell:
+        return Cell(NONE) if row["arm"] in NOT_TRAINED or not is_number(row.get(name)) else Cell(unit.write(row[name]))
+
+    return Column(f"{title} ({unit.sign})", write, name)
+
+
 def _kl(row: Row) -> Cell:
     bound = row.get("kl_ref_estimator") == "bound"
     return Cell(f"at most {number(row['kl_ref'], 2)}") if bound else estimate(row, "kl_ref", 2)
 
 
-MEASURES = (
+KL = Column("KL to SFT (nats)", _kl, "kl_ref")
+LENGTHS = (
+    estimate_column("length_tokens", "length (tokens)", 1),
+    estimate_column("length_words", "length (words)", 1),
+)
+BESIDE = (
     estimate_column("rougeL", "ROUGE-L", 3),
-    Column("KL to SFT (nats)", _kl, "kl_ref"),
     estimate_column("kl_ref_median", "KL, median", 2),
     share_column("kl_ref_top_share", "KL, of the top 1 %"),
     estimate_column("reward_gold", "gold reward", 2),
     estimate_column("reward_proxy", "proxy reward", 2),
-    estimate_column("length_tokens", "length (tokens)", 1),
-    estimate_column("length_words", "length (words)", 1),
 )
+MEASURES = (KL, *BESIDE, *LENGTHS)
 """Of `arm_table` and `compare.policy_points`, in every table of arms."""

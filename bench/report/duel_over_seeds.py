@@ -14,7 +14,7 @@ from bench.report.columns import JUDGE, PAIR, count_column, points_column, share
 from bench.report.load import ASKED, NOT_TRAINED, Run, estimate_columns, frame, records, to_number
 from bench.report.page import Table
 from bench.report.plot import NEUTRAL, Plot, arm_colour, error_bars, new_axes, slug, styled
-from bench.report.words import Row, arm_name, count, in_words, is_number, judge_name, number, points
+from bench.report.words import Row, arm_name, count, in_words, is_number, judge_name, n_in_words, number, points
 
 
 def duel_summaries(runs: Sequence[Run]) -> pd.DataFrame:
@@ -105,7 +105,7 @@ def duel_forest(summaries: pd.DataFrame, points: pd.DataFrame, judge: str) -> Pl
         return None
     (mean,) = means
     seeds = [row for row in records(points) if (row["arm_a"], row["arm_b"], row["judge"]) == (*ASKED, judge)]
-    figure, axes = new_axes((4.8, 1.3 + 0.24 * (len(seeds) + 1)))
+    figure, axes = new_axes((4.8, 1.2 + 0.26 * (len(seeds) + 1)))
     places = np.arange(len(seeds) + 1)[::-1]
     for rows, at, style in (
         (seeds, places[:-1], {"marker": "o", "markersize": 5, "color": arm_colour(ASKED[0])}),
@@ -118,13 +118,16 @@ def duel_forest(summaries: pd.DataFrame, points: pd.DataFrame, judge: str) -> Pl
     axes.set_yticks(places, [*(f"seed {row['seed']}" for row in seeds), "mean"])
     first, second = (arm_name(arm, short=True) for arm in ASKED)
     title = f"{first} against {second}, {judge_name(judge)}"
-    axes.set(
-        title=title, xlabel=f"% of posts that {first} wins head to head (dashed: even)", ylim=(-0.6, len(seeds) + 0.6)
-    )
+    axes.set(title=title, xlabel=f"% of posts that {first} wins head to head", ylim=(-0.6, len(seeds) + 0.6))
     axes.grid(False, axis="y")
     parts = [f"seed {row['seed']} {in_words(row, 'win_rate')}" for row in seeds]
     alt = f"{title}: mean over {len(seeds)} seeds {in_words(mean, 'win_rate')}; {', '.join(parts)}."
-    return Plot(f"head_to_head_over_seeds_{slug(judge)}", title, alt, figure)
+    ns = [row["win_rate_n"] for row in seeds if is_number(row.get("win_rate_n"))]
+    caption = (
+        f"{len(seeds)} seeds of {n_in_words(ns)}; 95 % intervals: a seed's over its posts, the mean's over seeds;"
+        f" dashed: even. Where the diamond's interval is right of it, {first} wins as a method."
+    )
+    return Plot(f"head_to_head_over_seeds_{slug(judge)}", title, alt, figure, caption)
 
 
 def _decision(row: Row) -> str:

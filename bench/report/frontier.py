@@ -10,8 +10,8 @@ from bench.report.by_prompt import kls, points, share_prompts
 from bench.report.columns import Column, points_column, share_column, table_of
 from bench.report.load import ASKED, Run, estimate_columns, policy_of
 from bench.report.page import Block, Figures, Text
-from bench.report.plot import Plot, arm_colour, new_axes, slug, styled
-from bench.report.words import Cell, arm_name, difference_in_words, judge_name, number, seeds_in_words
+from bench.report.plot import Plot, arm_colour, new_axes, root_of_kl_axis, slug, styled
+from bench.report.words import Cell, arm_name, count, difference_in_words, judge_name, number, seeds_in_words
 
 
 def frontiers(runs: Sequence[Run], judge: str) -> Frontiers:
@@ -97,8 +97,13 @@ def at_equal_kl(found: dict[str, Any], judge: str) -> Plot:
         axes.plot(roots, values, color=arm_colour(arm), label=arm_name(arm, short=True))
         axes.fill_between(roots, low, high, color=arm_colour(arm), alpha=0.2, linewidth=0)
         parts.append(f"{arm_name(arm)}: {number(values[0], 1)} to {number(values[-1], 1)} %")
-    axes.set_xticks(roots, [number(row["kl"], 2) for row in found["at"]])
+    axes.set_xlim(left=0)
+    root_of_kl_axis(axes)
     title = f"Win rate at equal KL, {judge_name(judge)}"
-    axes.set(title=title, xlabel="KL to the SFT model, nats per completion (root scale)", ylabel="% of prompts")
+    axes.set(title=title, ylabel="% of posts")
     figure.legend(loc="outside lower center", ncols=2)
-    return Plot(f"at_equal_kl_{slug(judge)}", title, f"{title}. {'; '.join(parts)}.", figure)
+    caption = (
+        f"{seeds_in_words(found['seeds'])} of {count(found['n'])} posts; bands: 95 %. Only where both arms have been;"
+        " what is higher wins more at the same distance from the SFT model."
+    )
+    return Plot(f"at_equal_kl_{slug(judge)}", title, f"{title}. {'; '.join(parts)}.", figure, caption)

@@ -22,6 +22,8 @@ ASKED = ("dpo", "ppo")
 """The pair that is the question: the first against the second, or the first less the second."""
 COMPARED = frozenset((START, *ASKED))
 """The arms whose pairs are told first; of others the report tells."""
+TRUTH = ("gold", "human")
+"""Judges that are what others are measured by."""
 WHERE_AND_WHEN = ("run_id", "label", "results_dir", "checkpoint_every_s", "remeasure")
 """Settings that say where a run goes and when it is saved, and not what it does."""
 NAMES_OF_A_RUN = ("seed", "name", *WHERE_AND_WHEN)

@@ -7,8 +7,19 @@ import pandas as pd
 
 from bench.evaluate.rank_correlation import rank_correlation
 from bench.report.load import records
-from bench.report.plot import NEUTRAL, Plot, error_bars, new_axes, point_style, slug, styled
-from bench.report.words import Row, arm_name, has, is_number, judge_name, number, seeds_in_words, strength
+from bench.report.plot import (
+    NEUTRAL,
+    Plot,
+    error_bars,
+    new_axes,
+    per_cent_axis,
+    point_style,
+    root_of_kl,
+    root_of_kl_axis,
+    slug,
+    styled,
+)
+from bench.report.words import Row, arm_name, has, is_number, judge_name, n_in_words, number, seeds_in_words, strength
 
 
 @styled
@@ -24,13 +35,14 @@ def win_rate_vs_beta(points: pd.DataFrame, judge: str) -> Plot | None:
         f"win_rate_{judge}",
         name=f"win_rate_vs_beta_{slug(judge)}",
         title=f"Win rate against beta, {judge_name(judge)}",
-        unit="% of prompts",
+        unit="% of posts",
         scale=100,
+        what_to_see="dashed: as good as the human summaries",
     )
     if plot is not None:
         axes = plot.figure.axes[0]
         axes.axhline(50, color=NEUTRAL, linewidth=1, linestyle="--")
-        axes.set_xlabel("beta (dashed: as good as the reference summary)")
+        per_cent_axis(axes.yaxis)
     return plot
 
 
@@ -38,7 +50,13 @@ def win_rate_vs_beta(points: pd.DataFrame, judge: str) -> Plot | None:
 def kl_vs_beta(points: pd.DataFrame) -> Plot | None:
     """KL(policy || SFT model) on held-out prompts over beta (log axis), one line per arm and seed."""
     return _over_beta(
-        points, "kl_ref", name="kl_vs_beta", title="KL to the SFT model", unit="nats per completion", scale=1
+        points,
+        "kl_ref",
+        name="kl_vs_beta",
+        title="KL to the SFT model",
+        unit="nats per completion",
+        scale=1,
+        what_to_see="equal beta is not equal KL: compare arms at the same height",
     )
 
 
@@ -66,8 +84,13 @@ def kl_and_beta(points: pd.DataFrame) -> list[str]:
 
 
 @styled
-def reward_kl_points(points: pd.DataFrame) -> Plot | None:
-    """Reward over KL, a point with both intervals per policy: gold reward where known, else the proxy."""
+def reward_kl_points(points: pd.DataFrame, of_n: Sequence[Row] = ()) -> Plot | None:
+    """Reward over the root of KL, the DPO paper's Figure 2, left: a point with both intervals per policy, beta beside
+    it, the points of one arm and seed joined; gold reward where known, else the proxy.
+
+    Args:
+        of_n: rows of best of n for every n, ascending, with the same columns.
+    """
     table = records(points)
     reward = "reward_gold" if has(table, "reward_gold") else "reward_proxy"
     rows = [row for row in table if is_number(row.get(reward)) and is_number(row.get("kl_ref"))]
@@ -76,29 +99,50 @@ def reward_kl_points(points: pd.DataFrame) -> Plot | None:
     kind = "gold reward" if reward == "reward_gold" else "proxy reward"
     title = f"{kind.capitalize()} against KL"
     figure, axes = new_axes()
+    of_n = [row for row in of_n if is_number(row.get(reward))]
+    if of_n:
+        at, _ = root_of_kl(of_n)
+        axes.plot(at, [row[reward] for row in of_n], linewidth=0.8, color=point_style("best_of_n")["color"])
     for arm in dict.fromkeys(row["arm"] for row in rows):
-        of_arm = [row for row in rows if row["arm"] == arm]
+        of_arm = sorted((row for row in rows if row["arm"] == arm), key=lambda row: row["kl_ref"])
+        at, bars = root_of_kl(of_arm)
         axes.errorbar(
-            [row["kl_ref"] for row in of_arm],
+            at,
             [row[reward] for row in of_arm],
-            xerr=error_bars(of_arm, "kl_ref"),
+            xerr=bars,
             yerr=error_bars(of_arm, reward),
             linestyle="none",
             label=_legend(arm, of_arm),
             **point_style(arm),
         )
+        for seed in dict.fromkeys(row["seed"] for row in of_arm):
+            line = [row for row in of_arm if row["seed"] == seed]
+            if len(line) > 1:
+                at, _ = root_of_kl(line)
+                axes.plot(at, [row[reward] for row in line], linewidth=0.8, color=point_style(arm)["color"])
         for row in _labelled(of_arm):
-            at = (row["kl_ref"], row[reward])
-            axes.annotate(strength(row).split()[-1], at, (4, 4), textcoords="offset points", fontsize=7)
-    axes.set(title=title, xlabel="KL to the SFT model, nats per completion", ylabel=kind)
+            (at,), _ = root_of_kl([row])
+            axes.annotate(strength(row).split()[-1], (at, row[reward]), (5, 5), textcoords="offset points")
+    axes.set_xlim(left=min(0.0, axes.get_xlim()[0]))
+    root_of_kl_axis(axes)
+    axes.set(title=title, ylabel=kind)
     figure.legend(loc="outside lower center", ncols=2)
     parts = [f"{_policy(row)}: KL {number(row['kl_ref'], 2)}, {kind} {number(row[reward], 2)}" for row in rows]
-    return Plot("reward_kl", title, f"{title}. {'; '.join(parts)}.", figure)
+    ns = [row[f"{reward}_n"] for row in rows if is_number(row.get(f"{reward}_n"))]
+    caption = (
+        f"{n_in_words(ns)} a point, 95 % intervals both ways; numbers: beta or KL target. Higher at the same KL is"
+        " better; what turns down has gone too far."
+    )
+    return Plot("reward_kl", title, f"{title}. {'; '.join(parts)}.", figure, caption)
 
 
-def _over_beta(points: pd.DataFrame, column: str, *, name: str, title: str, unit: str, scale: float) -> Plot | None:
+def _over_beta(
+    points: pd.DataFrame, column: str, *, name: str, title: str, unit: str, scale: float, what_to_see: str
+) -> Plot | None:
     rows = [row for row in records(points) if is_number(row.get(column)) and is_number(row["beta"])]
-    if all(len({row["beta"] for row in rows if row["arm"] == arm}) < 2 for arm in {row["arm"] for row in rows}):
+    betas_of = {arm: {row["beta"] for row in rows if row["arm"] == arm} for arm in {row["arm"] for row in rows}}
+    rows = [row for row in rows if len(betas_of[row["arm"]]) > 1]
+    if not rows:
         return None
     rows.sort(key=lambda row: row["beta"])
     figure, axes = new_axes()
@@ -123,13 +167,15 @@ def _over_beta(points: pd.DataFrame, column: str, *, name: str, title: str, unit
     axes.set(title=title, xlabel="beta", ylabel=unit)
     figure.legend(loc="outside lower center", ncols=3)
     parts = "; ".join(f"{_policy(row)}: {number(scale * row[column])}" for row in rows)
-    return Plot(name, title, f"{title}, {unit}. {parts}.", figure)
+    ns = [row[f"{column}_n"] for row in rows if is_number(row.get(f"{column}_n"))]
+    lines = seeds_in_words(len({row["seed"] for row in rows}))
+    caption = f"{n_in_words(ns)} a point, 95 % intervals; {lines}, a line each; {what_to_see}."
+    return Plot(name, title, f"{title}, {unit}. {parts}.", figure, caption)
 
 
 def _labelled(rows: Sequence[Row]) -> list[Row]:
-    """One policy of each setting, where there are several settings: the first seed's."""
-    first = {strength(row): row for row in reversed(rows) if strength(row)}
-    return [*first.values()] if len(first) > 1 else []
+    """One policy of each setting that is told by beta or target: the first seed's."""
+    return [*{strength(row): row for row in sorted(rows, key=lambda row: -row["seed"]) if strength(row)}.values()]
 
 
 def _legend(arm: str, rows: Sequence[Row]) -> str:

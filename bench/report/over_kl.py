@@ -9,8 +9,8 @@ from bench.evaluate.overoptimisation import reward_at
 from bench.report.columns import Column, estimate_column, table_of, text_column
 from bench.report.load import estimate_columns
 from bench.report.page import Table
-from bench.report.plot import NEUTRAL, Plot, error_bars, new_axes, point_style, styled
-from bench.report.words import Cell, Row, arm_name, is_number, number
+from bench.report.plot import NEUTRAL, Plot, error_bars, new_axes, point_style, root_of_kl, root_of_kl_axis, styled
+from bench.report.words import Cell, Row, arm_name, is_number, n_in_words, number
 
 REWARDS = ("gold", "proxy")
 FORMS = "d (α - β log d) for trained policies, d (α - β d) for best of n"  # noqa: RUF001 - the letters of the papers
@@ -30,15 +30,17 @@ def gain_over_kl(name: str, title: str, reward: str, curves: Sequence[Curve]) ->
     """The reward above the SFT model's over the root of KL: points with their intervals, fits as dashed lines."""
     column = f"gain_{reward}"
     figure, axes = new_axes()
-    parts, labelled = [], set()
+    parts, labelled, ns = [], set(), set()
     for arm, all_rows, fit, is_line in curves:
         rows = [row for row in all_rows if is_number(row.get(column)) and is_number(row.get("kl_ref"))]
         if not rows:
             continue
+        ns |= {row[f"{column}_n"] for row in rows if is_number(row.get(f"{column}_n"))}
         label = None if arm in labelled else arm_name(arm, short=True)
         labelled.add(arm)
+        at, _ = root_of_kl(rows)
         axes.errorbar(
-            [max(row["kl_ref"], 0.0) ** 0.5 for row in rows],
+            at,
             [row[column] for row in rows],
             yerr=error_bars(rows, column),
             linestyle="-" if is_line else "none",
@@ -56,9 +58,14 @@ def gain_over_kl(name: str, title: str, reward: str, curves: Sequence[Curve]) ->
     if not parts:
         return None
     axes.axhline(0, color=NEUTRAL, linewidth=1, linestyle=":")
-    axes.set(title=title, xlabel="root of KL to the SFT model, nats per completion", ylabel=f"{reward} reward gained")
+    root_of_kl_axis(axes)
+    axes.set(title=title, ylabel=f"{reward} reward gained")
     figure.legend(loc="outside lower center", ncols=3)
-    return Plot(name, title, f"{title}. {'; '.join(parts)}.", figure)
+    caption = (
+        f"{n_in_words(ns)} a point, 95 % intervals of the gain; dashed curves: fitted. A curve that turns down has gone"
+        " too far from the SFT model."
+    )
+    return Plot(name, title, f"{title}. {'; '.join(parts)}.", figure, caption)
 
 
 def fits_table(caption: str, fits: Sequence[tuple[str, str, Mapping[str, Any]]], note: str) -> Table:

@@ -7,16 +7,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bench.arms import REFERENCE
+from bench.arms import BY_NAME, REFERENCE
 from bench.evaluate.seeds import across_seeds
 from bench.report import duel_over_seeds
 from bench.report.by_prompt import Verdicts, share_prompts
 from bench.report.columns import ARM, JUDGE, Column, count_column, share_column, table_of
+from bench.report.distrust import failed_over, overoptimised
 from bench.report.duel_over_seeds import duel_forest, duel_points, duel_summaries, duel_table
 from bench.report.load import NOT_TRAINED, Run, estimate_columns, records, settings, to_number
 from bench.report.page import Block, Figures, Table
-from bench.report.plot import NEUTRAL, Plot, arm_colour, drawn, error_bars, new_axes, point_style, slug, styled
-from bench.report.words import Cell, Row, arm_name, count, in_words, judge_name, number, share
+from bench.report.plot import NEUTRAL, Plot, drawn, error_bars, new_axes, point_style, rows_axis, slug, styled
+from bench.report.words import Cell, Row, arm_name, count, in_words, is_number, judge_name, n_in_words, number, share
 
 
 def groups_of_seeds(runs: Sequence[Run]) -> list[list[Run]]:
@@ -47,9 +48,10 @@ def seed_summaries(runs: Sequence[Run]) -> pd.DataFrame:
 
 def seed_points(runs: Sequence[Run]) -> pd.DataFrame:
     """One row per trained arm, judge and seed: `win_rate` (estimate over prompts) and whether it `collapsed`."""
+    of_seed = {run.setting("seed"): run for run in runs}
     rows = [
         {"arm": arm, "judge": judge, "seed": row["seed"], "collapsed": row["collapsed"]}
-        | estimate_columns("win_rate", row)
+        | estimate_columns("win_rate", {**row, "n": of_seed[row["seed"]].metrics["arms"][arm]["win_rate"][judge]["n"]})
         for arm, judge, found in _summaries(runs)
         for row in found["seeds"]
     ]
@@ -67,25 +69,33 @@ def win_rate_over_seeds(summaries: pd.DataFrame, points: pd.DataFrame, judge: st
     if not means:
         return None
     title = f"Win rate over seeds, {judge_name(judge)}"
-    figure, axes = new_axes()
+    of_arms = {
+        mean["arm"]: [row for row in records(points) if (row["arm"], row["judge"]) == (mean["arm"], judge)]
+        for mean in means
+    }
+    figure, axes = new_axes((4.8, 1.2 + sum(0.3 + 0.13 * len(rows) for rows in of_arms.values())))
     parts = []
     for place, mean in enumerate(means):
-        of_arm = [row for row in records(points) if (row["arm"], row["judge"]) == (mean["arm"], judge)]
-        offsets = np.linspace(-0.3, 0.3, len(of_arm))
-        for row, offset in zip(of_arm, offsets, strict=True):
+        of_arm = of_arms[mean["arm"]]
+        for row, offset in zip(of_arm, np.linspace(-0.4, 0.15, len(of_arm)), strict=True):
             style = point_style(row["arm"])
             if row["collapsed"]:
                 style["marker"] = "x"
-            axes.errorbar([place + offset], [100 * row["win_rate"]], yerr=100 * error_bars([row], "win_rate"), **style)
-        axes.hlines(100 * mean["win_rate"], place - 0.4, place + 0.4, colors=arm_colour(mean["arm"]))
+            bars = 100 * error_bars([row], "win_rate")
+            axes.errorbar([100 * row["win_rate"]], [place + offset], xerr=bars, **style)
+        style = {"marker": "D", "markersize": 8, "color": NEUTRAL, "linewidth": 2.2, "capsize": 3}
+        bars = 100 * error_bars([mean], "win_rate")
+        axes.errorbar([100 * mean["win_rate"]], [place + 0.35], xerr=bars, **style)
         parts.append(f"{arm_name(mean['arm'])}: mean {in_words(mean, 'win_rate')}, {_seeds_in_words(of_arm)}")
-    axes.axhline(50, color=NEUTRAL, linewidth=1, linestyle="--")
-    axes.set_xticks(range(len(means)), [arm_name(row["arm"], short=True) for row in means])
-    axes.set(
-        title=title, ylabel="% of prompts", ylim=(0, 100), xlabel="points: seeds, crosses: collapsed, lines: means"
+    rows_axis(axes, [arm_name(row["arm"], short=True) for row in means])
+    axes.axvline(50, color=NEUTRAL, linewidth=1, linestyle="--")
+    axes.set(title=title, xlabel="% of posts won against the reference summary")
+    ns = [row["win_rate_n"] for rows in of_arms.values() for row in rows if is_number(row.get("win_rate_n"))]
+    caption = (
+        f"{count(max(map(len, of_arms.values())))} seeds of {n_in_words(ns)}, in the order of the table; diamonds:"
+        " means with intervals over seeds; crosses: collapsed; dashed: as good as the human summaries."
     )
-    axes.grid(False, axis="x")
-    return Plot(f"win_rate_over_seeds_{slug(judge)}", title, f"{title}. {'; '.join(parts)}.", figure)
+    return Plot(f"win_rate_over_seeds_{slug(judge)}", title, f"{title}. {'; '.join(parts)}.", figure, caption)
 
 
 def seeds_section(groups: Sequence[Sequence[Run]]) -> list[Block]:
@@ -112,7 +122,18 @@ def seeds_section(groups: Sequence[Sequence[Run]]) -> list[Block]:
 
 def answer(group: Sequence[Run], judge: str) -> list[str]:
     """Who wins head to head, and each arm's mean."""
-    return [*duel_over_seeds.answer(group, judge), *filter(None, [_means_in_words(group, judge)])]
+    means = filter(None, [_means_in_words(group, judge)])
+    return [*duel_over_seeds.answer(group, judge), *means, *failed_over(group).values(), *_overoptimised(group)]
+
+
+def _overoptimised(group: Sequence[Run]) -> list[str]:
+    """The first seed's sentence, and how many seeds have one."""
+    found = [(run.setting("seed"), said) for run in group if (said := overoptimised(run))]
+    if not found:
+        return []
+    seed, said = found[0]
+    how_many = f"{count(len(found))} of {count(len(group))} seeds"
+    return [f"In {how_many} a policy is over-optimised; seed {seed}: {' '.join(said)}"]
 
 
 def _means_in_words(group: Sequence[Run], judge: str) -> str:
@@ -127,12 +148,9 @@ def _means_in_words(group: Sequence[Run], judge: str) -> str:
 
 
 def _seed_tables(group: Sequence[Run], of_what: str) -> list[Table]:
-    """The table of one group; none where too little was judged."""
-    summaries = records(seed_summaries(group))
-    of_each: dict[tuple[str, str], dict[str, Row]] = {}
-    for row in records(seed_points(group)):
-        of_each.setdefault((row["arm"], row["judge"]), {})[str(row["seed"])] = row
-    seeds = sorted({run.setting("seed") for run in group})
+    """The tables of one group, which `of_what` names among several; none where too little was judged."""
+    failed = failed_over(group)
+    summaries = [{**row, "judge_fails": row["judge"] in failed} for row in records(seed_summaries(group))]
     columns = [
         ARM,
         JUDGE,
@@ -140,7 +158,6 @@ def _seed_tables(group: Sequence[Run], of_what: str) -> list[Table]:
         Column("sd (points)", lambda row: Cell(number(100 * row["sd"], 1))),
         count_column("seeds", "seeds"),
         count_column("collapsed_seeds", "collapsed"),
-        *(_seed_column(str(seed), of_each) for seed in seeds),
     ]
     note = (
         "Mean: with a 95 % interval for other seeds and other prompts (Student's t on the logit scale, from three seeds"
@@ -148,11 +165,13 @@ def _seed_tables(group: Sequence[Run], of_what: str) -> list[Table]:
         f" {_PROMPTS[share_prompts(group)]} Collapsed: decided to be below the seed's own SFT model (interval of the"
         " paired difference, and McNemar's test); such a seed is marked and stays in the mean."
     )
+    note = " ".join([note, *failed.values()])
     tables: list[Table] = []
     if summaries:
         caption = f"Win rate against the reference summary over seeds{of_what}"
         tables.append(table_of(caption, columns, summaries, note))
-    if duels := records(duel_summaries(group)):
+        tables += [] if of_what else [_each_seed(group)]
+    if duels := [{**row, "judge_fails": row["judge"] in failed} for row in records(duel_summaries(group))]:
         tables.append(duel_table(duels, of_what))
     return tables
 
@@ -182,13 +201,32 @@ def _is_judged(run: Run, arm: str, judge: str) -> bool:
     return rate is not None and rate["ci95"] is not None
 
 
-def _seed_column(seed: str, of_each: dict[tuple[str, str], dict[str, Row]]) -> Column:
-    def write(row: Row) -> Cell:
-        point = of_each[row["arm"], row["judge"]].get(seed, {})
-        cell = share(point, "win_rate")
-        return cell._replace(text=f"{cell.text}, collapsed", tone="bad") if point.get("collapsed") is True else cell
+def _each_seed(group: Sequence[Run]) -> Table:
+    """A row per seed and arm, a column per judge: as many seeds as there are fit onto the page."""
+    rows: dict[tuple[int, str], dict[str, Any]] = {}
+    for point in records(seed_points(group)):
+        row = rows.setdefault((point["seed"], point["arm"]), {"seed": point["seed"], "arm": point["arm"]})
+        row |= {f"collapsed_{point['judge']}": point["collapsed"]}
+        row |= {f"win_rate_{point['judge']}{end}": point[f"win_rate{end}"] for end in ("", "_low", "_high")}
+    columns = [
+        ARM,
+        Column("seed", lambda row: Cell(str(row["seed"]))),
+        *(_of_each_seed(judge) for judge in group[0].judges),
+    ]
+    in_order = sorted(
+        rows.values(),
+        key=lambda row: (list(BY_NAME).index(row["arm"]) if row["arm"] in BY_NAME else len(BY_NAME), row["seed"]),
+    )
+    return replace(table_of("Each seed's win rate", columns, in_order), folded=True)
 
-    return Column(f"seed {seed}", write)
+
+def _of_each_seed(judge: str) -> Column:
+    def write(row: Row) -> Cell:
+        cell = share(row, f"win_rate_{judge}")
+        is_collapsed = row.get(f"collapsed_{judge}") is True
+        return cell._replace(text=f"{cell.text}, collapsed", tone="bad") if is_collapsed else cell
+
+    return Column(f"win rate, {judge_name(judge)}", write)
 
 
 def _seeds_in_words(rows: Sequence[Row]) -> str:

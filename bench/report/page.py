@@ -14,9 +14,10 @@ from markupsafe import Markup
 
 from bench.files import write_text
 from bench.report.plot import Plot
-from bench.report.words import Cell, plain
+from bench.report.words import NONE, Cell, plain
 
 _TEMPLATES = Path(__file__).parent / "templates"
+_NUMBER = re.compile(r"(at most |< )?-?\d[\d,.]*(e[+-]\d+)?( %)?")
 _MARKDOWN_SPECIAL = re.compile(r"([\\`*_\[\]|~$])")
 
 
@@ -46,6 +47,15 @@ class Table:
     note: str = ""
     folded: bool = False
     kind: ClassVar[str] = "table"
+
+    @property
+    def of_numbers(self) -> list[bool]:
+        """Of each column, whether all that it says is numbers."""
+        texts = [[row[place].text for row in self.rows] for place in range(len(self.columns))]
+        return [
+            all(text == NONE or _NUMBER.fullmatch(text) for text in of_column) and set(of_column) != {NONE}
+            for of_column in texts
+        ]
 
 
 @dataclass(frozen=True)
@@ -173,10 +183,12 @@ def _block_markdown(block: Block) -> str:
             return f"> {_escape(text)}"
         case Table():
             rows = [[_escape(f"{cell.text} {cell.interval}".strip()) for cell in row] for row in block.rows]
-            table = _pipe_table([_escape(column) for column in block.columns], rows)
+            table = _pipe_table([_escape(column) for column in block.columns], rows, block.of_numbers)
             return "\n\n".join(part for part in (f"*{_escape(block.caption)}*", table, _escape(block.note)) if part)
         case Figures(plots):
-            return "\n\n".join(f"![{_escape(plot.alt)}](figures/{plot.name}.svg)" for plot in plots)
+            return "\n\n".join(
+                f"![{_escape(plot.alt)}](figures/{plot.name}.svg)\n\n*{_escape(plot.caption)}*" for plot in plots
+            )
         case Browser(first=first):
             return "\n\n".join(_sample_markdown(sample) for sample in first)
         case Details(summary, text):
@@ -191,8 +203,10 @@ def _sample_markdown(sample: Sample) -> str:
     return f"### {_escape(sample.prompt_id)}\n\n{_pipe_table(('by', 'summary'), rows)}"
 
 
-def _pipe_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [columns, ["---"] * len(columns), *rows]
+def _pipe_table(columns: Sequence[str], rows: Sequence[Sequence[str]], of_numbers: Sequence[bool] = ()) -> str:
+    """Columns of numbers stand to the right."""
+    rules = ["---:" if place < len(of_numbers) and of_numbers[place] else "---" for place in range(len(columns))]
+    lines = [columns, rules, *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
@@ -21,37 +22,58 @@ from bench.report.words import Row, is_number
 
 NEUTRAL = "#333333"
 """Of lines that belong to no arm."""
+SERIES = ("#8F63B8", "#7F7A1A")
+"""Of what is no arm and needs a colour: chosen and rejected, training and held out. As the arms' colours they have a
+contrast of 3:1 and more on the white and on the dark page."""
+_INK, _SOFT, _LINE, _GROUND = "#1b1f24", "#59636e", "#d9dee4", "#ffffff"
+_OF_THE_PAGE = {_INK: "--ink", NEUTRAL: "--ink", _SOFT: "--soft", _LINE: "--line", _GROUND: "--card"}
+"""Colours that the page has for itself, in light and dark (templates/report.html.j2)."""
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",  # text stays text: it can be selected, searched and read aloud
     "svg.hashsalt": "bench.report",  # ids inside the SVG do not change from one rendering to the next
     "text.parse_math": False,  # names come from data; a $ is a $
     "font.family": "sans-serif",
-    "font.size": 10.0,
-    "axes.titlesize": 11.0,
+    "font.size": 10.5,  # the page shows a unit as 0.95 to 1.2 px
+    "axes.titlesize": 11.5,
     "axes.titlelocation": "left",
+    "axes.labelsize": 10.5,
+    "xtick.labelsize": 10.5,
+    "ytick.labelsize": 10.5,
+    "legend.fontsize": 10.5,
+    "text.color": _INK,
+    "axes.labelcolor": _INK,
+    "axes.titlecolor": _INK,
+    "xtick.labelcolor": _INK,
+    "ytick.labelcolor": _INK,
+    "xtick.color": _SOFT,
+    "ytick.color": _SOFT,
+    "axes.edgecolor": _SOFT,
+    "axes.facecolor": "none",
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
     "axes.axisbelow": True,
-    "grid.color": "#e6e6e6",
-    "axes.edgecolor": "#777777",
+    "grid.color": _LINE,
     "legend.frameon": False,
     "lines.linewidth": 1.6,
 }
 # A decorator: titles and legends read the style when they are made, not when they are drawn.
 styled = matplotlib.rc_context(_STYLE)
-_SIZE = (4.8, 3.2)  # inches; small enough to be read on a phone without scaling down
+_SIZE = (4.8, 3.3)  # inches; small enough to be read on a phone without scaling down
 WIDE = (9.6, 2.6)
+_KLS = (0, 0.05, 0.1, 0.25, 0.5, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
 
 @dataclass(frozen=True, eq=False)
 class Plot:
-    """A figure with its file name (no suffix), title, and a description for those who cannot see it."""
+    """A figure with its file name (no suffix), title, a description for those who cannot see it, and the caption under
+    it: n, and what to look for."""
 
     name: str
     title: str
     alt: str
     figure: Figure
+    caption: str
 
     @property
     def is_wide(self) -> bool:
@@ -71,12 +93,15 @@ class Plot:
         return text.getvalue()
 
     def inline_svg(self) -> str:
-        """The figure as an `<svg>` element whose ids start with the plot's name, unlike any other plot's."""
+        """The figure as an `<svg>` element in the page's own colours, whose ids start with the plot's name, unlike any
+        other plot's."""
         svg = self.svg()
         svg = svg[svg.index("<svg") :]
         svg = re.sub(r'\bid="', f'id="{self.name}-', svg)
         svg = re.sub(r"url\(#", f"url(#{self.name}-", svg)
         svg = re.sub(r'href="#', f'href="#{self.name}-', svg)
+        for colour, variable in _OF_THE_PAGE.items():
+            svg = re.sub(rf'{colour}(?=[;"])', f"var({variable})", svg)
         return svg.replace("<svg", '<svg aria-hidden="true"', 1)  # the element around it carries the label
 
     def _repr_svg_(self) -> str:
@@ -108,6 +133,52 @@ def error_bars(rows: Sequence[Row], column: str) -> np.ndarray:
 def point_style(arm: str, among: Sequence[str] = ()) -> dict[str, Any]:
     """Colour and marker; `among` are the arms of the run, as in `arm_of`."""
     return {"color": arm_colour(arm, among), "marker": arm_of(arm, among).marker, "capsize": 3, "markersize": 6}
+
+
+def dots(
+    labels: Sequence[str], rows: Sequence[Row], column: str, among: Sequence[str] = (), scale: float = 1
+) -> tuple[Figure, Axes]:
+    """A row's number as a dot with its interval, in its arm's colour and mark, the first row on top."""
+    figure, axes = new_axes((_SIZE[0], 1.15 + 0.29 * len(rows)))
+    for place, row in enumerate(rows):
+        bars = scale * error_bars([row], column)
+        axes.errorbar(
+            [scale * row[column]], [place], xerr=bars, linestyle="none", zorder=3, **point_style(row["arm"], among)
+        )
+    rows_axis(axes, labels)
+    return figure, axes
+
+
+def rows_axis(axes: Axes, labels: Sequence[str]) -> None:
+    """A name at every row, the first on top."""
+    axes.set_yticks(range(len(labels)), labels)
+    axes.set_ylim(len(labels) - 0.5, -0.5)
+    axes.grid(False, axis="y")
+
+
+def per_cent_axis(axis: Axis) -> None:
+    """From 0 to 100, with room for a mark at either end."""
+    axis.set_ticks([0, 25, 50, 75, 100])
+    axis.set_view_interval(-4, 104, ignore=True)
+
+
+def root_of_kl(rows: Sequence[Row]) -> tuple[np.ndarray, np.ndarray]:
+    """Places of `kl_ref` on an axis of its root, and (2, rows) distances to the ends of its interval."""
+    kls = np.array([row["kl_ref"] for row in rows], float).clip(min=0)
+    below, above = error_bars(rows, "kl_ref")
+    at, low, high = (np.sqrt(values.clip(min=0)) for values in (kls, kls - below, kls + above))
+    return at, np.array([at - low, high - at])
+
+
+def root_of_kl_axis(axes: Axes) -> None:
+    """The x axis, which is the root of a KL, labelled with the KLs themselves."""
+    end = axes.get_xlim()[1]
+    ticks: list[float] = []
+    for kl in _KLS:
+        if kl**0.5 <= end and (not ticks or kl**0.5 - ticks[-1] ** 0.5 > end / 11):
+            ticks.append(kl)
+    axes.set_xticks([kl**0.5 for kl in ticks], [f"{kl:g}" for kl in ticks])
+    axes.set_xlabel("KL to the SFT model, nats per completion (root scale)")
 
 
 def slug(name: str) -> str:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pandas as pd
 
+from bench.report.distrust import warnings
 from bench.report.load import COMPARED, Run, load_run, records
 from bench.report.sections.head_to_head import head_to_head_table
 from bench.report.sections.judges import caveats
@@ -30,7 +31,7 @@ def summary(run_dir: Path) -> str:
     judged = any(arm.get("win_rate") for arm in run.metrics["arms"].values())
     what = "win rates against the reference summary" if judged else "no win rates against a reference summary"
     lines = [f"{which}: {what}", ""]
-    lines += [arms.to_string(index=False), "", *caveats(run), "head to head:"]
+    lines += [arms.to_string(index=False), "", *warnings(run), *caveats(run), "head to head:"]
     duels = records(head_to_head_table(run))
     asked = [row for row in duels if {row["arm_a"], row["arm_b"]} <= COMPARED]
     lines += [_duel(row) for row in asked]

@@ -31,6 +31,20 @@ class Cell(NamedTuple):
     tone: str = ""
 
 
+class TimeUnit(NamedTuple):
+    """How times are written: the unit's sign, how many of it an hour has, decimals."""
+
+    sign: str
+    per_hour: float
+    digits: int
+
+    def write(self, hours: float) -> str:
+        return number(hours * self.per_hour, self.digits)
+
+
+_SECONDS, _MINUTES, _HOURS = TimeUnit("s", 3600.0, 1), TimeUnit("min", 60.0, 2), TimeUnit("h", 1.0, 2)
+
+
 def arm_name(arm: str, short: bool = False) -> str:
     known = BY_NAME.get(arm)
     names = (known.label, known.in_words) if known else _REFERENCE_NAMES if arm == REFERENCE else (plain(arm),) * 2
@@ -96,6 +110,12 @@ def points(row: Row, column: str) -> Cell:
     return _estimate(row, column, lambda value: number(100 * value, 1), "")
 
 
+def time_unit(hours: Iterable[float]) -> TimeUnit:
+    """The unit in which the longest of them has a handy size."""
+    longest = max(hours, default=0.0)
+    return _SECONDS if longest < 2 / 60 else _MINUTES if longest < 2 else _HOURS
+
+
 def in_words(row: Row, column: str) -> str:
     """A share with its interval in a sentence: `62.0 % [55.1, 68.6]`."""
     cell = share(row, column)
@@ -108,6 +128,15 @@ def difference_in_words(value: float, ci95: Sequence[float], first: str, second:
     low, high = ci95
     verdict = f"{first} is better" if low > 0 else f"{second} is better" if high < 0 else "not decided at this n"
     return f"{number(100 * value, 1)} points [{number(100 * low, 1)}, {number(100 * high, 1)}]{over}: {verdict}"
+
+
+def n_in_words(ns: Iterable[float], of: str = "posts") -> str:
+    """`256 posts`, or `250 to 256 posts` where the counts differ."""
+    known = sorted(set(ns))
+    if not known:
+        return f"n {of} not known"
+    ends = count(known[0]) if len(known) == 1 else f"{count(known[0])} to {count(known[-1])}"
+    return f"{ends} {of}"
 
 
 def seeds_in_words(n: int) -> str:

@@ -198,6 +198,7 @@ def _write(results: Path, collapsed: bool, gold: bool, config: RunConfig) -> Pat
         patch.setattr(MadeUpEngine, "collapsed", collapsed)
         patch.setattr(runner, "Engine", MadeUpEngine)
         patch.setattr(runner, "load", made)
+        patch.setattr(runner, "_LAST_WORLD", {})  # with gold or without: the runner cannot tell
         patch.setattr(Instruments, "rewards", _scores)
         patch.setattr(Instruments, "logratios", _logratios)
         return runner.run(replace(config, results_dir=str(results)), "python -m bench experiment=fixture")

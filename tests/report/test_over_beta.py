@@ -36,8 +36,9 @@ def test_reward_kl_points_take_gold_where_it_is_known(make_run, reading, gold, k
     axes = reading.axes(over_beta.reward_kl_points(points))
     assert axes.get_ylabel() == kind
     (row,) = (row for row in records(points) if row["arm"] == "ppo")
-    ppo = reading.drawn(axes, "RLHF (PPO)").lines[0]
-    assert list(ppo.get_xdata()) == [row["kl_ref"]]
+    ppo = reading.drawn(axes, "RLHF (PPO) (at its beta)").lines[0]
+    assert list(ppo.get_xdata()) == pytest.approx([row["kl_ref"] ** 0.5])
+    assert "0.05" in [text.get_text() for text in axes.texts]  # PPO's beta, beside its point
     assert list(ppo.get_ydata()) == [row["reward_gold" if gold else "reward_proxy"]]
 
 

@@ -95,12 +95,14 @@ def test_comparison_shows_the_mean_over_seeds_and_marks_the_collapsed_one(seeds_
     blocks = page.sections[0].blocks
     (plots,) = (block.plots for block in blocks if isinstance(block, Figures))
     assert page.sections[0].title == "Over seeds" and len(plots) == 4  # two of each judge
-    table, _ = (block for block in blocks if isinstance(block, Table))
+    table, of_seeds, _ = (block for block in blocks if isinstance(block, Table))
     (row,) = (row for row in table.rows if (row[0].text, row[1].text) == ("DPO", "gold judge"))
     cells = dict(zip(table.columns, row, strict=True))
-    assert cells["seed 0"].text == "60.0 %" and cells["seed 0"].interval == "[55.0, 65.0]"
-    assert cells["seed 2"].text == "10.0 %, collapsed" and cells["seed 2"].tone == "bad"
     assert (cells["sd (points)"].text, cells["collapsed"].text) == ("32.1", "1")
+    assert of_seeds.folded and list(of_seeds.columns[:3]) == ["arm", "seed", "win rate, gold judge"]
+    each = {(arm.text, seed.text): gold for arm, seed, gold, *_ in of_seeds.rows}
+    assert (each["DPO", "0"].text, each["DPO", "0"].interval) == ("60.0 %", "[55.0, 65.0]")
+    assert (each["DPO", "2"].text, each["DPO", "2"].tone) == ("10.0 %, collapsed", "bad")
 
 
 def test_a_seed_without_the_arm_leaves_only_that_arm_out(make_run):
@@ -135,11 +137,12 @@ def test_seeds_are_points_the_mean_is_a_line_and_a_collapsed_seed_is_a_cross(mak
     plot = win_rate_over_seeds(summaries, points, "gold")
 
     axes = reading.axes(plot)
-    drawn = [(errors.lines[0].get_ydata()[0], errors.lines[0].get_marker()) for errors in axes.containers]
-    assert drawn == [(pytest.approx(60), "o"), (pytest.approx(70), "o"), (pytest.approx(10), "x")]
+    drawn = [(errors.lines[0].get_xdata()[0], errors.lines[0].get_marker()) for errors in axes.containers]
+    *seeds, mean_drawn = drawn
+    assert seeds == [(pytest.approx(60), "o"), (pytest.approx(70), "o"), (pytest.approx(10), "x")]
     (mean,) = (row["win_rate"] for row in records(summaries) if row["judge"] == "gold")
     assert mean == pytest.approx((0.6 + 0.7 + 0.1) / 3)
-    assert axes.collections[-1].get_segments()[0][0][1] == pytest.approx(100 * mean)
+    assert mean_drawn == (pytest.approx(100 * mean), "D")
     assert "seed 2 10.0 % (collapsed)" in plot.alt
 
 

@@ -7,8 +7,8 @@ import pandas as pd
 from bench.report.columns import MEASURES, Column, table_of, win_rate_columns
 from bench.report.load import Run, estimate_columns, frame, records
 from bench.report.page import Block, Figures, Text
-from bench.report.plot import NEUTRAL, Plot, drawn, error_bars, new_axes, point_style, styled
-from bench.report.words import Cell, has, in_words, is_number, judge_name
+from bench.report.plot import NEUTRAL, Plot, drawn, error_bars, new_axes, per_cent_axis, point_style, styled
+from bench.report.words import Cell, has, in_words, is_number, judge_name, n_in_words
 
 _JUDGE_STYLES = (("o", "-"), ("s", "--"), ("^", ":"), ("D", "-."))
 
@@ -80,6 +80,12 @@ def best_of_n_curve(run: Run) -> Plot | None:
     axes.axhline(50, color=NEUTRAL, linewidth=1, linestyle="--")
     axes.set_xscale("log", base=2)
     axes.set_xticks([row["n"] for row in rows], [str(row["n"]) for row in rows])
-    axes.set(title=title, xlabel="n, samples per prompt", ylabel="% of prompts", ylim=(0, 100))
+    per_cent_axis(axes.yaxis)
+    axes.set(title=title, xlabel="n, samples per post", ylabel="% of posts")
     figure.legend(loc="outside lower center", ncols=2)
-    return Plot("best_of_n", title, f"{title}, against the reference. {'; '.join(parts)}.", figure)
+    ns = [row[f"win_rate_{judge}_n"] for judge in judges for row in rows if is_number(row[f"win_rate_{judge}"])]
+    caption = (
+        f"{n_in_words(ns)}, 95 % intervals; dashed: as good as the human summaries. Where a judge's line falls while n"
+        " rises, the reward model that chooses is being exploited."
+    )
+    return Plot("best_of_n", title, f"{title}, against the reference. {'; '.join(parts)}.", figure, caption)

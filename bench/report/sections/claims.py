@@ -58,7 +58,7 @@ def _context(estimate: Any) -> str:
     """What an estimate carries beside value, interval and n, as text: `kl_ref: dpo 3.12, ppo 5.4`."""
     if not isinstance(estimate, Mapping):
         return ""
-    extras = {name: value for name, value in estimate.items() if name not in _ESTIMATE_FIELDS}
+    extras = {name: value for name, value in estimate.items() if name not in _ESTIMATE_FIELDS and value is not None}
     return "; ".join(
         f"{name}: {', '.join(f'{arm} {_short(part)}' for arm, part in value.items())}"
         if isinstance(value, Mapping)

@@ -5,13 +5,12 @@ from typing import Any
 
 import pandas as pd
 
-from bench.arms import STAGES
+from bench.arms import REFERENCE, STAGES
 from bench.report.columns import ARM, Column, count_column, estimate_column, share_column, table_of
 from bench.report.load import NOT_TRAINED, Run, estimate_columns, frame, records, to_number
 from bench.report.page import Block, Figures, Note, Table, Text
-from bench.report.plot import WIDE, Plot, arm_colour, drawn, new_axes, styled
-from bench.report.sections.results import arm_table
-from bench.report.words import NONE, Cell, Row, arm_name, count, estimate, is_number, number, plain
+from bench.report.plot import NEUTRAL, SERIES, WIDE, Plot, arm_colour, dots, drawn, new_axes, rows_axis, styled
+from bench.report.words import NONE, Cell, Row, arm_name, count, estimate, is_number, number, plain, time_unit
 
 _COST_FIELDS = (
     "wall_s",
@@ -39,18 +38,19 @@ _ACCELERATOR_NAMES = {
     "mi300x": "MI300X",
 }
 _PLACE = {stage.name: place for place, stage in enumerate(STAGES)}
-_STAGE_COLOURS = {"reward": "#F0E442", "judge_reward": "#555555", "reference_logps": "#BBBBBB", "generate": "#DDDDDD"}
+_PART_COLOURS = {"reward": SERIES[0], "judge_reward": SERIES[1], "reference_logps": "#B98000"}
 """Of stages that make no arm; one that makes an arm's policy has the arm's colour."""
+_SAMPLING = "generate_"
 
 
 def section(run: Run) -> list[Block]:
     blocks: list[Block] = []
-    plots = drawn([cost_bars(run), memory_bars(run)])
+    plots = drawn([cost_bars(run), memory_by_stage(run)])
     if plots:
         blocks += [
             Text(
                 "RLHF includes everything it needs: training the reward model, sampling the rollouts, and the"
-                " value model. Stages that both arms share are counted once and shown apart."
+                " value model. Stages that all arms share are counted once and shown apart."
             ),
             Figures(plots),
         ]
@@ -73,9 +73,9 @@ def section(run: Run) -> list[Block]:
                     estimate_column("cpu_s", "CPU time (s)"),
                     share_column("other_load", "processors taken by others"),
                     estimate_column("device_hours", "device-hours"),
-                    estimate_column("gpu_hours", "GPU-hours"),
+                    *([estimate_column("gpu_hours", "GPU-hours")] if any(row["gpu_hours"] > 0 for row in rows) else []),
                     estimate_column("peak_memory_gib", "peak memory (GiB)"),
-                    estimate_column("peak_rss_gib", "peak RSS (GiB)"),
+                    *([estimate_column("peak_rss_gib", "peak RSS (GiB)")] if _has_own_memory(rows) else []),
                     count_column("tokens_trained", "tokens trained"),
                     count_column("tokens_generated", "tokens generated"),
                     count_column("models_resident", "models resident"),
@@ -127,10 +127,12 @@ def _again(run: Run) -> list[Block]:
 
 
 def cost_table(run: Run) -> pd.DataFrame:
-    """One row per stage, in the graph's order: its cost; `needed_by`: the trained arms that need it, or `shared`."""
+    """One row per stage, in the graph's order: its cost; `needed_by`: the trained arms that need it, or whose
+    completions it samples, else `shared`."""
     rows = []
     for stage, cost in _in_order(run.metrics.get("cost", {}).get("stages", {})):
-        needed_by = [arm for arm in run.arms if arm not in NOT_TRAINED and stage in _arm_stages(run, arm)]
+        trained = [arm for arm in run.arms if arm not in NOT_TRAINED]
+        needed_by = [arm for arm in trained if stage in _arm_stages(run, arm) or stage == f"{_SAMPLING}{arm}"]
         rows.append(
             {"stage": stage, "needed_by": ", ".join(needed_by) or "shared"}
             | {field: to_number(cost.get(field)) for field in _COST_FIELDS}
@@ -170,63 +172,90 @@ def projected_table(run: Run) -> pd.DataFrame:
 
 @styled
 def cost_bars(run: Run) -> Plot | None:
-    """Device-hours stacked by stage: each trained arm beyond the SFT model, and the shared stages apart."""
-    shared = [{**row, "bar": "Shared by both"} for row in records(cost_table(run)) if row["needed_by"] == "shared"]
+    """Device time by stage: each trained arm beyond the SFT model, the sampling of its completions behind it, and what
+    is shared apart."""
+    table = records(cost_table(run))
+    shared = [{**row, "bar": "Shared by all"} for row in table if row["needed_by"] == "shared"]
     of_arms = [{**row, "bar": arm_name(row["arm"], short=True)} for row in records(arm_cost_table(run))]
-    segments = [row for row in shared + of_arms if is_number(row["device_hours"])]
+    sampled = {row["stage"].removeprefix(_SAMPLING): row for row in table if row["stage"].startswith(_SAMPLING)}
+    of_arms += [
+        {**row, "bar": arm_name(arm, short=True)} for arm, row in sampled.items() if row["needed_by"] != "shared"
+    ]
+    segments = [row for row in shared + of_arms if is_number(row["device_hours"]) and row["device_hours"] > 0]
     if not segments:
         return None
-    hours: dict[str, dict[str, float]] = {}  # part -> bar -> hours; what samples completions is one part
-    for row in segments:
-        of_part = hours.setdefault("generate" if row["stage"].startswith("generate_") else row["stage"], {})
-        of_part[row["bar"]] = of_part.get(row["bar"], 0.0) + row["device_hours"]
     total = dict.fromkeys((row["bar"] for row in segments), 0.0)
-    figure, axes = new_axes(WIDE)
-    for part, of_part in hours.items():
+    parts: dict[str, dict[str, float]] = {}  # part -> bar -> hours; what samples completions is one part
+    for row in segments:
+        part = "sampling the test posts" if row["stage"].startswith(_SAMPLING) else row["stage"]
+        of_part = parts.setdefault(part, dict.fromkeys(total, 0.0))
+        of_part[row["bar"]] += row["device_hours"]
+        total[row["bar"]] += row["device_hours"]
+    unit = time_unit(total.values())
+    figure, axes = new_axes((WIDE[0], 1.3 + 0.32 * max(len(total), 0.7 * len(parts))))
+    ends = dict.fromkeys(total, 0.0)
+    for part, of_part in sorted(parts.items(), key=lambda item: item[0] not in _PLACE):
+        held = [bar for bar, hours in of_part.items() if hours > 0]
         axes.barh(
-            list(of_part),
-            list(of_part.values()),
-            left=[total[bar] for bar in of_part],
-            color=_STAGE_COLOURS.get(part) or arm_colour(part),
-            edgecolor="white",
-            label=plain(part),
+            [[*total].index(bar) for bar in held],
+            [of_part[bar] * unit.per_hour for bar in held],
+            left=[ends[bar] * unit.per_hour for bar in held],
+            label=plain(part).replace("_", " "),
             height=0.6,
+            **_part_style(part),
         )
-        for bar, more in of_part.items():
-            total[bar] += more
-    axes.set(title="Cost by stage", xlabel="device-hours (wall time x devices)")
-    axes.set_yticks(list(total))
-    axes.invert_yaxis()
-    axes.grid(False, axis="y")
+        for bar in held:
+            ends[bar] += of_part[bar]
+    rows_axis(axes, [*total])
+    axes.set(title="Cost by stage", xlabel=f"device time (wall time x devices), {unit.sign}")
     figure.legend(loc="outside right upper", title="stage", alignment="left")
-    parts = [f"{row['bar']}, {row['stage']} {number(row['device_hours'])}" for row in segments]
-    return Plot("cost_device_hours", "Cost by stage", f"Device-hours: {'; '.join(parts)}.", figure)
+    told = [f"{row['bar']}, {row['stage']} {unit.write(row['device_hours'])}" for row in segments]
+    caption = (
+        "Measured once, so without an interval. Sampling the test posts stands behind its arm and is in no arm's device"
+        " time elsewhere. The length of a bar beyond the shared one is what an arm costs."
+    )
+    alt = f"Device time, {unit.sign}: {'; '.join(told)}."
+    return Plot("cost_device_hours", "Cost by stage", alt, figure, caption)
 
 
 @styled
-def memory_bars(run: Run) -> Plot | None:
-    """Peak memory of each trained arm, over the stages that it needs beyond the SFT model."""
-    rows = [
-        row
-        for row in records(arm_table(run))
-        if row["arm"] not in NOT_TRAINED and is_number(row.get("peak_memory_gib"))
-    ]
-    if not rows:
+def memory_by_stage(run: Run) -> Plot | None:
+    """Peak memory of every stage, in the mark of the arm that it is for."""
+    rows = [row for row in records(cost_table(run)) if is_number(row["peak_memory_gib"]) and row["peak_memory_gib"] > 0]
+    if not rows or all(row["needed_by"] == "shared" for row in rows):
         return None
-    figure, axes = new_axes((WIDE[0], 2.0))
-    bars = axes.barh(
-        [arm_name(row["arm"], short=True) for row in rows],
-        [row["peak_memory_gib"] for row in rows],
-        color=[arm_colour(row["arm"], run.arms) for row in rows],
-        height=0.6,
+    rows = [{**row, "arm": row["needed_by"] if row["needed_by"] in run.arms else REFERENCE} for row in rows]
+    figure, axes = dots([_stage_and_arms(row) for row in rows], rows, "peak_memory_gib", among=run.arms)
+    for place, row in enumerate(rows):
+        axes.annotate(
+            f"{row['peak_memory_gib']:.2f}",
+            (row["peak_memory_gib"], place),
+            (7, 0),
+            textcoords="offset points",
+            va="center",
+        )
+    axes.set_xlim(0, 1.18 * max(row["peak_memory_gib"] for row in rows))
+    axes.set(title="Peak memory by stage", xlabel="GiB")
+    told = ", ".join(f"{row['stage']} {row['peak_memory_gib']:.2f}" for row in rows)
+    caption = (
+        "Measured once, so without an interval. Coloured: the stages of one arm, of which the highest is what the arm"
+        " needs; dark: shared."
     )
-    axes.bar_label(bars, fmt="%.2f", padding=4)
-    axes.set(title="Peak memory", xlabel="GiB, highest of the arm's stages")
-    axes.margins(x=0.12)
-    axes.invert_yaxis()
-    axes.grid(False, axis="y")
-    parts = ", ".join(f"{arm_name(row['arm'])} {row['peak_memory_gib']:.2f} GiB" for row in rows)
-    return Plot("cost_peak_memory", "Peak memory", f"Peak memory: {parts}.", figure)
+    return Plot("cost_peak_memory", "Peak memory by stage", f"Peak memory, GiB: {told}.", figure, caption)
+
+
+def _part_style(part: str) -> dict[str, Any]:
+    """A stage's colour; of sampling, which is no stage of training, a hatch."""
+    if part not in _PLACE:
+        return {"color": "#ffffff", "edgecolor": NEUTRAL, "hatch": "////", "linewidth": 0.8}
+    return {"color": _PART_COLOURS.get(part) or arm_colour(part), "edgecolor": "#ffffff"}
+
+
+def _stage_and_arms(row: Row) -> str:
+    stage = row["stage"].replace(_SAMPLING, "sampling ").replace("_", " ")
+    names = [arm_name(arm, short=True) for arm in row["needed_by"].split(", ") if arm != "shared"]
+    own = not names or row["stage"] == row["needed_by"] or row["stage"].startswith(_SAMPLING)
+    return plain(stage) if own else f"{plain(stage)}, for {' and '.join(names)}"
 
 
 def _in_order(stages: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, Mapping[str, Any]]]:
@@ -235,6 +264,11 @@ def _in_order(stages: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, Mappin
 
 def _arm_stages(run: Run, arm: str) -> Mapping[str, Mapping[str, Any]]:
     return (run.metrics["arms"][arm].get("cost") or {}).get("stages", {})
+
+
+def _has_own_memory(rows: Sequence[Row]) -> bool:
+    """Whether the device's memory is another than the process's, as on a GPU."""
+    return any(is_number(row["peak_rss_gib"]) and row["peak_rss_gib"] != row["peak_memory_gib"] for row in rows)
 
 
 def _on_flops(rows: Sequence[Row]) -> str:

@@ -19,10 +19,10 @@ from bench.report.columns import (
 )
 from bench.report.load import COMPARED, Run, frame, records
 from bench.report.page import Block, Figures, Text
-from bench.report.plot import NEUTRAL, Plot, drawn, error_bars, new_axes, point_style, slug, styled
+from bench.report.plot import NEUTRAL, Plot, drawn, error_bars, new_axes, per_cent_axis, point_style, slug, styled
 from bench.report.sections.head_to_head import head_to_head_table
 from bench.report.sections.results import arm_table
-from bench.report.words import Cell, arm_name, count, in_words, is_number, judge_name
+from bench.report.words import Cell, arm_name, count, in_words, is_number, judge_name, n_in_words
 
 _CELL = (
     Column("set", lambda row: Cell(row["set"])),
@@ -141,11 +141,17 @@ def win_rate_vs_temperature(run: Run, of_set: str, judge: str) -> Plot | None:
         told = ", ".join(f"at {row['temperature']:g} {in_words(row, column)}" for row in of_arm)
         parts.append(f"{arm_name(arm)}: {told}")
     axes.axhline(50, color=NEUTRAL, linewidth=1, linestyle="--")
-    axes.set(title=title, xlabel="sampling temperature (dashed: as good as the reference)", ylabel="% of prompts")
+    axes.set(title=title, xlabel="sampling temperature", ylabel="% of posts")
+    per_cent_axis(axes.yaxis)
     axes.set_xticks(temperatures)
     figure.legend(loc="outside lower center", ncols=3)
     name = f"win_rate_vs_temperature_{slug(of_set)}_{slug(judge)}"
-    return Plot(name, title, f"{title}, {_prompts(run)} prompts. {'; '.join(parts)}.", figure)
+    ns = [row[f"{column}_n"] for row in rows if is_number(row.get(f"{column}_n"))]
+    caption = (
+        f"{n_in_words(ns)} at every temperature, 95 % intervals; dashed: as good as the human summaries. A flat line"
+        " is an arm that hardly minds how it is sampled."
+    )
+    return Plot(name, title, f"{title}, {_prompts(run)} prompts. {'; '.join(parts)}.", figure, caption)
 
 
 def _sets(rows: list[dict[str, object]]) -> list[str]:

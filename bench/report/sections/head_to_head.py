@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
+from matplotlib.patches import Rectangle
 
 from bench.arms import REFERENCE
-from bench.evaluate.decisions import decide
+from bench.evaluate.decisions import CONTRADICTED, SUPPORTED, decide
 from bench.report.columns import (
     ARM,
     JUDGE,
@@ -14,20 +15,23 @@ from bench.report.columns import (
     Column,
     count_column,
     estimate_column,
+    marked_judge,
     p_column,
     points_column,
     share_column,
     table_of,
     verdict,
 )
+from bench.report.distrust import failed_checks
 from bench.report.load import NOT_TRAINED, Run, estimate_columns, frame, records, to_number
 from bench.report.page import Block, Figures, Text
-from bench.report.plot import NEUTRAL, Plot, error_bars, new_axes, point_style, slug, styled
-from bench.report.words import Cell, arm_name, count, has, is_number, judge_name, number
+from bench.report.plot import NEUTRAL, SERIES, Plot, dots, new_axes, rows_axis, slug, styled
+from bench.report.words import Cell, arm_name, count, has, in_words, is_number, judge_name, n_in_words, number
 
 
 def section(run: Run) -> list[Block]:
-    duels = records(head_to_head_table(run))
+    failed = failed_checks(run)
+    duels = [{**row, "judge_fails": row["judge"] in failed} for row in records(head_to_head_table(run))]
     if not duels:
         return []
     note = (
@@ -41,6 +45,7 @@ def section(run: Run) -> list[Block]:
             " many a win rate like this one"
             " would be told from 50 % with 80 % power, a plan for another run and no finding of this one."
         )
+    note = " ".join([note, *failed.values()])
     blocks: list[Block] = [
         table_of(
             "Share of prompts on which the first arm beats the second, a tie counting half",
@@ -61,8 +66,9 @@ def section(run: Run) -> list[Block]:
             note,
         )
     ]
+    blocks.append(Figures(pairwise_matrix(run)))
     blocks += _power(run)
-    paired = records(paired_wins_table(run))
+    paired = [{**row, "judge_fails": row["judge"] in failed} for row in records(paired_wins_table(run))]
     if paired:
         blocks.append(
             table_of(
@@ -83,19 +89,19 @@ def section(run: Run) -> list[Block]:
                 " the first” with “only the second”.",
             )
         )
-    strengths = records(strength_table(run))
-    if strengths:
-        judges = [judge for judge in run.judges if has(strengths, f"strength_{judge}")]
+    of_arms = records(strength_table(run))
+    if of_arms:
+        judges = [judge for judge in run.judges if has(of_arms, f"strength_{judge}")]
         blocks += [
             table_of(
                 f"All arms on one scale: Bradley-Terry strength in nats, {_zero(run, judges)} at 0",
-                [ARM, *(estimate_column(f"strength_{judge}", judge_name(judge), 2) for judge in judges)],
-                strengths,
+                [ARM, *(estimate_column(f"strength_{j}", marked_judge(j, j in failed), 2) for j in judges)],
+                of_arms,
                 "From every pair at once, over"
-                f" {count(max(row.get(f'strength_{judges[0]}_n', 0) for row in strengths))} prompts. Between two arms"
+                f" {count(max(row.get(f'strength_{judges[0]}_n', 0) for row in of_arms))} prompts. Between two arms"
                 " d nats apart, the stronger wins on 1 / (1 + exp(-d)) of the prompts: 0.5 nats are 62 %, 1 is 73 %.",
             ),
-            Figures(strength_bars(run)),
+            Figures(strengths(run)),
         ]
     return blocks
 
@@ -174,31 +180,65 @@ def strength_table(run: Run) -> pd.DataFrame:
 
 
 @styled
-def strength_bars(run: Run) -> list[Plot]:
+def pairwise_matrix(run: Run) -> list[Plot]:
+    """Per judge: the per cent of posts on which the arm of the row beats the arm of the column, decided ones framed."""
+    table = records(head_to_head_table(run))
+    plots = []
+    for judge in run.judges:
+        duels = [row for row in table if row["judge"] == judge and is_number(row.get("win_rate"))]
+        arms = [arm for arm in run.arms if any(arm in (row["arm_a"], row["arm_b"]) for row in duels)]
+        if len(arms) < 3:
+            continue
+        figure, axes = new_axes((max(4.8, 1.6 + 0.5 * len(arms)), 1.9 + 0.36 * len(arms)))
+        for row in duels:
+            for one, other, rate in (
+                (row["arm_a"], row["arm_b"], row["win_rate"]),
+                (row["arm_b"], row["arm_a"], 1 - row["win_rate"]),
+            ):
+                x, y = arms.index(other), arms.index(one)
+                is_open = row["first_is_better"] not in (SUPPORTED, CONTRADICTED)
+                colour, alpha = SERIES[rate < 0.5], 0.08 + 0.75 * abs(rate - 0.5)
+                axes.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, facecolor=colour, alpha=alpha, linewidth=0))
+                weight = "normal" if is_open else "bold"
+                axes.text(x, y, f"{100 * rate:.0f}", ha="center", va="center", weight=weight)
+        names = [arm_name(arm, short=True) for arm in arms]
+        rows_axis(axes, names)
+        axes.set_xticks(range(len(arms)), names, rotation=35, ha="right")
+        axes.set_xlim(-0.5, len(arms) - 0.5)
+        axes.grid(False)
+        title = f"Who beats whom, {judge_name(judge)}"
+        axes.set(title=title, xlabel="% of posts on which the row beats the column")
+        told = [f"{arm_name(row['arm_a'])} over {arm_name(row['arm_b'])} {in_words(row, 'win_rate')}" for row in duels]
+        ns = [row["win_rate_n"] for row in duels if is_number(row.get("win_rate_n"))]
+        caption = (
+            f"{n_in_words(ns)} a pair, a tie counts half; bold: decided (interval and Holm's p). Intervals are in the"
+            " table above. Read along a row: whom this arm beats."
+        )
+        plots.append(Plot(f"pairwise_{slug(judge)}", title, f"{title}: {'; '.join(told)}.", figure, caption))
+    return plots
+
+
+@styled
+def strengths(run: Run) -> list[Plot]:
     """Per judge: the Bradley-Terry strength of every arm with its interval, the reference summary at 0."""
     table = records(strength_table(run))
     plots = []
     for judge in run.judges:
         column = f"strength_{judge}"
-        rows = sorted((row for row in table if is_number(row.get(column))), key=lambda row: row[column])
+        rows = sorted((row for row in table if is_number(row.get(column))), key=lambda row: -row[column])
         if not rows:
             continue
         title = f"Bradley-Terry strength, {judge_name(judge)}"
-        figure, axes = new_axes()
-        for place, row in enumerate(rows):
-            axes.errorbar(
-                [row[column]],
-                [place],
-                xerr=error_bars([row], column),
-                linestyle="none",
-                **point_style(row["arm"], run.arms),
-            )
+        figure, axes = dots([arm_name(row["arm"], short=True) for row in rows], rows, column, among=run.arms)
         axes.axvline(0, color=NEUTRAL, linewidth=1, linestyle="--")
-        axes.set_yticks(range(len(rows)), [arm_name(row["arm"], short=True) for row in rows])
-        axes.set(title=title, xlabel=f"nats (dashed: {_zero(run, [judge])})")
-        axes.grid(False, axis="y")
-        parts = ", ".join(f"{arm_name(row['arm'])} {number(row[column], 2)}" for row in reversed(rows))
-        plots.append(Plot(f"strength_{slug(judge)}", title, f"{title}, nats: {parts}.", figure))
+        axes.set(title=title, xlabel="nats")
+        parts = ", ".join(f"{arm_name(row['arm'])} {number(row[column], 2)}" for row in rows)
+        ns = [row[f"{column}_n"] for row in rows if is_number(row.get(f"{column}_n"))]
+        caption = (
+            f"{n_in_words(ns)}, 95 % intervals; dashed: {_zero(run, [judge])}. From all pairs of arms at once; 0.5 nats"
+            " apart, the stronger arm wins 62 % of posts."
+        )
+        plots.append(Plot(f"strength_{slug(judge)}", title, f"{title}, nats: {parts}.", figure, caption))
     return plots
 
 

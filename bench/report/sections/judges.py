@@ -14,21 +14,22 @@ from bench.report.columns import (
     table_of,
     text_column,
 )
-from bench.report.load import Run, estimate_columns, frame, records, with_interval
-from bench.report.page import Block
+from bench.report.distrust import failed_checks
+from bench.report.load import TRUTH, Run, estimate_columns, frame, records, with_interval
+from bench.report.page import Block, Note
 from bench.report.words import Cell, Row, arm_name, count, in_words, is_number, judge_name
 
-_TRUTH = ("gold", "human")
-"""Judges that are what others are measured by."""
 _AS_THEY_CAME = ("verdicts", "outcomes")
 """Kinds of judges of whom a file of completions has the verdicts alone."""
 
 
 def section(run: Run) -> list[Block]:
-    rows = records(judge_table(run))
+    failed = failed_checks(run)
+    rows = [{**row, "judge_fails": row["judge"] in failed} for row in records(judge_table(run))]
     if not rows:
         return []
     blocks: list[Block] = [
+        *(Note(sentence) for sentence in failed.values()),
         table_of(
             "What each judge prefers beside the better summary, over all its verdicts of this run",
             [
@@ -43,7 +44,7 @@ def section(run: Run) -> list[Block]:
             rows,
             "Shares of decided verdicts, with intervals over prompts (n). 50 % shown first is no preference. Where the"
             " longer summary is the better one, an unbiased judge chooses it more often than not.",
-        )
+        ),
     ]
     corrected = records(corrected_table(run))
     if corrected:
@@ -152,7 +153,7 @@ def caveats(run: Run) -> list[str]:
 
 def _caveat(run: Run, judge: str) -> list[str]:
     kind = run.metrics.get("judges", {}).get(judge, {}).get("kind", judge)
-    if kind in _TRUTH or kind in _AS_THEY_CAME:
+    if kind in TRUTH or kind in _AS_THEY_CAME:
         return []
     name = judge_name(judge)
     if kind == "rule":
@@ -170,7 +171,7 @@ def _caveat(run: Run, judge: str) -> list[str]:
     sentences = [f"Read the {name} with care: it {known}."]
     for entry in run.metrics.get("judge_agreement", []):
         others = [other for other in entry["judges"] if other != judge]
-        if judge in entry["judges"] and others[0] in _TRUTH and entry["agreement"]["value"] is not None:
+        if judge in entry["judges"] and others[0] in TRUTH and entry["agreement"]["value"] is not None:
             row = estimate_columns("agreement", entry["agreement"])
             sentences.append(f"It says what the {judge_name(others[0])} says of {in_words(row, 'agreement')} of pairs.")
     return [*sentences, *_where_they_part(run, judge)]
@@ -179,7 +180,7 @@ def _caveat(run: Run, judge: str) -> list[str]:
 def _where_they_part(run: Run, judge: str) -> list[str]:
     """The arm whose win rate moves most with the judge, where the two intervals exclude each other."""
     apart: list[tuple[float, str]] = []
-    for truth in (name for name in run.judges if name in _TRUTH):
+    for truth in (name for name in run.judges if name in TRUTH):
         for arm in run.arms:
             rates = run.metrics["arms"][arm].get("win_rate", {})
             ours, theirs = (estimate_columns("rate", rates.get(name)) for name in (judge, truth))

@@ -1,5 +1,6 @@
 """Is it length that wins: win rates at equal length, and by length."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,7 @@ import pandas as pd
 from bench.report.columns import ARM, JUDGE, count_column, estimate_column, share_column, table_of, text_column
 from bench.report.load import Run, estimate_columns, frame, records, to_number
 from bench.report.page import Block, Figures, Table, Text
-from bench.report.plot import NEUTRAL, Plot, error_bars, new_axes, point_style, slug, styled
+from bench.report.plot import NEUTRAL, Plot, error_bars, new_axes, per_cent_axis, point_style, rows_axis, slug, styled
 from bench.report.words import Row, arm_name, count, in_words, is_number, judge_name, ratio_bin, share
 
 
@@ -111,26 +112,37 @@ def win_rate_by_length(run: Run) -> list[Plot]:
         bins = list(dict.fromkeys(ratio_bin(row) for row in table if row["judge"] == judge))
         arms = list(dict.fromkeys(row["arm"] for row in rows))
         title = f"Win rate by length, {judge_name(judge)}"
-        figure, axes = new_axes()
-        for arm, offset in zip(arms, np.linspace(-0.25, 0.25, len(arms)) if len(arms) > 1 else [0.0], strict=True):
+        figure, axes = new_axes((4.8, 1.6 + len(bins) * (0.25 + 0.13 * len(arms))))
+        for arm, offset in zip(arms, np.linspace(-0.3, 0.3, len(arms)) if len(arms) > 1 else [0.0], strict=True):
             of_arm = [row for row in rows if row["arm"] == arm]
             axes.errorbar(
-                [bins.index(ratio_bin(row)) + offset for row in of_arm],
                 [100 * row["win_rate"] for row in of_arm],
-                yerr=100 * error_bars(of_arm, "win_rate"),
+                [bins.index(ratio_bin(row)) + offset for row in of_arm],
+                xerr=100 * error_bars(of_arm, "win_rate"),
                 linestyle="none",
                 label=arm_name(arm, short=True),
                 **point_style(arm, run.arms),
             )
-        axes.axhline(50, color=NEUTRAL, linewidth=1, linestyle="--")
-        axes.set(title=title, ylabel="% of prompts", ylim=(0, 100), xlabel="length over that of the reference summary")
-        axes.set_xticks(range(len(bins)), bins)
-        axes.set_xlim(-0.5, len(bins) - 0.5)
-        axes.grid(False, axis="x")
-        figure.legend(loc="outside lower center", ncols=4)
+        axes.axvline(50, color=NEUTRAL, linewidth=1, linestyle="--")
+        for line in range(1, len(bins)):
+            axes.axhline(line - 0.5, color=axes.xaxis.get_gridlines()[0].get_color(), linewidth=0.8)
+        rows_axis(axes, [_bin_and_n(name, rows) for name in bins])
+        per_cent_axis(axes.xaxis)
+        axes.set(title=title, xlabel="% of posts won", ylabel="length over that of the reference")
+        figure.legend(loc="outside lower center", ncols=3)
         parts = "; ".join(
             f"{arm_name(row['arm'])}, {ratio_bin(row)}: {in_words(row, 'win_rate')} of {count(row['win_rate_n'])}"
             for row in rows
         )
-        plots.append(Plot(f"win_rate_by_length_{slug(judge)}", title, f"{title}. {parts}.", figure))
+        caption = (
+            "95 % intervals; n: posts of an arm in the bin, from the arm with the fewest to that with the most. Where"
+            " every arm's dots move to the right from top to bottom, length does part of the winning."
+        )
+        plots.append(Plot(f"win_rate_by_length_{slug(judge)}", title, f"{title}. {parts}.", figure, caption))
     return plots
+
+
+def _bin_and_n(name: str, rows: Sequence[Row]) -> str:
+    ns = sorted({row["win_rate_n"] for row in rows if ratio_bin(row) == name})
+    ends = " to ".join(count(n) for n in dict.fromkeys((ns[0], ns[-1]))) if ns else "0"
+    return f"{name}\nn {ends}"

@@ -7,15 +7,15 @@ import pandas as pd
 from bench.report.columns import Column, count_column, estimate_column, points_column, share_column, table_of
 from bench.report.load import Run, estimate_columns, frame, records, to_number, with_interval
 from bench.report.page import Block, Figures, Note, Text
-from bench.report.plot import Plot, drawn, error_bars, new_axes, styled
-from bench.report.words import Cell, Row, count, in_words, is_number, number
+from bench.report.plot import NEUTRAL, SERIES, Plot, arm_colour, drawn, error_bars, new_axes, styled
+from bench.report.words import Cell, Row, count, in_words, is_number, n_in_words, number
 
 _SCORER_NAMES = {
     "reward_model": "Reward model (PPO trains against it)",
     "judge_reward_model": "Judge's reward model",
     "implicit_reward": "DPO's implicit reward",
 }
-_CURVE_STYLES = (("#D55E00", "s"), ("#555555", "D"), ("#0072B2", "o"))
+_CURVE_STYLES = ((SERIES[0], "s"), (SERIES[1], "D"), (arm_colour("dpo"), "o"))
 
 
 def section(run: Run) -> list[Block]:
@@ -82,12 +82,13 @@ def calibration_table(run: Run) -> pd.DataFrame:
 def calibration_curves(run: Run) -> Plot | None:
     """Accuracy on held-out pairs over the confidence of the scores, bin by bin; the diagonal is what it says."""
     figure, axes = new_axes()
-    parts = []
+    parts, ns = [], []
     for place, scorer in enumerate(_SCORER_NAMES):
         bins = run.metrics.get(scorer, {}).get("calibration", {}).get("curve", [])
         rows = [estimate_columns("right", row) | {"said": row["mean_confidence"]} for row in bins]
         if not rows:
             continue
+        ns.append(sum(row["right_n"] for row in rows))
         axes.errorbar(
             [100 * row["said"] for row in rows],
             [100 * row["right"] for row in rows],
@@ -101,12 +102,16 @@ def calibration_curves(run: Run) -> Plot | None:
         parts.append(f"{_SCORER_NAMES[scorer]}: {told}")
     if not parts:
         return None
-    axes.plot([50, 100], [50, 100], color="#333333", linewidth=1, linestyle="--")
-    axes.set(title="Confidence and accuracy", xlabel="% said (dashed: right that often)", ylabel="% right")
+    axes.plot([50, 100], [50, 100], color=NEUTRAL, linewidth=1, linestyle="--")
+    axes.set(title="Confidence and accuracy", xlabel="confidence, %", ylabel="% right", xlim=(48, 102))
+    axes.set_ylim(top=max(axes.get_ylim()[1], 102))
     figure.legend(loc="outside lower center", ncols=1)
-    return Plot(
-        "calibration", "Confidence and accuracy", f"Share of pairs right, by confidence. {'; '.join(parts)}.", figure
+    caption = (
+        f"{n_in_words(ns, 'held-out pairs')} a scorer, in bins of their confidence, 95 % intervals. Below the dashed"
+        " line a scorer is surer than it is right."
     )
+    said = f"Share of pairs right, by confidence. {'; '.join(parts)}."
+    return Plot("calibration", "Confidence and accuracy", said, figure, caption)
 
 
 def reward_model_table(run: Run) -> pd.DataFrame:

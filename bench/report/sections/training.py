@@ -1,5 +1,6 @@
 """How training went: the curves that each stage logged."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -7,8 +8,8 @@ import pandas as pd
 from bench.arms import STAGE_BY_NAME, STAGES
 from bench.report.load import Run, records
 from bench.report.page import Block, Figures, Text
-from bench.report.plot import Plot, new_axes, styled
-from bench.report.words import is_number, number, stage_name
+from bench.report.plot import NEUTRAL, SERIES, Plot, new_axes, styled
+from bench.report.words import count, is_number, number, stage_name
 
 _WHY_LOGPS_FALL = (
     "Why the log-probability of chosen summaries may fall in DPO: the loss rewards only the distance between"
@@ -38,7 +39,7 @@ class Panel:
 
 
 _FROM_EXAMPLES = ("sft", "reward")
-_TRAIN, _HELD_OUT, _CHOSEN, _REJECTED = "#0072B2", "#E69F00", "#009E73", "#D55E00"
+_TRAIN, _HELD_OUT, _CHOSEN, _REJECTED = NEUTRAL, SERIES[0], *SERIES
 _LOSS = Panel("loss", "loss", "nats", (Series("loss", "training", _TRAIN), Series("eval_loss", "held out", _HELD_OUT)))
 _REWARD_PANELS = (
     Panel(
@@ -57,7 +58,7 @@ _SFT_PANELS = (
         (Series("loss", "training", _TRAIN), Series("eval_loss", "held out", _HELD_OUT)),
     ),
 )
-_ENTROPY = Panel("entropy", "entropy", "nats per token", (Series("entropy", "entropy", _HELD_OUT),))
+_ENTROPY = Panel("entropy", "entropy", "nats per token", (Series("entropy", "entropy", _TRAIN),))
 PANELS: dict[str, tuple[Panel, ...]] = {
     "sft": _SFT_PANELS,
     "reward": _REWARD_PANELS,
@@ -81,13 +82,13 @@ PANELS: dict[str, tuple[Panel, ...]] = {
     ),
     "ppo": (
         Panel("score", "score of the rollouts", "reward-model units", (Series("score", "score", _TRAIN),)),
-        Panel("gold", "gold reward of the rollouts", "gold reward", (Series("gold", "gold reward", _CHOSEN),)),
-        Panel("kl_ref", "KL to the SFT model", "nats per completion", (Series("kl_ref", "KL", _REJECTED),)),
+        Panel("gold", "gold reward of the rollouts", "gold reward", (Series("gold", "gold reward", _TRAIN),)),
+        Panel("kl_ref", "KL to the SFT model", "nats per completion", (Series("kl_ref", "KL", _TRAIN),)),
         _ENTROPY,
     ),
     "rloo": (  # TRL's names of columns
         Panel("score", "reward of the rollouts", "reward-model units", (Series("reward", "reward", _TRAIN),)),
-        Panel("kl_ref", "KL to the SFT model", "nats per token", (Series("kl", "KL", _REJECTED),)),
+        Panel("kl_ref", "KL to the SFT model", "nats per token", (Series("kl", "KL", _TRAIN),)),
         _ENTROPY,
     ),
 }
@@ -127,14 +128,31 @@ def training_plots(run: Run, stage: str) -> list[Plot]:
             if not points:
                 continue
             steps, values = zip(*points, strict=True)
-            marker = "o" if len(points) < 3 else None  # a line needs two points to be seen
-            axes.plot(steps, values, color=series.colour, label=series.label, marker=marker)
+            is_rare = len(points) < 3 or 2 * len(points) < len(log)  # a line needs two points to be seen
+            smooth = values if is_rare else smoothed(values)
+            axes.plot(steps, smooth, color=series.colour, label=series.label, marker="o" if is_rare else None)
+            if smooth is not values:
+                axes.plot(steps, values, color=series.colour, linewidth=0.7, alpha=0.35, zorder=1)
             ends.append(f"{series.label} goes from {number(values[0])} to {number(values[-1])}")
         if not ends:
             continue
         axes.set(title=title, xlabel="step", ylabel=panel.unit)
-        if len(panel.series) > 1:
+        if len(ends) > 1:
             axes.legend()
         alt = f"{title}, {panel.unit}, over {log[-1]['step']} steps: {'; '.join(ends)}."
-        plots.append(Plot(f"training_{stage}_{panel.name}", title, alt, figure))
+        caption = (
+            f"{count(len(log))} logged steps of one training, no intervals. Faint: as logged; line: the mean of"
+            f" {_window(len(log))} steps around each."
+        )
+        plots.append(Plot(f"training_{stage}_{panel.name}", title, alt, figure, caption))
     return plots
+
+
+def smoothed(values: Sequence[float]) -> list[float]:
+    """The mean of the values around each (`_window` of them, fewer at the ends)."""
+    return list(pd.Series(values).rolling(_window(len(values)), center=True, min_periods=1).mean())
+
+
+def _window(n: int) -> int:
+    """A twentieth of the steps, odd, so that it has a middle."""
+    return 2 * (n // 40) + 1

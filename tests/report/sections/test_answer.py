@@ -27,13 +27,42 @@ def run_dir(make_run, edit):
     return path
 
 
-def test_effect_cost_and_what_to_distrust_come_first(run_dir):
-    lines = answer(report.load_run(run_dir))
+def test_effect_kl_cost_and_what_to_distrust_come_first(run_dir, reading):
+    run = report.load_run(run_dir)
+    lines = answer(run)
     assert "DPO beats the SFT model on 70.0 % [58.0, 81.0] of 58 posts" in lines[0]
     assert "DPO against RLHF (PPO) is not decided at this n" in lines[0] and "52.0 %" in lines[0]
-    assert "Read the reward-model judge with care" in lines[1]
-    assert "RLHF (PPO) 0.0333, DPO 0.0125" in lines[2]  # 120 s and 45 s in hours
-    assert "not shown to beat" in lines[3]
+    assert "reward-model judge" in lines[1]
+    kls = {arm: reading.number(run.metrics["arms"][arm]["kl_ref"]) for arm in ("ppo", "dpo")}
+    assert lines[2] == f"KL to the SFT model, nats per completion: RLHF (PPO) {kls['ppo']}, DPO {kls['dpo']}."
+    assert lines[3].startswith("One seed (0): the intervals are over posts")
+    assert "Read the reward-model judge with care" in lines[4]
+    assert "RLHF (PPO) 2.00 min, DPO 0.75 min" in lines[5]  # 120 s and 45 s
+    assert "not shown to beat" in lines[6]
+
+
+@pytest.mark.parametrize(
+    ("ci95", "p", "said"),
+    [
+        ([0.3, 0.45], 0.01, "Not so the reward-model judge: DPO loses to RLHF (PPO), winning on 40.0 % [30.0, 45.0]"),
+        ([0.3, 0.55], 0.4, "The reward-model judge decides the same (DPO over RLHF (PPO) 40.0 % [30.0, 55.0])."),
+    ],
+)
+def test_another_judge_says_whether_it_decides_the_same(run_dir, edit, ci95, p, said):
+    def change(metrics):
+        duels = metrics["head_to_head"]
+        for pair in [pair for pair in duels if pair != "dpo_vs_ppo"]:
+            del duels[pair]
+        duels["dpo_vs_ppo"]["win_rate"]["reward_model"] = judged(0.4, ci95)
+        duels["dpo_vs_ppo"]["p_holm"]["reward_model"] = p
+
+    edit(run_dir / "metrics.json", change)  # the gold judge does not decide
+    assert answer(report.load_run(run_dir))[1].startswith(said)
+
+
+def test_completions_of_no_known_seed_have_no_word_about_seeds(run_dir, edit):
+    edit(run_dir / "run.json", lambda run: run.pop("seed"))
+    assert not any("One seed" in line for line in answer(report.load_run(run_dir)))
 
 
 @pytest.mark.parametrize(
@@ -74,7 +103,7 @@ def test_what_was_measured_again_stands_behind_what_was_recorded(run_dir, edit):
 
     edit(run_dir / "metrics.json", change)
     said = answer(report.load_run(run_dir))
-    assert "Measured again, warm and in turns, they are: RLHF (PPO) 0.0210, DPO 0.00420." in said
+    assert "Measured again, warm and in turns, it is: RLHF (PPO) 1.26 min, DPO 0.25 min." in said
 
 
 def test_a_collapse_is_said(collapsed_dir, run_dir):

@@ -14,7 +14,7 @@ def test_the_cost_table_says_which_arm_needs_a_stage_in_the_graphs_order(make_ru
     table = cost.cost_table(report.load_run(make_run()))
     stages: Any = table.to_dict("index")
 
-    generated = {f"generate_{arm}": "shared" for arm in ("base", "sft", "ppo", "dpo")}
+    generated = {"generate_base": "shared", "generate_sft": "shared", "generate_ppo": "ppo", "generate_dpo": "dpo"}
     assert {stage: row["needed_by"] for stage, row in stages.items()} == {
         "base": "shared",
         "sft": "shared",
@@ -44,17 +44,29 @@ def test_bars_stack_the_stages_of_an_arm(make_run, reading):
         for bar in container.patches:
             row = axes.get_yticklabels()[round(bar.get_y() + bar.get_height() / 2)].get_text()
             ends.setdefault(row, []).append((bar.get_x(), bar.get_x() + bar.get_width()))
-    assert ends["RLHF (PPO)"] == [
-        (0, pytest.approx(30 / 3600)),
-        (pytest.approx(30 / 3600), pytest.approx(120 / 3600)),
-    ]
-    assert ends["DPO"] == [(0, pytest.approx(5 / 3600)), (pytest.approx(5 / 3600), pytest.approx(45 / 3600))]
-    # base, SFT and the judge's reward model, and one part for the completions of four arms
-    assert ends["Shared by both"][-1] == (pytest.approx(80 / 3600), pytest.approx(160 / 3600))
+
+    def minutes(*seconds):
+        return [(pytest.approx(a / 60), pytest.approx(b / 60)) for a, b in zip((0, *seconds), seconds, strict=False)]
+
+    assert ends["RLHF (PPO)"] == minutes(30, 120, 140)  # reward model, PPO, and its completions of the test posts
+    assert ends["DPO"] == minutes(5, 45, 65)
+    # base, SFT and the judge's reward model, and one part for the completions of base and SFT
+    assert ends["Shared by all"] == minutes(20, 60, 80, 120)
+    looks = {(bar.get_facecolor(), bar.get_hatch()) for container in axes.containers for bar in container.patches[:1]}
+    assert len(looks) == len(axes.containers) == 8
 
 
-def test_no_arm_trained_means_no_memory_bars(make_run):
-    assert cost.memory_bars(report.load_run(make_run(arms=("sft",), gold=False))) is None
+def test_memory_stands_by_stage_in_the_mark_of_its_arm(make_run, reading):
+    axes = reading.axes(cost.memory_by_stage(report.load_run(make_run())))
+    labels = [label.get_text() for label in axes.get_yticklabels()]
+    drawn = {labels[round(dot.lines[0].get_ydata()[0])]: dot.lines[0] for dot in axes.containers}
+    peaks = {name: line.get_xdata()[0] for name, line in drawn.items()}  # as the fixture sets them
+    assert (peaks["reward, for RLHF (PPO)"], peaks["ppo"], peaks["dpo"], peaks["sft"]) == (1.0, 1.6, 1.2, 0.9)
+    assert drawn["sampling ppo"].get_color() == drawn["ppo"].get_color() != drawn["sampling dpo"].get_color()
+
+
+def test_no_arm_trained_means_no_memory_by_stage(make_run):
+    assert cost.memory_by_stage(report.load_run(make_run(arms=("sft",), gold=False))) is None
 
 
 def test_flops_mfu_and_why_there_is_no_energy(make_run, edit, reading):

@@ -64,16 +64,47 @@ def test_strengths_put_all_arms_on_one_scale(collapsed_dir, reading):
     assert table["DPO",]["reward-model judge"] == reading.number(fits["reward_model"]["dpo"])
 
 
-def test_strengths_are_drawn_from_weak_to_strong_with_intervals(collapsed_dir, reading):
+def test_strengths_are_drawn_from_strong_to_weak_with_intervals(collapsed_dir, reading):
     run = report.load_run(collapsed_dir)
-    axes = reading.axes(head_to_head.strength_bars(run)[0])
+    axes = reading.axes(head_to_head.strengths(run)[0])
     strengths = run.metrics["bradley_terry"]["gold"]
     names = {"sft": "SFT", "best_of_n": "Best of n", "ppo": "RLHF (PPO)", "dpo": "DPO", "reference": "Reference"}
-    order = sorted(strengths, key=lambda arm: strengths[arm]["value"])
+    order = sorted(strengths, key=lambda arm: -strengths[arm]["value"])
     assert [label.get_text() for label in axes.get_yticklabels()] == [names[arm] for arm in order]
     for arm, errors in zip(order, axes.containers, strict=True):
         assert list(errors.lines[0].get_xdata()) == [strengths[arm]["value"]]
         assert reading.bar(errors, 0) == pytest.approx(strengths[arm]["ci95"] or [0.0, 0.0])  # the reference is at 0
+
+
+def test_the_matrix_has_every_pair_from_both_sides_and_decided_ones_bold(make_run, edit, reading):
+    path = make_run()
+
+    def change(metrics):
+        for pair, duel in metrics["head_to_head"].items():
+            is_asked = pair == "dpo_vs_ppo"
+            value = 0.61 if is_asked else 0.45
+            duel["win_rate"]["gold"] |= {"value": value, "ci95": [0.52, 0.7] if is_asked else [0.3, 0.6]}
+            duel["p_holm"]["gold"] = 0.01
+
+    edit(path / "metrics.json", change)
+    run = report.load_run(path)
+    (of_gold, _) = head_to_head.pairwise_matrix(run)
+    axes = reading.axes(of_gold)
+    rows, columns = ([label.get_text() for label in of] for of in (axes.get_yticklabels(), axes.get_xticklabels()))
+    assert rows == columns == ["Base", "SFT", "RLHF (PPO)", "DPO"]
+    cells = {}
+    for text in axes.texts:
+        x, y = text.get_position()
+        cells[rows[round(y)], columns[round(x)]] = (text.get_text(), text.get_fontweight())
+    assert len(cells) == 4 * 3
+    assert cells["DPO", "RLHF (PPO)"] == ("61", "bold") and cells["RLHF (PPO)", "DPO"] == ("39", "bold")
+    first, second = next(pair for pair in run.metrics["head_to_head"] if pair != "dpo_vs_ppo").split("_vs_")
+    names = {"base": "Base", "sft": "SFT", "ppo": "RLHF (PPO)", "dpo": "DPO"}
+    assert cells[names[first], names[second]] == ("45", "normal")
+
+
+def test_two_arms_make_no_matrix(make_run):
+    assert head_to_head.pairwise_matrix(report.load_run(make_run(arms=("sft", "dpo")))) == []
 
 
 def test_power_is_said_in_points(make_run, edit, reading):

@@ -60,9 +60,12 @@ def test_the_figure_leaves_out_empty_bins(run_dir, edit, reading):
     axes = reading.axes(plot)
     bins = run.metrics["arms"]["ppo"]["win_rate_by_length"]["gold"]
     drawn = reading.drawn(axes, "RLHF (PPO)")
-    assert list(drawn.lines[0].get_ydata()) == pytest.approx([100 * bin_["value"] for bin_ in bins[1:]])
-    assert [round(x) for x in drawn.lines[0].get_xdata()] == [1, 2, 3, 4]
-    assert reading.bar(drawn, 1) == pytest.approx([100 * end for end in bins[1]["ci95"]])
-    labels = [label.get_text() for label in axes.get_xticklabels()]
-    assert labels == ["below 0.5", "0.5 to 0.8", "0.8 to 1.25", "1.25 to 2", "2 and more"]
+    assert list(drawn.lines[0].get_xdata()) == pytest.approx([100 * bin_["value"] for bin_ in bins[1:]])
+    assert [round(y) for y in drawn.lines[0].get_ydata()] == [1, 2, 3, 4]
+    assert reading.bar(drawn, 0) == pytest.approx([100 * end for end in bins[1]["ci95"]])
+    labels = [label.get_text().split("\n") for label in axes.get_yticklabels()]
+    assert [name for name, _ in labels] == ["below 0.5", "0.5 to 0.8", "0.8 to 1.25", "1.25 to 2", "2 and more"]
+    of_arms = [run.metrics["arms"][arm]["win_rate_by_length"]["gold"][4]["n"] for arm in ("base", "sft", "ppo", "dpo")]
+    drawn_ns = sorted({n for n in of_arms if n})
+    assert labels[4][1] == f"n {drawn_ns[0]} to {drawn_ns[-1]}"
     assert f"RLHF (PPO), 2 and more: {100 * bins[4]['value']:.1f} %" in plot.alt

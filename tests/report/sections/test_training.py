@@ -2,8 +2,10 @@
 
 import json
 
+import pytest
+
 from bench import report
-from bench.arms import STAGES
+from bench.arms import ARMS, STAGES
 from bench.report.sections import training
 
 
@@ -41,3 +43,31 @@ def test_why_log_probs_may_fall_is_said_behind_dpos_curves(make_run, reading):
     assert "may fall in DPO" in reading.texts(reading.sections(make_run())["Training"])
     without = reading.sections(make_run("b", arms=("sft",), gold=False))["Training"]
     assert "may fall in DPO" not in reading.texts(without)
+
+
+def test_curves_are_the_mean_of_the_steps_around_with_the_log_faint_behind(make_run, reading):
+    """40 steps: a window of 3."""
+    path = make_run()
+    values = report.load_run(path).training["reward"]["accuracy"].tolist()
+    plot = next(plot for plot in training.training_plots(report.load_run(path), "reward") if "accuracy" in plot.name)
+    smooth, raw = reading.axes(plot).lines
+    around = [values[max(0, i - 1) : i + 2] for i in range(40)]
+    assert list(smooth.get_ydata()) == pytest.approx([sum(near) / len(near) for near in around])
+    assert list(raw.get_ydata()) == values and raw.get_alpha() < 0.5 and smooth.get_alpha() is None
+
+
+def test_a_held_out_series_of_few_steps_stands_beside_as_it_is(make_run, reading):
+    path = make_run()
+    log = path / "training" / "reward.jsonl"
+    rows = [json.loads(line) for line in log.read_text().splitlines()]
+    rows += [{"step": step, "eval_accuracy": 0.5 + step / 100} for step in (10, 20, 30)]
+    log.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    plot = next(plot for plot in training.training_plots(report.load_run(path), "reward") if "accuracy" in plot.name)
+    (held_out,) = (line for line in reading.axes(plot).lines if line.get_label() == "held-out pairs")
+    assert list(held_out.get_xdata()) == [10, 20, 30] and list(held_out.get_ydata()) == [0.6, 0.7, 0.8]
+    assert held_out.get_marker() == "o"
+
+
+def test_series_have_no_arms_colour():
+    colours = {series.colour for panels in training.PANELS.values() for panel in panels for series in panel.series}
+    assert not colours & {arm.colour for arm in ARMS}

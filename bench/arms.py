@@ -62,6 +62,7 @@ _SFT_AND_REWARD = {"sft": "sft", "reward": "reward"}
 STAGES = (
     Stage("base", "bench.stages.base", reads=("demonstrations/train",)),
     Stage("sft", "bench.stages.sft", {"base": "base"}, ("demonstrations/train",), "sft", by_all=True),
+    Stage("label", "bench.stages.label", _SFT, ("preferences/train", "preferences/validation")),
     Stage("preferred_ft", "bench.stages.preferred_ft", _SFT, ("preferences/train",), "sft", by_all=True),
     Stage("reward", "bench.stages.reward", _SFT, ("preferences/train",), "reward", by_all=True),
     Stage("judge_reward", "bench.stages.judge_reward", _SFT, ("preferences/judge",), "reward", by_all=True),

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from bench.arms import BY_NAME, DEFAULT_ARMS, REFERENCE, START, needed
 from bench.cost.config import CostConfig
-from bench.data import DataConfig, SyntheticConfig
+from bench.data import ControlledConfig, DataConfig, SyntheticConfig
 from bench.data.evaluation_sets import EvalSetConfig
 from bench.evaluate.best_of_n import BestOfNSettings
 from bench.evaluate.config import EvaluationConfig
@@ -105,12 +105,12 @@ class RunConfig:
             require(plain, key, value, "must be a plain folder name (letters, digits, . _ -)")
         safe = self.label is None or re.fullmatch(r"[A-Za-z0-9._=+-]*", self.label) is not None
         require(safe, "label", self.label, "must be safe in a folder's name (letters, digits, . _ = + -)")
-        gold_missing = "gold" in self.judge.names and not isinstance(self.data, SyntheticConfig)
+        gold_missing = "gold" in self.judge.names and not isinstance(self.data, SyntheticConfig | ControlledConfig)
         require(
             not gold_missing,
             "judge.names",
             list(self.judge.names),
-            "has gold, which needs data=synthetic; use judge=reward_model",
+            "has gold, which needs data=synthetic or data=controlled; use judge=reward_model",
         )
         for name, wanted in self.sets.items():
             plain = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_]*", name) is not None and name != "test"

@@ -3,7 +3,7 @@
 Axes: B batch, T prompt + completion, C completion, V vocabulary.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -14,8 +14,13 @@ from torch import Tensor
 VerdictLabel = Literal["a", "b", "tie", "unparsed"]
 Orders = Literal["both", "one"]
 """In which orders a judge is shown a pair: both, or one that is drawn."""
-GoldReward = Callable[[str, str], float]
-"""(prompt_id, completion) -> gold reward, for data whose truth is known."""
+GoldReward = Callable[[Sequence[tuple[str, str]]], list[float]]
+"""(prompt_id, completion) of each summary -> its gold reward, for data whose truth is known."""
+
+
+def one_by_one(reward: Callable[[str, str], float]) -> GoldReward:
+    """The gold reward that `reward` (prompt_id, completion) gives to each summary."""
+    return lambda summaries: [reward(prompt_id, completion) for prompt_id, completion in summaries]
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,8 @@ class ComparisonData:
         trivial_policies: policy -> prompt id -> summary on the evaluation prompts, to check the gold reward against.
         source: where the data came from: name, revision or file hashes.
         dropped: reason -> number of rows left out while loading (ties, identical pairs, ...).
+        awaits_labels: the pairs are places only, for samples of the SFT model that are still to be drawn and labelled;
+            the human summary stands for both.
     """
 
     demonstrations: Mapping[str, list[Demonstration]]
@@ -68,6 +75,7 @@ class ComparisonData:
     gold: GoldReward | None = None
     trivial_policies: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     dropped: Mapping[str, int] = field(default_factory=dict)
+    awaits_labels: bool = False
 
     @property
     def has_references(self) -> bool:

@@ -1,7 +1,8 @@
 """Raw text to records: where the data comes from, how prompts are written, and how posts are split."""
 
 from bench.data.articles import load_articles
-from bench.data.config import ArticlesConfig, CnnDmConfig, FilesConfig, TldrConfig
+from bench.data.config import ArticlesConfig, CnnDmConfig, ControlledConfig, FilesConfig, TldrConfig
+from bench.data.controlled import load_controlled
 from bench.data.hub import load_cnn_dm, load_tldr
 from bench.data.local import load_files
 from bench.data.prompts import completion_text, truncate_prompts, without_written_eos
@@ -10,11 +11,12 @@ from bench.data.statistics import counted_at_once, data_statistics, format_stati
 from bench.data.synthetic import SyntheticConfig, build
 from bench.records import ComparisonData
 
-DataConfig = SyntheticConfig | FilesConfig | TldrConfig | CnnDmConfig | ArticlesConfig
+DataConfig = SyntheticConfig | FilesConfig | ControlledConfig | TldrConfig | CnnDmConfig | ArticlesConfig
 
 __all__ = [
     "ArticlesConfig",
     "CnnDmConfig",
+    "ControlledConfig",
     "DataConfig",
     "FilesConfig",
     "SplitLimits",
@@ -49,6 +51,8 @@ def load(config: DataConfig, seed: int) -> ComparisonData:
             data = build(config, seed)
         case FilesConfig():
             data = load_files(config)
+        case ControlledConfig():
+            data = load_controlled(config)
         case TldrConfig():
             data = load_tldr(config)
         case CnnDmConfig():

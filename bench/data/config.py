@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from typing import Any
 
 from bench.validation import require
 
@@ -124,6 +125,61 @@ class FilesConfig:
                 getattr(preferences, name),
                 "must name a file (data.preferences.unsplit takes one file and splits it by post)",
             )
+
+
+@dataclass(frozen=True)
+class KnownRewardConfig:
+    """The reward that is taken for the truth about real text.
+
+    Attributes:
+        scorer: "module:name" of what makes the scorer: called with `settings`, and with `cache_dir`, where it may keep
+            what it fetches, it gives a function of (prompts, summaries) that returns a number for each.
+    """
+
+    scorer: str = "bench.evaluate.known_reward:SimilarityReward"
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        path = re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", self.scorer) is not None
+        require(path, "data.reward.scorer", self.scorer, "must be module:name, such as my_package.rewards:MyReward")
+
+
+@dataclass(frozen=True)
+class ControlledConfig:
+    """Real posts with a known reward: the files of `FilesConfig`, of which only the posts and human summaries are read.
+
+    The preference pairs are made anew, of samples of the SFT model (`bench.stages.label`).
+    """
+
+    kind: str = "controlled"
+    root: str = "."
+    demonstrations: DemonstrationFilesConfig = field(default_factory=DemonstrationFilesConfig)
+    preferences: PreferenceFilesConfig = field(default_factory=PreferenceFilesConfig)
+    columns: ColumnsConfig = field(default_factory=ColumnsConfig)
+    max_post_words: int | None = 105
+    samples_per_post: int = 4
+    pairs_per_post: int = 2
+    sampling_temperature: float = 1.0
+    preference_noise: float = 0.1
+    reward: KnownRewardConfig = field(default_factory=KnownRewardConfig)
+    judge_fraction: float = 0.0
+    split_seed: int = 0
+
+    def __post_init__(self) -> None:
+        _require_common(self.kind, "controlled", "drop", self.judge_fraction)
+        some = self.max_post_words is None or self.max_post_words >= 1
+        require(some, "data.max_post_words", self.max_post_words, "must be at least 1, or null for whole posts")
+        require(self.samples_per_post >= 2, "data.samples_per_post", self.samples_per_post, "must be at least 2")
+        most = self.samples_per_post * (self.samples_per_post - 1) // 2
+        require(
+            1 <= self.pairs_per_post <= most,
+            "data.pairs_per_post",
+            self.pairs_per_post,
+            f"must be at least 1 and at most {most}, the pairs of data.samples_per_post samples",
+        )
+        temperature = self.sampling_temperature
+        require(temperature > 0, "data.sampling_temperature", temperature, "must be above 0: greedy samples are equal")
+        require(self.preference_noise > 0, "data.preference_noise", self.preference_noise, "must be above 0")
 
 
 @dataclass(frozen=True)

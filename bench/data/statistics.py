@@ -53,7 +53,8 @@ def data_statistics(
     def length(summary: str) -> int:
         return count(completion_text(summary)) - special_tokens
 
-    differences = [length(pair.chosen) - length(pair.rejected) for pair in data.preferences["train"]]
+    pairs = [] if data.awaits_labels else data.preferences["train"]
+    differences = [length(pair.chosen) - length(pair.rejected) for pair in pairs]
     return {
         "counts": {
             "demonstrations": {split: len(rows) for split, rows in data.demonstrations.items()},

@@ -16,7 +16,7 @@ from typing import Literal
 from bench.data.forum import FORUM
 from bench.data.language import Facts, Language, Post, normalise
 from bench.data.news import NEWS
-from bench.records import ComparisonData, Demonstration, EvalPrompt, PreferencePair
+from bench.records import ComparisonData, Demonstration, EvalPrompt, PreferencePair, one_by_one
 from bench.validation import require
 
 WEIGHTS = {"who": 0.15, "problem": 0.30, "event": 0.10, "place": 0.10, "time": 0.10, "question": 0.25}
@@ -177,7 +177,7 @@ def build(config: SyntheticConfig, seed: int) -> ComparisonData:
             EvalPrompt(p.id, p.prompt, world.summary(world.writer(p, "reference"), p)) for p in world.eval_posts
         ],
         source={"name": "synthetic", "language": config.language, "seed": str(seed)},
-        gold=lambda prompt_id, summary: world.gold(facts[prompt_id], summary),
+        gold=one_by_one(lambda prompt_id, summary: world.gold(facts[prompt_id], summary)),
         trivial_policies=world.trivial_policies(),
         dropped={"identical_pairs": identical} if identical else {},
     )

@@ -98,7 +98,8 @@ def prompts_to_decide(win_rate: float, tie_share: float) -> int | None:
     """
     if win_rate == 0.5:
         return None
-    return prompts_needed(2 * win_rate - 1, discordant=1 - tie_share)
+    gap = 2 * win_rate - 1
+    return prompts_needed(gap, discordant=max(1 - tie_share, abs(gap)))  # equal where one never wins, but for rounding
 
 
 def _paired(gap: float, discordant: float, power: float, alpha: float) -> float:

@@ -5,11 +5,8 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
-from torch import Tensor
-from torch.nn import functional as F
 from transformers import (
     AutoConfig,
-    AutoModel,
     AutoModelForSequenceClassification,
     AutoTokenizer,
     BatchEncoding,
@@ -20,11 +17,9 @@ from transformers import (
 
 from bench.errors import ConfigError
 from bench.micro_batches import similar_lengths
+from bench.models.embedding import Embedder, source_of
 from bench.models.loading import explained
-from bench.models.wheel import fetch_folder
 
-_EMBEDDED_TOKENS = 256
-"""Longer texts are cut, as sentence-transformers' config of all-MiniLM-L6-v2 has it."""
 _BATCH_SIZE = 32
 _INSTEAD = "evaluation.metrics without the metric that needs it"
 
@@ -52,7 +47,7 @@ class TextModels:
 
     def similarities(self, texts: Sequence[str], others: Sequence[str]) -> list[float]:
         """Cosine of the embeddings of texts[i] and others[i], -1 to 1: the mean of the last layer over all tokens."""
-        return (self._embed(texts) * self._embed(others)).sum(1).tolist()
+        return (self._embedder.vectors(texts) * self._embedder.vectors(others)).sum(1).tolist()
 
     def entailments(self, premises: Sequence[str], hypotheses: Sequence[str]) -> list[float]:
         """P(premises[i] entails hypotheses[i]), 0 to 1."""
@@ -66,21 +61,9 @@ class TextModels:
             probabilities[indices] = logits.float().softmax(1)[:, label].cpu()
         return probabilities.tolist()
 
-    def _embed(self, texts: Sequence[str]) -> Tensor:
-        """(texts, hidden) unit vectors."""
-        model, tokenizer = self._embedding
-        vectors = torch.zeros(len(texts), model.config.hidden_size)
-        for indices in similar_lengths([len(text) for text in texts], _BATCH_SIZE):
-            inputs = _encode(tokenizer, [texts[i] for i in indices], _EMBEDDED_TOKENS).to(self._device)
-            with torch.no_grad():
-                states = model(**inputs).last_hidden_state.float()
-            mask = inputs["attention_mask"].unsqueeze(2)
-            vectors[indices] = F.normalize((states * mask).sum(1) / mask.sum(1)).cpu()
-        return vectors
-
     @cached_property
-    def _embedding(self) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-        return self._load(AutoModel, "embedding_model")
+    def _embedder(self) -> Embedder:
+        return Embedder(self._name("embedding_model"), self._device, self._cache_dir, _INSTEAD)
 
     @cached_property
     def _entailment(self) -> tuple[PreTrainedModel, PreTrainedTokenizerBase, int]:
@@ -104,8 +87,7 @@ class TextModels:
             return model.to(self._device).eval(), AutoTokenizer.from_pretrained(source, trust_remote_code=False)
 
     def _source(self, setting: str) -> str:
-        name = self._name(setting)
-        return str(fetch_folder(name, self._cache_dir)) if "==" in name else name
+        return source_of(self._name(setting), self._cache_dir)
 
     def _name(self, setting: str) -> str:
         name = self._names[setting]

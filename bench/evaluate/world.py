@@ -1,4 +1,4 @@
-"""The built-in world's own checks: no trivial policy may beat SFT, and there must be room above it."""
+"""Checks where the reward is known: no trivial policy may beat SFT, and there must be room above it."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -22,16 +22,16 @@ def world_numbers(
     """`world` of metrics.json.
 
     Args:
-        policies: trivial policy -> prompt id -> summary, of `prompts` and maybe of more; `best` is the best that can be
-            written, `empty` nothing.
+        policies: trivial policy -> prompt id -> summary, of `prompts` and maybe of more; `empty` is nothing, and
+            `best`, where it is known, the best that can be written.
         sft: the SFT model's summaries.
     """
 
     def golds_of(summaries: Mapping[str, str]) -> list[float]:
-        return [gold(prompt.id, summaries[prompt.id]) for prompt in prompts]
+        return gold([(prompt.id, summaries[prompt.id]) for prompt in prompts])
 
     rewards = {name: golds_of(summaries) for name, summaries in policies.items()}
-    best = rewards.pop("best")
+    best = rewards.pop("best", None)
     trivial: dict[str, dict[str, Any]] = {}
     for name, golds in rewards.items():
         verdicts = compare(name, "sft", policies[name], sft, prompts, GoldJudge(gold), seed)
@@ -39,6 +39,8 @@ def world_numbers(
             "gold": estimate(bootstrap_mean(golds, seed, resamples)),
             "win_rate_vs_sft": win_rate(verdicts, seed, resamples),
         }
+    if best is None:
+        return {"trivial": trivial}
     return {
         "trivial": trivial,
         "best_attainable": sum(best) / len(best),

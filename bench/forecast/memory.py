@@ -79,6 +79,7 @@ class Sizing:
         stages: Mapping[str, Callable[[], Memory]] = {
             "base": lambda: self._holding(_FP32 * self.shape.parameters),
             "sft": lambda: self._training(config.sft, rows.demonstrations, head=True),
+            "label": lambda: self._sampling(rows.labelled, config.sampling.batch_size, networks=1),
             "preferred_ft": lambda: self._training(config.sft, rows.chosen, head=True),
             "reward": lambda: self._training(config.reward, rows.pairs, head=False),
             "judge_reward": lambda: self._training(config.reward, rows.judge_pairs, head=False),

@@ -46,6 +46,7 @@ class RunRows:
         chosen: the training pairs' prompts with the better summary.
         posts: the distinct prompts among them, on which PPO and RLOO sample.
         held_out: the posts that a policy is watched on while it is trained (`samples_in_training`).
+        labelled: the distinct prompts of the pairs of every split.
         written: (n,) tokens of the writers' summaries, EOS included: how long SFT teaches a summary to be.
     """
 
@@ -57,6 +58,7 @@ class RunRows:
     prompts: Rows
     posts: Rows
     held_out: Rows
+    labelled: Rows
     written: Ints
 
 
@@ -81,6 +83,7 @@ def rows_of_run(data: ComparisonData, tokenizer: PreTrainedTokenizerBase) -> Run
         prompts=rows(data.eval_prompts, "reference"),
         posts=replace(chosen, count=len({pair.prompt for pair in data.preferences["train"]})),
         held_out=rows(data.demonstrations.get("validation", []), "completion"),
+        labelled=replace(chosen, count=len({pair.prompt for split in data.preferences.values() for pair in split})),
         written=demonstrations.completions[0],
     )
 

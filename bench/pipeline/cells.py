@@ -38,6 +38,10 @@ class Cell:
     def name(self) -> str:
         return f"{self.set}-t{self.temperature:g}"
 
+    def with_pairs(self, data: ComparisonData) -> "Cell":
+        """The cell with the preference pairs of `data`, which were still to be made."""
+        return replace(self, data=replace(self.data, preferences=data.preferences, awaits_labels=data.awaits_labels))
+
 
 def headline_of(config: RunConfig, data: ComparisonData) -> Cell:
     """The run's own test posts at `sampling.temperature`."""

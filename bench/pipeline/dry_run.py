@@ -9,6 +9,7 @@ from bench.config import RunConfig, check_batches
 from bench.evaluate.judges.factory import check_judges
 from bench.pipeline.ahead import Ahead, plan_ahead
 from bench.pipeline.cells import cells
+from bench.pipeline.controlled import labelled
 from bench.pipeline.engine import Engine
 from bench.pipeline.runner import _FEW_THREADS, _stages, prepare_data
 
@@ -27,4 +28,5 @@ def dry_run(config: RunConfig, hardware: str = "here", measures: bool = True) ->
     data, tokenizer, _ = prepare_data(config, cache_dir)
     headline, grid = cells(config, data, lambda text: len(tokenizer(text).input_ids))
     engine = Engine(config, data, tokenizer, cache_dir)
+    labelled(engine, makes=False)
     return plan_ahead(engine, (headline, *grid), _stages(config), hardware, measures)

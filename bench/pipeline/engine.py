@@ -1,7 +1,8 @@
 """The engine: builds the stages of the table, hands each its inputs, and knows keys, cache, cost and resume.
 
 base -> sft -> {preferred_ft, reward -> {best_of_n, rloo, ppo}, reference_logps -> dpo}, judge_reward, and the
-completions of every arm; `python -m bench --help` prints the graph from the table.
+completions of every arm; `python -m bench --help` prints the graph from the table. Where the pairs are the SFT model's
+own samples, label comes between sft and what learns from pairs: not as an input of theirs but as data (`Engine.take`).
 """
 
 import math
@@ -106,6 +107,11 @@ class Engine:
         alone = {"checkpoint_every_s": math.inf, "on_rows": on_rows, "apart": None}
         context = replace(self._context(stage, folder / CHECKPOINT), **alone)
         self._build(stage, context, sources, folder, self.recipe(stage).values)
+
+    def take(self, data: ComparisonData) -> None:
+        """Go on with this data. What is finished stays: it has to be made of what both have alike."""
+        self.data, self.headline = data, headline_of(self.config, data)
+        self._recipes.clear()
 
     def finish(self, wanted: Iterable[tuple[Stage, Cell | None]]) -> None:
         """All of these stages, saying what was there already and how far it has come."""

@@ -204,7 +204,7 @@ class Evaluation:
             summaries = [(prompt.prompt, row.completion) for prompt, row in zip(prompts, rows, strict=True)]
             rewards["proxy"] = self.instruments.rewards("reward", summaries)
         if (gold := self.data.gold) is not None:
-            rewards["gold"] = [gold(row.prompt_id, row.completion) for row in rows]
+            rewards["gold"] = gold([(row.prompt_id, row.completion) for row in rows])
         return rewards
 
     def rows(self, arm: str) -> list[dict[str, Any]]:
@@ -261,8 +261,8 @@ class Evaluation:
         for n, rows in self.fewer.items():
             judged = self._judged(f"best_of_{n}", REFERENCE) if self.data.has_references else {}
             reward = {"proxy": self._mean([row.score for row in rows])}
-            if self.data.gold is not None:
-                reward["gold"] = self._mean([self.data.gold(row.prompt_id, row.completion) for row in rows])
+            if (gold := self.data.gold) is not None:
+                reward["gold"] = self._mean(gold([(row.prompt_id, row.completion) for row in rows]))
             result[str(n)] = {
                 "win_rate": {judge: win_rate(verdicts, *self._draws) for judge, verdicts in judged.items()},
                 "reward": reward,
@@ -279,7 +279,7 @@ class Evaluation:
         rewards = {"proxy": np.array([[row.score for row in rows] for rows in self._best.values()])}
         if (gold := self.data.gold) is not None:
             rewards["gold"] = np.array(
-                [[gold(row.prompt_id, row.completion) for row in rows] for rows in self._best.values()]
+                [gold([(row.prompt_id, row.completion) for row in rows]) for rows in self._best.values()]
             )
         return {kind: of_kind - of_kind[0] for kind, of_kind in rewards.items()}
 

@@ -2,7 +2,7 @@
 
 import copy
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -16,6 +16,7 @@ from bench.arms import Stage
 from bench.config import RunConfig, check_batches
 from bench.cost import metered
 from bench.data import (
+    ControlledConfig,
     FilesConfig,
     SplitLimits,
     SyntheticConfig,
@@ -29,6 +30,7 @@ from bench.data import (
     truncate_prompts,
     without_written_eos,
 )
+from bench.data.controlled import scorer_code
 from bench.errors import ConfigError, DataError, RunFolderError
 from bench.evaluate.claims import verdicts_on_claims
 from bench.evaluate.judge_error import check_labels
@@ -41,6 +43,7 @@ from bench.models.loading import base_context_length, base_tokenizer, pick_devic
 from bench.pipeline.ahead import line_ahead
 from bench.pipeline.cache import FinishedStage
 from bench.pipeline.cells import cells
+from bench.pipeline.controlled import LABEL, labelled, with_known_reward
 from bench.pipeline.engine import Engine, unmoved
 from bench.pipeline.evaluation import Evaluation, add_costs
 from bench.pipeline.instruments import Instruments, text_models
@@ -98,7 +101,9 @@ def _remeasure(config: RunConfig, folder: Path) -> None:
     """Put into metrics.json what the arms' stages cost when their steps are run again, and what follows of it."""
     cache_dir = Path(config.results_dir) / ".cache"
     data, tokenizer, _ = prepare_data(config, cache_dir)
-    found = remeasured(Engine(config, data, tokenizer, cache_dir), config.arms)
+    engine = Engine(config, data, tokenizer, cache_dir)
+    labelled(engine)
+    found = remeasured(engine, config.arms)
     metrics = read_json(folder / "metrics.json")
     for arm, cost in found.items():
         metrics["arms"][arm]["cost"]["remeasured"] = cost
@@ -147,14 +152,16 @@ def _codes(config: RunConfig) -> dict[str, str]:
     prompts = "".join(prompt_hashes(config.judge))
     return {
         **{stage.name: code_key(stage.module) for stage in _stages(config)},
+        **({"known_reward": scorer_code(config.data.reward)} if isinstance(config.data, ControlledConfig) else {}),
         "evaluation": f"{code_key(_EVALUATION)}{prompts}",
     }
 
 
 def _stages(config: RunConfig) -> list[Stage]:
-    """All stages of a run: those that its arms and judges need, and the arms' completions."""
-    judges = ["judge_reward"] if "reward_model" in config.judge.names else []
-    return [*arms.needed(config.arms, *judges), *(arms.generated(arms.arm_of(arm)) for arm in config.arms)]
+    """All stages of a run: those that its arms, judges and data need, and the arms' completions."""
+    others = ["judge_reward"] if "reward_model" in config.judge.names else []
+    others += [LABEL.name] if isinstance(config.data, ControlledConfig) else []
+    return [*arms.needed(config.arms, *others), *(arms.generated(arms.arm_of(arm)) for arm in config.arms)]
 
 
 def _run(config: RunConfig, folder: Path, record: dict[str, Any]) -> None:
@@ -175,7 +182,13 @@ def _run(config: RunConfig, folder: Path, record: dict[str, Any]) -> None:
     if processes.is_main():
         engine.on_rows, engine.on_stage = logs.write, taken
     preflight(engine)
+    labels = labelled(engine, makes=False)
     say(line_ahead(engine, (headline, *grid), _stages(config)))
+    if labels := labels or labelled(engine):
+        data = engine.data
+        headline, *grid = [cell.with_pairs(data) for cell in (headline, *grid)]
+        statistics = _statistics(data, tokenizer, statistics["truncated_prompts"])
+        say(format_statistics(statistics))
     sampled = [(arms.generated(arms.arm_of(arm)), cell) for cell in (headline, *grid) for arm in config.arms]
     # What no arm is made from comes last: the judge's reward model.
     engine.finish([*sampled, *((stage, None) for stage in _stages(config))])
@@ -205,6 +218,7 @@ def _run(config: RunConfig, folder: Path, record: dict[str, Any]) -> None:
         "data": statistics,
         "cell": {"set": headline.set, "temperature": headline.temperature},
         **measured,
+        **({"labels": labels} if labels else {}),
         "grid": rows,
         "health": {
             name: health_record(name, stage.log, config.health) for name, stage in engine.done.items() if stage.log
@@ -232,7 +246,7 @@ def _run(config: RunConfig, folder: Path, record: dict[str, Any]) -> None:
 
 def _require_same_files(config: RunConfig, folder: Path, record: Mapping[str, Any]) -> None:
     """The config names the user's files but not what is in them: a finished run of other content is another run."""
-    if not isinstance(config.data, FilesConfig):
+    if not isinstance(config.data, FilesConfig | ControlledConfig):
         return
     there, here = record["data"]["source"], load(config.data, config.seed).source
     changed = sorted(name for name in {*there, *here} if there.get(name) != here.get(name))
@@ -284,7 +298,18 @@ def _prepared(config: RunConfig, cache_dir: Path) -> tuple[ComparisonData, PreTr
     count_tokens = counted_at_once(data, lambda texts: tokenizer(texts)["input_ids"])
     data, truncated = truncate_prompts(data, budget.max_prompt_tokens, count_tokens)
     require_fits(data, tokenizer, budget.max_prompt_tokens, context)
-    return data, tokenizer, data_statistics(data, count_tokens, truncated, tokenizer.num_special_tokens_to_add())
+    data = with_known_reward(config, data, cache_dir)
+    return data, tokenizer, _statistics(data, tokenizer, truncated, count_tokens)
+
+
+def _statistics(
+    data: ComparisonData,
+    tokenizer: PreTrainedTokenizerBase,
+    truncated: int,
+    count_tokens: Callable[[str], int] | None = None,
+) -> dict[str, Any]:
+    count = count_tokens or counted_at_once(data, lambda texts: tokenizer(texts)["input_ids"])
+    return data_statistics(data, count, truncated, tokenizer.num_special_tokens_to_add())
 
 
 def _require_rows(config: RunConfig, data: ComparisonData) -> None:

@@ -15,6 +15,7 @@ from bench.report.sections import (
     head_to_head,
     health,
     judges,
+    known_reward,
     length,
     overoptimisation,
     provenance,
@@ -45,6 +46,7 @@ SECTIONS: tuple[tuple[str, Callable[[Run], list[Block]]], ...] = (
     ("Judges", judges.section),
     ("Reward model", reward_model.section),
     ("Built-in world", world.section),
+    ("Known reward", known_reward.section),
     ("Samples", samples.section),
     ("How it was made", provenance.section),
 )

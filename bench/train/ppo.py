@@ -216,7 +216,7 @@ class PPOTrainer:
 
     def _mean_gold(self, gold: GoldReward, prompts: Sequence[PromptIds], rollout: Rollout) -> float:
         rows = zip(prompts, rollout.completion_ids, rollout.completion_mask, strict=True)
-        rewards = [gold(p.id, decode(self.tokenizer, ids[mask].tolist())) for p, ids, mask in rows]
+        rewards = gold([(p.id, decode(self.tokenizer, ids[mask].tolist())) for p, ids, mask in rows])
         return sum(rewards) / len(rewards)
 
     def _state(self, rows: TrainingLog) -> ppo_checkpoint.State:

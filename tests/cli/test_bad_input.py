@@ -77,7 +77,7 @@ def refused(command: Callable, results_dir: Path) -> Callable[..., str]:
         ("model=local", "model.name must be given: model.name=VALUE"),
         # what does not go together
         ("budget.max_completion_tokens=500", "must fit model.max_positions (512), got 660"),
-        ("data=files", "judge.names has gold, which needs data=synthetic; use judge=reward_model"),
+        ("data=files", "judge.names has gold, which needs data=synthetic or data=controlled; use judge=reward_model"),
     ],
 )
 def test_bad_config(argument: str, message: str, refused: Callable[..., str]):

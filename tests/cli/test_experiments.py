@@ -14,6 +14,8 @@ pytestmark = pytest.mark.slow
 EXPERIMENTS = sorted(path.stem for path in conf_dir().glob("experiment/*.yaml"))
 LARGER = ["nplus_pythia_2_8b", "nplus_pythia_6_9b"]
 """Those that differ from another in the model alone, which a step of a small one has no use for."""
+CONTROLLED = "tldr_controlled"
+"""Takes its step in test_controlled.py, with data of its kind."""
 ARMS_OF = {
     "builtin_overoptimisation": ["sft", "ppo"],
     "beta_frontier": ["sft", "ppo", "dpo"],
@@ -119,7 +121,7 @@ def check_run(stdout: str, arms: list[str], judges: list[str], gold: bool) -> Pa
     return folder
 
 
-@pytest.mark.parametrize("experiment", sorted({*EXPERIMENTS} - {*LARGER}))
+@pytest.mark.parametrize("experiment", sorted({*EXPERIMENTS} - {*LARGER, CONTROLLED}))
 def test_experiment_takes_one_step(experiment: str, command: Callable, smallest: list[str], smallest_world: list[str]):
     no_server = ["judge=builtin"] if experiment == "paper_gptj" else []
     outcome = command(f"experiment={experiment}", *smallest, *smallest_world, *no_server)

@@ -146,7 +146,7 @@ def test_the_world_is_a_function_of_the_seed():
     assert parts(first) == parts(again)
     assert first.eval_prompts != other.eval_prompts and first.preferences != other.preferences
     example = first.eval_prompts[0]
-    assert first.gold(example.id, example.reference) == again.gold(example.id, example.reference)
+    assert first.gold([(example.id, example.reference)]) == again.gold([(example.id, example.reference)])
 
 
 def test_a_larger_world_begins_with_the_smaller_one():
@@ -209,11 +209,8 @@ def test_the_longer_one_wins_at_most_65_percent_of_the_pairs(pairs):
 
 def test_trivial_policies_score_below_the_writers():
     data = build(SMALL, seed=0)
-    gold = {
-        name: mean(data.gold(prompt_id, summary) for prompt_id, summary in summaries.items())
-        for name, summaries in data.trivial_policies.items()
-    }
-    writers = mean(data.gold(p.id, p.reference) for p in data.eval_prompts)
+    gold = {name: mean(data.gold([*summaries.items()])) for name, summaries in data.trivial_policies.items()}
+    writers = mean(data.gold([(p.id, p.reference) for p in data.eval_prompts]))
     assert gold.pop("best") == pytest.approx(1, abs=1e-9)
     assert gold.pop("empty") == 0
     assert set(gold) == {"title", "first_sentence", "longest"}

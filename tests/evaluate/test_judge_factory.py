@@ -15,6 +15,7 @@ from bench.evaluate.judges.config import (
     OpenAIJudgeConfig,
 )
 from bench.evaluate.judges.factory import ask_ahead, build_judges, check_judges
+from bench.records import one_by_one
 
 OPENAI = OpenAIJudgeConfig(model="m", api_key_env=None)
 ITEM = JudgeItem("p", "post", "first", "second")
@@ -23,9 +24,8 @@ ITEM = JudgeItem("p", "post", "first", "second")
 def test_judges_come_in_the_order_of_their_names(tmp_path: Path):
     config = JudgeConfig(names=("openai", "gold", "reward_model"), openai=OPENAI)
 
-    judges = build_judges(
-        config, gold=lambda _, text: float(len(text)), reward_score=lambda rows: [0.0, 1.0], cache_dir=tmp_path, seed=0
-    )
+    gold = one_by_one(lambda prompt_id, text: float(len(text)))
+    judges = build_judges(config, gold=gold, reward_score=lambda rows: [0.0, 1.0], cache_dir=tmp_path, seed=0)
 
     assert [judge.name for judge in judges] == ["openai", "gold", "reward_model"]
     assert judges[0].prompt_hash and judges[1].prompt_hash == judges[2].prompt_hash == ""

@@ -5,8 +5,10 @@ import pytest
 from bench.evaluate.judges.base import JudgeItem
 from bench.evaluate.judges.gold import GoldJudge
 from bench.evaluate.judges.reward_model import RewardModelJudge
+from bench.records import one_by_one
 
 GOLD = {"good": 0.9, "fair": 0.5, "also fair": 0.5, "broken": math.nan, "rounded": 0.1 + 0.2, "exact": 0.3}
+KNOWN = one_by_one(lambda prompt_id, completion: GOLD[completion])
 
 
 def item(first: str, second: str, prompt_id: str = "p") -> JudgeItem:
@@ -24,17 +26,17 @@ def item(first: str, second: str, prompt_id: str = "p") -> JudgeItem:
     ],
 )
 def test_higher_gold_wins(first, second, verdict):
-    assert GoldJudge(lambda _, completion: GOLD[completion]).judge([item(first, second)]) == [verdict]
+    assert GoldJudge(KNOWN).judge([item(first, second)]) == [verdict]
 
 
 @pytest.mark.parametrize(("margin", "verdict"), [(0.39, "a"), (0.41, "tie")])
 def test_gold_within_the_margin_is_a_tie(margin, verdict):
-    judge = GoldJudge(lambda _, completion: GOLD[completion], margin=margin)
+    judge = GoldJudge(KNOWN, margin=margin)
     assert judge.judge([item("good", "fair")]) == [verdict]
 
 
 def test_gold_is_asked_about_the_right_post():
-    judge = GoldJudge(lambda prompt_id, completion: float(completion == prompt_id))
+    judge = GoldJudge(one_by_one(lambda prompt_id, completion: float(completion == prompt_id)))
     assert judge.judge([item("p", "q", "p"), item("p", "q", "q")]) == ["a", "b"]
 
 

@@ -109,3 +109,6 @@ def test_after_an_undecided_run():
     assert prompts_to_decide(0.54, 0.4) == prompts_needed(0.08, discordant=0.6)
     assert prompts_to_decide(0.46, 0.4) == prompts_to_decide(0.54, 0.4)
     assert prompts_to_decide(0.5, 0.4) is None
+    # 2 wins, 10 ties, no loss: all that is not tied is the gap, and 1 - 10 / 12 is a rounding below 2 * 7 / 12 - 1.
+    assert 1 - 10 / 12 < 2 * (7 / 12) - 1
+    assert prompts_to_decide(7 / 12, 10 / 12) == prompts_needed(1 / 6, discordant=1 / 6)

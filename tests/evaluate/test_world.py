@@ -1,7 +1,7 @@
 import pytest
 
 from bench.evaluate.world import headroom, world_numbers
-from bench.records import EvalPrompt
+from bench.records import EvalPrompt, one_by_one
 
 
 def test_room_is_a_share_of_what_lies_between_the_best_and_the_worst():
@@ -27,7 +27,8 @@ def test_the_prompts_that_are_judged_are_those_that_count():
     texts = {"best": ("1234", "123456", "1"), "longest": ("12", "1", "123"), "empty": ("", "", "")}
     policies = {policy: dict(zip(names, of_policy, strict=True)) for policy, of_policy in texts.items()}
     sft = {"p0": "123", "p1": "123"}
-    found = world_numbers(policies, sft, prompts, lambda prompt_id, text: float(len(text)), seed=0, resamples=200)
+    gold = one_by_one(lambda prompt_id, text: float(len(text)))
+    found = world_numbers(policies, sft, prompts, gold, seed=0, resamples=200)
 
     assert found["best_attainable"] == (4 + 6) / 2
     assert found["trivial"]["longest"]["gold"]["value"] == (2 + 1) / 2

@@ -51,7 +51,9 @@ def test_validation_posts_are_no_test_posts_and_keep_their_truth(make_config: Ca
     assert not {p.id for p in cell.data.eval_prompts} & {p.id for p in data.eval_prompts}
     assert {p.id for p in cell.data.eval_prompts} <= {p.id for p in validation_prompts(data)}
     assert cell.data.gold is not None
-    assert cell.data.gold(cell.data.eval_prompts[0].id, "") == 0.0  # as the built-in world has it of an empty summary
+    assert cell.data.gold([(cell.data.eval_prompts[0].id, "")]) == [
+        0.0
+    ]  # as the built-in world has it of an empty summary
     assert cell.data.preferences == data.preferences
 
 

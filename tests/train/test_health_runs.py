@@ -14,7 +14,7 @@ from ppo_world import EOS, PROMPTS, ScoreByToken, make_trainer, small_policy
 from trl import RLOOTrainer, SFTTrainer
 
 from bench.models.loading import RewardModel, load_policy, save_policy
-from bench.records import Demonstration, PreferencePair
+from bench.records import Demonstration, PreferencePair, one_by_one
 from bench.train import dpo, ppo_update, reward
 from bench.train import ppo as ppo_module
 from bench.train.context import RolloutBudget, TrainingContext
@@ -350,5 +350,6 @@ def test_samples_that_are_not_the_policys_have_a_negative_kl(monkeypatch: pytest
 
 def test_a_reward_model_that_is_exploited_is_found_where_the_truth_is_known(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(ppo_module, "decode", lambda tokenizer, ids: ids)
-    rows = ppo(20, only(5), gold=lambda prompt, ids: -float(ids.count(5)), learning_rate=0.01, max_new_tokens=8)
+    gold = one_by_one(lambda prompt, ids: -float(ids.count(5)))
+    rows = ppo(20, only(5), gold=gold, learning_rate=0.01, max_new_tokens=8)
     assert "overoptimised" in found("ppo", rows)

@@ -2,6 +2,7 @@
 
 import copy
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -398,9 +399,9 @@ def test_gold_is_logged_as_the_mean_over_the_batch(make_policy, tokenizer, tmp_p
     )
     asked: list[tuple[str, str]] = []
 
-    def gold(prompt_id: str, summary: str) -> float:
-        asked.append((prompt_id, summary))
-        return float(len(asked))
+    def gold(summaries: Sequence[tuple[str, str]]) -> list[float]:
+        asked.extend(summaries)
+        return [float(place + 1) for place in range(len(summaries))]
 
     rows = trainer.train(PROMPTS, gold)
     assert rows[0]["gold"] == (1 + 2 + 3 + 4) / 4

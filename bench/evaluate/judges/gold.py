@@ -14,4 +14,4 @@ class GoldJudge(ScoringJudge):
         self._gold = gold
 
     def score(self, summaries: Sequence[Summary]) -> list[float]:
-        return [self._gold(prompt_id, completion) for prompt_id, _, completion in summaries]
+        return self._gold([(prompt_id, completion) for prompt_id, _, completion in summaries])

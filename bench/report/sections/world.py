@@ -9,19 +9,14 @@ from bench.report.words import Cell, estimate, has
 
 
 def section(run: Run) -> list[Block]:
-    if not run.metrics.get("world"):
+    if not run.metrics.get("world") or run.setting("config.data.kind") == "controlled":
         return []
     blocks: list[Block] = [
         Text("The posts of this world are made from known facts, so the true (gold) reward is known.")
     ]
     rows = records(trivial_policy_table(run))
     if rows:
-        columns = [
-            Column("policy", lambda row: Cell(row["policy"].replace("_", " "))),
-            estimate_column("gold", "gold reward", 2),
-            share_column("win_rate_vs_sft", "wins against SFT"),
-        ]
-        blocks.append(table_of("Policies that need no model", columns, rows))
+        blocks.append(table_of("Policies that need no model", trivial_policy_columns(), rows))
     titles = {
         "best_attainable": "best attainable gold reward",
         "headroom": "headroom, (best - SFT) / (best - worst)",
@@ -38,8 +33,16 @@ def section(run: Run) -> list[Block]:
     return blocks
 
 
+def trivial_policy_columns() -> list[Column]:
+    return [
+        Column("policy", lambda row: Cell(row["policy"].replace("_", " "))),
+        estimate_column("gold", "gold reward", 2),
+        share_column("win_rate_vs_sft", "wins against SFT"),
+    ]
+
+
 def trivial_policy_table(run: Run) -> pd.DataFrame:
-    """Built-in world only: policies that need no model, with their `gold` reward and `win_rate_vs_sft`."""
+    """Where the reward is known: policies that need no model, with their `gold` reward and `win_rate_vs_sft`."""
     rows = [
         {"policy": policy}
         | estimate_columns("gold", measured.get("gold"))

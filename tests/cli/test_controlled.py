@@ -1,0 +1,136 @@
+"""Controlled TL;DR at smoke size: real kinds of files, a tiny encoder made on the fly, and the reward's ranking."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import BertConfig, BertModel, BertTokenizer
+
+from bench.cli import known_reward
+from bench.files import read_json, read_jsonl, write_jsonl
+
+NAMES = "anna ben cara dan emma finn gina hugo iris jack kate liam".split()
+THINGS = "guitar bike lamp coat phone chair".split()
+TRIVIAL = {"empty", "title", "first_sentence", "title_first", "lead_two", "longest", "post", "other_post"}
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Posts in the default layout, each told by its person and thing, and an encoder of random weights."""
+    root, made = tmp_path_factory.mktemp("controlled"), 0
+    for group in ("demonstrations", "preferences"):
+        for split, count in (("train", 4), ("validation", 3), ("test", 3)):
+            rows = []
+            for _ in range(count):
+                who, what = NAMES[made % len(NAMES)], THINGS[made // 4]
+                post = f"my friend {who} sold the {what} of mine . now i want {made} things back ."
+                prompt = f"SUBREDDIT: r/advice\n\nTITLE: {who} and the {what}\n\nPOST: {post}\n\nTL;DR:"
+                human, other = f"{who} sold my {what}, help", f"{who} has a {what}"
+                row = {"id": f"{group}-{made}", "prompt": prompt}
+                if group == "demonstrations":
+                    rows.append(row | {"completion": human})
+                else:
+                    rows.append(row | {"chosen": human, "rejected": other, "reference": human})
+                made += 1
+            write_jsonl(root / group / f"{split}.jsonl", rows)
+    words = "my friend sold the of mine now i want things back help and has a advice".split()
+    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words, *NAMES, *THINGS, ".", ","]
+    (root / "bert").mkdir()
+    (root / "bert" / "vocab.txt").write_text("\n".join(vocabulary))
+    BertTokenizer(str(root / "bert" / "vocab.txt")).save_pretrained(root / "bert")
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=len(vocabulary),
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=32,
+        initializer_range=0.5,
+    )
+    BertModel(config).save_pretrained(root / "bert")
+    return root
+
+
+@pytest.fixture
+def controlled(root: Path) -> list[str]:
+    return ["experiment=tldr_controlled", f"data.root={root}", f"data.reward.settings.model={root / 'bert'}"]
+
+
+def test_the_experiment_at_smoke_size(command: Callable, smallest: list[str], controlled: list[str]):
+    all_rows = [f"budget.{name}=null" for name in ("demonstrations", "pairs", "validation_pairs", "eval_prompts")]
+    outcome = command(*controlled, *smallest, *all_rows)
+    assert outcome.exit_code == 0, outcome.stderr
+    folder = Path(outcome.stdout.splitlines()[-1]).parent
+    metrics, record = read_json(folder / "metrics.json"), read_json(folder / "run.json")
+
+    # 8 training and 6 validation posts give at most two pairs each; test and validation posts are 6 each.
+    counts = metrics["data"]["counts"]
+    assert counts["demonstrations"] == {"train": 8, "validation": 6} and counts["eval_prompts"] == 6
+    assert 0 < counts["preferences"]["train"] <= 16 and 0 < counts["preferences"]["validation"] <= 12
+    assert [(row["set"], row["n_prompts"]) for row in metrics["grid"]] == [("validation", 6)]
+    labels = metrics["labels"]
+    assert {split: found["pairs"] for split, found in labels.items()} == {
+        split: counts["preferences"][split] for split in ("train", "validation")
+    }
+    assert metrics["reward_model"]["accuracy"]["n"] == counts["preferences"]["validation"]
+    assert metrics["reward_model"]["longer_wins"]["value"] is not None
+
+    # The known reward is the judge and the gold reward of every arm, on both sets.
+    assert set(metrics["judges"]) == {"gold"} and set(metrics["world"]) == {"trivial"}
+    assert set(metrics["world"]["trivial"]) == TRIVIAL
+    for row in (metrics, metrics["grid"][0]):
+        for arm in ("sft", "preferred_ft", "best_of_n", "ppo", "dpo", "reference"):
+            assert row["arms"][arm]["reward"]["gold"]["n"] == 6
+    assert metrics["best_of_n"]["by_n"]["4"]["reward"]["gold"]["n"] == 6
+    assert all("gold" in row for row in read_jsonl(folder / "training" / "ppo.jsonl"))
+    assert "Known reward" in (folder / "report.md").read_text()
+    assert "Built-in world" not in (folder / "report.md").read_text()
+
+    # What the pairs cost is shared, as the SFT model is; the reward's code is on record.
+    assert "label" in metrics["cost"]["stages"] and "known_reward" in record["code"]
+    assert all("label" not in numbers["cost"]["stages"] for numbers in metrics["arms"].values() if "cost" in numbers)
+    again = command(*controlled, *smallest, *all_rows)
+    assert again.exit_code == 0 and "finished: nothing to do" in again.stderr
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("data.reward.scorer=nowhere:Reward", "data.reward.scorer nowhere:Reward cannot be imported"),
+        ("data.reward.settings.model=/nowhere", "model '/nowhere' is not there"),
+        ("data.pairs_per_post=7", "data.pairs_per_post must be at least 1 and at most 6"),
+        ("judge.names=[gold,reward_model]", "the data has no preferences/judge"),
+    ],
+)
+def test_what_cannot_be_is_one_line_before_anything_is_trained(
+    command: Callable, smallest: list[str], controlled: list[str], setting: str, message: str, tmp_path: Path
+):
+    outcome = command(*controlled, *smallest, f"results_dir={tmp_path}", setting)
+    assert outcome.exit_code != 0 and message in outcome.stderr
+    assert len([line for line in outcome.stderr.splitlines() if line.startswith("error: ")]) == 1
+    assert not list(tmp_path.glob(".cache/stages/*"))
+
+
+def test_the_ranking_of_a_known_reward(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], controlled: list[str], tmp_path: Path
+):
+    """On the training and validation posts of the pairs, best first."""
+    monkeypatch.setattr("sys.argv", ["known_reward", *controlled, f"results_dir={tmp_path}"])
+    assert known_reward.main() == 0
+    lines = capsys.readouterr().out.splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| ")][1:]
+    assert {row[0] for row in rows} == {"human summary", "the pairs' other writer"} | {
+        name.replace("_", " ") for name in TRIVIAL
+    }
+    golds = [float(row[1].split()[0]) for row in rows]
+    assert golds == sorted(golds, reverse=True)
+    assert "Posts: 7." in lines[-2] and "of the files' 7 labels; the longer one wins in 100.0 %" in lines[-1]
+
+
+def test_only_controlled_data_has_a_known_reward_to_rank_by(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr("sys.argv", ["known_reward"])
+    assert known_reward.main() == 2
+    assert "data.kind is 'synthetic'" in capsys.readouterr().err

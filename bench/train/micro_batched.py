@@ -5,6 +5,7 @@ whole batch comes at once, and `training_step` cuts it. The gradient is that of 
 """
 
 import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -40,7 +41,7 @@ class MicroBatched(CutWarmup):
         total = torch.zeros((), device=self.args.device)
         for i, (part, share) in enumerate(zip(parts, shares, strict=True)):
             last = i == len(parts) - 1
-            with contextlib.nullcontext() if last else self.accelerator.no_sync(model):
+            with contextlib.nullcontext() if last else self._adding_up(model):
                 with self.compute_loss_context_manager():
                     loss = self.compute_loss(model, part, num_items_in_batch=num_items_in_batch)
                 assert isinstance(loss, Tensor)  # a tuple only with return_outputs
@@ -53,6 +54,20 @@ class MicroBatched(CutWarmup):
             if len(new) == len(parts):
                 values[before.get(name, 0) :] = [sum(v * s for v, s in zip(new, shares, strict=True))]
         return total
+
+    @contextlib.contextmanager
+    def _adding_up(self, model: nn.Module) -> Iterator[None]:
+        """Within it a backward pass adds to the gradient, and no more.
+
+        accelerate's `no_sync` alone would leave DeepSpeed's engine a step in every backward pass.
+        """
+        state = self.accelerator.gradient_state
+        before, state.sync_gradients = state.sync_gradients, False
+        try:
+            with self.accelerator.no_sync(model):
+                yield
+        finally:
+            state.sync_gradients = before
 
     def lengths_of(self, inputs: dict[str, Any]) -> Int[Tensor, " R"]:
         """Tokens of each row of a batch."""

@@ -2,18 +2,22 @@
 
 import pytest
 import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedType
+from accelerate.utils.deepspeed import DeepSpeedEngineWrapper
 from contexts import a_context
 from datasets import Dataset
 from trl import SFTConfig, SFTTrainer
 
 from bench.models.loading import load_policy, save_policy
 from bench.packing import packed
-from bench.records import PreferencePair
-from bench.train import dpo, reward
+from bench.records import Demonstration, PreferencePair
+from bench.train import dpo, reward, sft
 from bench.train.micro_batched import MicroBatched
 from bench.train.settings.common import BudgetedSettings
 from bench.train.settings.dpo import DPOSettings
 from bench.train.settings.reward import RewardSettings
+from bench.train.settings.sft import SFTSettings
 
 PAIRS = [
     PreferencePair("a", "POST: the cat sat on the warm mat.", "the cat slept.", "a dog"),
@@ -112,3 +116,49 @@ def test_sft(make_policy, tokenizer, tmp_path, sizes, limits):
             trainer.train()
         runs.append(([row for row in trainer.state.log_history if "loss" in row], list(trainer.model.parameters())))
     check(*runs, sizes, limits, sides=1)  # pyright: ignore[reportCallIssue]
+
+
+class _Engine:
+    """What accelerate's wrapper asks of DeepSpeed's engine, which steps when it is told to and forgets the gradient."""
+
+    def __init__(self) -> None:
+        self.passes: list[bool] = []  # whether each backward pass was to be the last of its step
+        self.steps = 0
+
+    def set_gradient_accumulation_boundary(self, is_boundary: bool) -> None:
+        self.passes.append(is_boundary)
+
+    def backward(self, loss: torch.Tensor, **_: object) -> None:
+        loss.backward()
+
+    def step(self) -> None:
+        self.steps += 1
+
+
+@pytest.mark.parametrize("method", ["sft", "reward", "dpo"])
+def test_deepspeed_steps_once_per_batch(make_policy, make_classifier, tokenizer, tmp_path, sizes, monkeypatch, method):
+    """2 batches in 3 micro-batches each: accelerate's own wrapper would have its engine step in all 6."""
+    engine = _Engine()
+    wrapper = DeepSpeedEngineWrapper(engine)
+
+    def backward(self: Accelerator, loss: torch.Tensor, **kwargs: object) -> None:  # as Accelerator.backward has it
+        with monkeypatch.context() as patched:
+            patched.setattr(type(self), "distributed_type", DistributedType.DEEPSPEED)
+            patched.setattr(type(self), "deepspeed_engine_wrapped", wrapper, raising=False)
+            own_backward(self, loss, **kwargs)
+
+    own_backward = Accelerator.backward
+    monkeypatch.setattr(Accelerator, "backward", backward)
+    batch, context = {**TRAINING, **LIMITS["rows"]}, a_context(tmp_path / "training", method)
+    if method == "sft":
+        rows = [Demonstration(pair.id, pair.prompt, pair.chosen) for pair in PAIRS]
+        sft.train_sft(make_policy(), tokenizer, rows, SFTSettings(**batch), context, epochs=2)  # pyright: ignore[reportArgumentType]
+    elif method == "reward":
+        settings = RewardSettings(**batch)  # pyright: ignore[reportArgumentType]
+        reward.train_reward_model(make_classifier(), tokenizer, PAIRS, settings, context, epochs=2)
+    else:
+        save_policy(make_policy(), tokenizer, tmp_path / "sft")
+        logps = [dpo.PairLogps(-1.0, -1.0)] * N
+        dpo.train_dpo(tmp_path / "sft", tokenizer, PAIRS, logps, DPOSettings(**batch), context, epochs=2)  # pyright: ignore[reportArgumentType]
+    assert engine.passes == [False, False, True] * 2
+    assert engine.steps == 2

@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor, Partial
+from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPast
@@ -75,7 +77,25 @@ class OwnLogits:
                 backbone.forward = put_aside
 
 
-Head = nn.Linear | OwnLogits
+class Gathered:
+    """A linear layer of which each process holds a share, put together; its gradient is summed over the processes."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        weight, bias = layer.weight, getattr(layer, "bias", None)
+        assert isinstance(weight, DTensor)
+        self.weight: Tensor = weight.full_tensor(grad_placements=[Partial()])
+        self.bias: Tensor | None = bias.full_tensor(grad_placements=[Partial()]) if isinstance(bias, DTensor) else None
+
+    def __call__(self, hidden: Float[Tensor, "n H"]) -> Float[Tensor, "n V"]:
+        return F.linear(hidden, self.weight, self.bias)
+
+
+Head = nn.Linear | OwnLogits | Gathered
+
+
+def whole(layer: nn.Module) -> nn.Module | Gathered:
+    """The layer, gathered where it lies in shares: every process must ask for it."""
+    return Gathered(layer) if isinstance(layer.weight, DTensor) else layer
 
 
 def lm_head(model: PreTrainedModel) -> Head:
@@ -85,6 +105,8 @@ def lm_head(model: PreTrainedModel) -> Head:
     head = model.get_output_embeddings()
     if not isinstance(head, nn.Linear):
         raise TypeError(f"{type(model).__name__} has no linear LM head")
+    head = whole(head)
+    assert isinstance(head, nn.Linear | Gathered)
     return head
 
 
@@ -200,10 +222,11 @@ def logits_of(hidden: Float[Tensor, "n H"], head: Head, temperature: float = 1.0
     return logits if temperature == 1 else logits / temperature
 
 
-def scores_of(hidden: Float[Tensor, "n H"], head: nn.Module) -> Float[Tensor, " n"]:
+def scores_of(hidden: Float[Tensor, "n H"], layer: nn.Module) -> Float[Tensor, " n"]:
     """What a scalar head gives, in fp32 like the logits: bf16 holds a score of 5 to .03 only."""
+    head = whole(layer)
     fp32 = hidden.dtype == torch.float32 and not torch.is_autocast_enabled(hidden.device.type)
-    if fp32 or not isinstance(head, nn.Linear):
+    if fp32 or not isinstance(head, nn.Linear | Gathered):
         return head(hidden).squeeze(-1).float()
     return logits_of(hidden, head).squeeze(-1)
 

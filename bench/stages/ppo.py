@@ -4,6 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
+from bench import processes
 from bench.records import ComparisonData
 from bench.stages.context import Built, StageContext, distinct_prompts, held_out
 from bench.train.context import RolloutBudget
@@ -45,10 +48,13 @@ def build(
         inputs["sft"],
         inputs["reward"],
         settings,
-        device=context.device,
+        # Whole networks need not fit on the device where each process is to hold a share.
+        device=torch.device("cpu") if processes.shard_weights() else context.device,
         frozen_dtype=context.frozen_dtype,
         seed=seed,
     )
+    if processes.shard_weights():
+        models.shard(context.device, context.bf16)
     trainer = PPOTrainer(
         models,
         context.tokenizer,

@@ -12,7 +12,7 @@ One update:
   8. where there is a target, beta follows the measured KL
 The gradient depends neither on how a minibatch is cut into micro-batches nor on how many processes share the batch (but
 for the rounding of sums, and in bf16 of the forward passes).
-Each process holds all networks.
+Each process holds all networks, or its share of each where the launcher was told so (`bench.train.shards`).
 """
 
 import time
@@ -132,8 +132,7 @@ class PPOTrainer:
                 if watch.has_stopped:
                     break
                 start += self.context.sample(update + 1, self.updates, self.models.policy)
-                if processes.is_main():
-                    saver.save_if_due(self.context.scratch, lambda: self._state(rows))
+                self._save(saver, rows)
         self.learner.restore()
         return rows
 
@@ -198,10 +197,13 @@ class PPOTrainer:
         else:
             own = self.ranks.own(torch.arange(total, device=self.device))
             chunks = micro_batches(own, rollout.lengths, settings.micro_batch_size, settings.micro_batch_tokens)
+        first = torch.zeros(1, dtype=torch.long, device=self.device)
+        runs = self.learner.in_step(chunks) or [first]  # a process may have no rows, and still has to say so
         with autocast(self.device, self.learner.autocasts):
-            parts = [compute(take(rollout, rows)) for rows in chunks]
-        order = torch.cat(chunks)
-        return {name: self.ranks.gather(torch.cat([part[name] for part in parts]), order, total) for name in parts[0]}
+            parts = [compute(take(rollout, rows)) for rows in runs]
+        order = torch.cat([*chunks, first[:0]])
+        found = {name: torch.cat([part[name] for part in parts])[: len(order)] for name in parts[0]}
+        return {name: self.ranks.gather(part, order, total) for name, part in found.items()}
 
     @torch.no_grad()
     def _sft_scale(self, prompts: Sequence[PromptIds]) -> ScoreScale:
@@ -218,6 +220,14 @@ class PPOTrainer:
         rows = zip(prompts, rollout.completion_ids, rollout.completion_mask, strict=True)
         rewards = gold([(p.id, decode(self.tokenizer, ids[mask].tolist())) for p, ids, mask in rows])
         return sum(rewards) / len(rewards)
+
+    def _save(self, saver: ppo_checkpoint.Saver, rows: TrainingLog) -> None:
+        """A checkpoint, if it is time; weights in shares are put together by all processes."""
+        if self.learner.is_sharded:
+            if processes.from_main(saver.is_due()):
+                saver.save(self.context.scratch, self._state(rows))
+        elif processes.is_main() and saver.is_due():
+            saver.save(self.context.scratch, self._state(rows))
 
     def _state(self, rows: TrainingLog) -> ppo_checkpoint.State:
         """All that the rest of the run depends on."""

@@ -6,7 +6,7 @@ safetensors for what is a tensor, JSON in its header for the rest; nothing is un
 import json
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,9 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor, distribute_tensor
 
+from bench import processes
 from bench.errors import RunFolderError
 from bench.train.master_weights import MasterWeights
 
@@ -60,7 +62,8 @@ def load(folder: Path, run: str) -> State | None:
 def capture(networks: Mapping[str, nn.Module], optimizers: Mapping[str, torch.optim.Optimizer]) -> State:
     """Trained parameters (their fp32 masters where there are any) and optimizer states, by reference.
 
-    What is frozen is not in it.
+    What is frozen is not in it. What lies in shares is put together, so that a run may go on in another number of
+    processes, or in one; every process must ask, and rank 0 alone gets it, in main memory.
     """
     tensors: dict[str, Tensor] = {}
     groups: dict[str, Any] = {}
@@ -68,11 +71,11 @@ def capture(networks: Mapping[str, nn.Module], optimizers: Mapping[str, torch.op
         optimizer = optimizers[name]
         has_masters = isinstance(optimizer, MasterWeights)
         weights = optimizer.masters if has_masters else [p for _, p in _trained(network)]
-        tensors |= {f"{name}.{key}": w for (key, _), w in zip(_trained(network), weights, strict=True)}
+        tensors |= {f"{name}.{key}": _whole(w) for (key, _), w in zip(_trained(network), weights, strict=True)}
         state = optimizer.state_dict()["inner"] if has_masters else optimizer.state_dict()
         groups[name] = state["param_groups"]
         for index, entries in state["state"].items():
-            tensors |= {f"optimizer.{name}.{index}.{key}": value for key, value in entries.items()}
+            tensors |= {f"optimizer.{name}.{index}.{key}": _whole(value) for key, value in entries.items()}
     return tensors, groups
 
 
@@ -87,14 +90,34 @@ def restore(state: State, networks: Mapping[str, nn.Module], optimizers: Mapping
             if key.startswith(f"optimizer.{name}."):
                 index, _, entry = key.removeprefix(f"optimizer.{name}.").partition(".")
                 entries.setdefault(int(index), {})[entry] = tensor
+        trained = [parameter for _, parameter in _trained(network)]
+        for index, of_parameter in entries.items():
+            entries[index] = {
+                key: _like(trained[index], value) if value.dim() else value for key, value in of_parameter.items()
+            }
         inner = {"state": entries, "param_groups": groups[name]}
-        weights = [tensors[f"{name}.{key}"] for key, _ in _trained(network)]
+        weights = [_like(parameter, tensors[f"{name}.{key}"]) for key, parameter in _trained(network)]
         if isinstance(optimizer, MasterWeights):
             optimizer.load_state_dict({"inner": inner, "masters": weights})
             continue
         optimizer.load_state_dict(inner)
         for (_, parameter), weight in zip(_trained(network), weights, strict=True):
             parameter.copy_(weight)
+
+
+def _whole(tensor: Tensor) -> Tensor:
+    if not isinstance(tensor, DTensor):
+        return tensor
+    whole = tensor.full_tensor()
+    return whole.cpu() if processes.is_main() else whole[:0]
+
+
+def _like(parameter: Tensor, tensor: Tensor) -> Tensor:
+    """The tensor, in shares where the parameter lies in shares."""
+    if not isinstance(parameter, DTensor):
+        return tensor
+    mesh = parameter.device_mesh
+    return distribute_tensor(tensor.to(mesh.device_type), mesh, parameter.placements)
 
 
 def _trained(network: nn.Module) -> list[tuple[str, nn.Parameter]]:
@@ -111,12 +134,15 @@ class Saver:
         self.every_s = self._interval = every_s
         self._last = time.perf_counter()
 
-    def save_if_due(self, folder: Path, state: Callable[[], State]) -> None:
-        """Call after each update."""
+    def is_due(self) -> bool:
+        """Ask after each update."""
+        return time.perf_counter() - self._last >= self._interval
+
+    def save(self, folder: Path, state: State) -> None:
+        """On rank 0; the others take note of the time."""
         begin = time.perf_counter()
-        if begin - self._last < self._interval:
-            return
-        save(folder, state())
+        if processes.is_main():
+            save(folder, state)
         self._last = time.perf_counter()
         if self.every_s:
             self._interval = max(self.every_s, (self._last - begin) / _SAVING_SHARE)

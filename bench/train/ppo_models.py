@@ -12,6 +12,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from bench import processes
 from bench.forward import (
     completion_hidden,
     completion_values,
@@ -25,6 +26,7 @@ from bench.forward import (
 from bench.models.loading import RewardModel, load_policy, load_reward_model
 from bench.records import Rollout
 from bench.train.settings.ppo import PPOSettings
+from bench.train.shards import Skeleton, mesh_of_all, shard
 
 
 class SharedValueHead(nn.Module):
@@ -72,6 +74,7 @@ class PPOModels:
         ref_policy: the frozen SFT model, or None under LoRA, where it is the policy with its adapter disabled.
         value: a network of its own, or a head that reads the policy's states.
         adapter: peft's view of the policy, which switches the adapter; None where all weights are trained.
+        skeleton: of the policy (with its adapter), where all networks lie in shares; else None.
         scale: of the scores; unless it was measured, the reward model's shift alone.
     """
 
@@ -80,6 +83,7 @@ class PPOModels:
     reward: RewardModel
     value: PreTrainedModel | SharedValueHead
     adapter: PeftModel | None = None
+    skeleton: Skeleton | None = None
     scale: ScoreScale = field(init=False)
 
     def __post_init__(self) -> None:
@@ -142,12 +146,36 @@ class PPOModels:
                 yield self.policy
 
     def trained_policy(self) -> PreTrainedModel:
-        """The policy as a plain model: adapters are merged into the weights, after which it cannot be trained on."""
-        if self.adapter is None:
-            return self.policy
-        merged = self.adapter.merge_and_unload()
+        """The policy as a plain model: adapters are merged into the weights, after which it cannot be trained on.
+
+        Of networks in shares every process must ask, and the first alone gets weights, in main memory.
+        """
+        policy, adapter = self.policy, self.adapter
+        if self.skeleton is not None:
+            policy, adapter = self.gathered(torch.device("cpu"), torch.float32, keep=processes.is_main())
+        if adapter is None or not processes.is_main():
+            return policy
+        merged = adapter.merge_and_unload()
         assert isinstance(merged, PreTrainedModel)
         return merged
+
+    def shard(self, device: torch.device, bf16: bool) -> None:
+        """Leave this process its share of every network, on `device`; the processes of the run must all do so."""
+        mesh = mesh_of_all(device)
+        self.skeleton = Skeleton(self.adapter or self.policy)
+        for network in (self.policy, self.ref_policy, self.reward.model, self.value):
+            if network is not None:
+                shard(network, mesh, bf16)
+
+    def gathered(
+        self, device: torch.device, dtype: torch.dtype, keep: bool = True
+    ) -> tuple[PreTrainedModel, PeftModel | None]:
+        """A whole copy of the policy in shares, as it is now, and its adapter; empty without `keep`."""
+        assert self.skeleton is not None
+        copied = self.skeleton.filled(self.adapter or self.policy, device, dtype, keep).eval()
+        policy = copied.get_base_model() if isinstance(copied, PeftModel) else copied
+        assert isinstance(policy, PreTrainedModel)
+        return policy, copied if isinstance(copied, PeftModel) else None
 
 
 def load_ppo_models(

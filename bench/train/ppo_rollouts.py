@@ -1,7 +1,7 @@
 """What PPO samples on, and what samples it: this project's loop, or vLLM."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Protocol
@@ -54,38 +54,36 @@ class RolloutSampler(Protocol):
 
 
 class LoopSampler:
-    """`bench.generation.sample`: a batch's draws are a function of its seed, whoever samples which of its rows."""
+    """`bench.generation.sample`: a batch's draws are a function of its seed, whoever samples which of its rows.
+
+    Args:
+        policy: gives the policy as it is now, whole.
+    """
 
     gives_logps = True
 
     def __init__(
         self,
-        policy: PreTrainedModel,
+        policy: Callable[[], PreTrainedModel],
         tokenizer: PreTrainedTokenizerBase,
         *,
         temperature: float,
         max_new_tokens: int,
-        bf16_copy: bool,
     ) -> None:
         self.policy, self.tokenizer, self.temperature = policy, tokenizer, temperature
         self.max_new_tokens = max_new_tokens
-        self.model = copy.deepcopy(policy) if bf16_copy else policy
-        if bf16_copy:
-            to_bf16_weights(self.model)
 
     @torch.no_grad()
     def sample(self, prompts: Sequence[list[int]], seed: int, places: Int[Tensor, " B"], total: int) -> Rollout:
-        if self.model is not self.policy:
-            for target, source in zip(self.model.parameters(), self.policy.parameters(), strict=True):
-                target.copy_(source)
+        policy = self.policy()
         return sample(
-            self.model,
+            policy,
             prompts,
             max_new_tokens=self.max_new_tokens,
             eos_token_id=eos_id(self.tokenizer),
             pad_token_id=pad_id(self.tokenizer),
             temperature=self.temperature,
-            generator=torch.Generator(self.policy.device).manual_seed(seed),
+            generator=torch.Generator(policy.device).manual_seed(seed),
             among=(places, total),
         )
 
@@ -104,10 +102,25 @@ def rollout_sampler(
         from bench.train.vllm_rollouts import VLLMSampler  # takes long to import, and few have it
 
         return VLLMSampler(models, tokenizer, temperature=rollouts.temperature, max_new_tokens=rollouts.max_new_tokens)
-    return LoopSampler(
-        models.policy,
-        tokenizer,
-        temperature=rollouts.temperature,
-        max_new_tokens=rollouts.max_new_tokens,
-        bf16_copy=bf16 and models.adapter is not None,  # LoRA's fp32 weights would be converted at every token
-    )
+    whole = whole_policy(models, bf16)
+    return LoopSampler(whole, tokenizer, temperature=rollouts.temperature, max_new_tokens=rollouts.max_new_tokens)
+
+
+def whole_policy(models: PPOModels, bf16: bool) -> Callable[[], PreTrainedModel]:
+    """What gives the policy to sample from: itself, or a copy where its weights would be gathered or converted at
+    every token. One of weights in shares is there only while it samples."""
+    if models.skeleton is not None:
+        device, dtype = models.policy.device, torch.bfloat16 if bf16 else torch.float32
+        return lambda: models.gathered(device, dtype)[0]
+    if not (bf16 and models.adapter is not None):
+        return lambda: models.policy
+    copied = copy.deepcopy(models.policy)
+    to_bf16_weights(copied)
+
+    @torch.no_grad()
+    def refreshed() -> PreTrainedModel:
+        for target, source in zip(copied.parameters(), models.policy.parameters(), strict=True):
+            target.copy_(source)
+        return copied
+
+    return refreshed

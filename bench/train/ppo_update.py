@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from transformers import get_scheduler
 
 from bench.forward import lm_head, token_kl
@@ -42,7 +43,9 @@ class PPOUpdate:
     ) -> None:
         self.models, self.settings, self.temperature, self.ranks = models, settings, temperature, ranks
         self.device = models.policy.device
-        self.bf16, self.autocasts = bf16, bf16 and models.adapter is not None
+        # Networks in shares keep fp32 weights, and their blocks compute in bf16 by themselves.
+        self.is_sharded = models.skeleton is not None
+        self.bf16, self.autocasts = bf16, bf16 and models.adapter is not None and not self.is_sharded
         steps = updates * settings.ppo_epochs * settings.num_mini_batches
         warmup = warmup_steps(settings.warmup_steps, steps)
         rates = {
@@ -50,7 +53,7 @@ class PPOUpdate:
             "value": settings.value_learning_rate or settings.learning_rate,
         }
         self.optimizers = {name: _optimizer(net, rates[name], settings) for name, net in models.trained.items()}
-        if bf16 and not self.autocasts:
+        if bf16 and not self.autocasts and not self.is_sharded:
             self.optimizers = {name: MasterWeights(inner) for name, inner in self.optimizers.items()}
         self.schedulers = {
             name: get_scheduler(settings.schedule, optimizer, num_warmup_steps=warmup, num_training_steps=steps)
@@ -127,7 +130,7 @@ class PPOUpdate:
         for name in phase.networks if good else ():
             parameters = trained_parameters(self.models.trained[name])
             self.ranks.sum_gradients(parameters)
-            norm = float(nn.utils.clip_grad_norm_(parameters, self.settings.max_grad_norm))  # before it is clipped
+            norm = float(whole_tensor(nn.utils.clip_grad_norm_(parameters, self.settings.max_grad_norm)))  # unclipped
             statistics[f"{name}_grad_norm"] = norm
             good = good and math.isfinite(norm)
         for name in phase.networks:
@@ -143,16 +146,26 @@ class PPOUpdate:
         mask = experience.rollout.completion_mask
         tokens = mask[minibatch].sum()
         totals = dict.fromkeys(phase.statistics, 0.0)
-        for rows in self._micro_batches(minibatch, experience.rollout.lengths):
-            weight = float(mask[rows].sum() / tokens)
+        groups = self._micro_batches(minibatch, experience.rollout.lengths)
+        for place, rows in enumerate(self.in_step(groups)):
+            weight = float(mask[rows].sum() / tokens) if place < len(groups) else 0.0
             loss, statistics = phase.loss(experience, rows)
             (loss * weight).backward()
             del loss  # and its graph, before the next one's
+            if place >= len(groups):
+                continue
             for key, value in statistics.items():
                 totals[key] = max(totals[key], value) if key in _MAXIMA else totals[key] + weight * value
         maxima = {key: totals.pop(key) for key in _MAXIMA & totals.keys()}
         reduced = self.ranks.reduce(totals, self.device)
         return reduced | self.ranks.reduce(maxima, self.device, "max") if maxima else reduced
+
+    def in_step(self, groups: list[Int[Tensor, " n"]]) -> list[Int[Tensor, " n"]]:
+        """The groups, and behind them as many as the process with most has more, of one row: where weights lie in
+        shares, a pass of one process needs all the others. Those behind count nothing."""
+        most = self.ranks.reduce({"groups": len(groups)}, self.device, "max")["groups"] if self.is_sharded else 0
+        spare = groups[0][:1] if groups else torch.zeros(1, dtype=torch.long, device=self.device)
+        return [*groups, *[spare] * (int(most) - len(groups))]
 
     def _pass(self, episodes: int, generator: torch.Generator) -> tuple[Int[Tensor, " M"], ...]:
         """The minibatches of a pass."""
@@ -225,6 +238,11 @@ class _Phase(NamedTuple):
 
 def trained_parameters(network: nn.Module) -> list[nn.Parameter]:
     return [parameter for parameter in network.parameters() if parameter.requires_grad]
+
+
+def whole_tensor(tensor: Tensor) -> Tensor:
+    """A tensor of which each process holds a share, put together."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def _optimizer(network: nn.Module, learning_rate: float, settings: PPOSettings) -> torch.optim.Optimizer:

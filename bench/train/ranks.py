@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 from jaxtyping import Int, Shaped
 from torch import Tensor, distributed
+from torch.distributed.tensor import DTensor
 
 from bench import processes
 
@@ -67,6 +68,8 @@ class Ranks:
         if self.count == 1:
             return
         for parameter in parameters:
+            if isinstance(parameter, DTensor):  # of which this process has a share, whose gradient is summed already
+                continue
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter, dtype=parameter.grad_dtype)
             distributed.all_reduce(parameter.grad)

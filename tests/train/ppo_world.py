@@ -30,6 +30,7 @@ from bench.train.ppo import PPOTrainer
 from bench.train.ppo_experience import Experience
 from bench.train.ppo_models import PPOModels, ppo_models
 from bench.train.ppo_rollouts import PromptIds
+from bench.train.ppo_update import whole_tensor
 from bench.train.settings.ppo import PPOSettings
 
 PAD, EOS = 0, 1
@@ -152,14 +153,20 @@ def make_trainer(
     )
 
 
-def make_transformer_trainer(architecture: str = "llama", **settings: Any) -> PPOTrainer:
-    """`make_trainer` with transformers throughout, as `small_models` puts them together."""
+def make_transformer_trainer(architecture: str = "llama", sharded: bool = False, **settings: Any) -> PPOTrainer:
+    """`make_trainer` with transformers throughout, as `small_models` puts them together.
+
+    Args:
+        sharded: each process holds a share of every network.
+    """
     own = {
         key: settings.pop(key)
         for key in ("episodes", "max_new_tokens", "temperature", "seed", "bf16", "scratch", "checkpoint_every_s")
         if key in settings
     }
     models = small_models(PPOSettings(**{**SETTINGS, **settings}), architecture)
+    if sharded:
+        models.shard(torch.device("cpu"), own.get("bf16", False))
     return make_trainer(models=models, **own, **settings)
 
 
@@ -209,22 +216,51 @@ BF16 = {
 """The same for what bf16 adds."""
 
 
-def train_variant(name: str, checkpoints: Path | None = None) -> tuple[dict[str, torch.Tensor], TrainingLog]:
-    """The parameters that the run ends with, and its log; with `checkpoints` it goes on from the one found there."""
+def variant_trainer(name: str, checkpoints: Path | None = None, sharded: bool = False) -> PPOTrainer:
+    """Of a run that keeps checkpoints below the folder, if one is named."""
     kept = {} if checkpoints is None else {"scratch": checkpoints / name, "checkpoint_every_s": 0.0}
-    trainer = make_transformer_trainer(**{"episodes": 16, "schedule": "linear", **{**VARIANTS, **BF16}[name]}, **kept)
+    settings = {"episodes": 16, "schedule": "linear", **{**VARIANTS, **BF16}[name]}
+    return make_transformer_trainer(**settings, **kept, sharded=sharded)
+
+
+def train_variant(
+    name: str, checkpoints: Path | None = None, sharded: bool = False
+) -> tuple[dict[str, torch.Tensor], TrainingLog]:
+    """The parameters that the run ends with, and its log; with `checkpoints` it goes on from the one found there."""
+    trainer = variant_trainer(name, checkpoints, sharded)
     log = trainer.train(PROMPTS[:3])
+    return parameters_of(trainer), log
+
+
+def parameters_of(trainer: PPOTrainer) -> dict[str, torch.Tensor]:
+    """Of the networks that learn, whole."""
     networks = trainer.models.trained.items()
-    return {f"{part}.{key}": p.detach() for part, network in networks for key, p in network.named_parameters()}, log
+    return {
+        f"{part}.{key}": whole_tensor(p.detach()) for part, network in networks for key, p in network.named_parameters()
+    }
 
 
 def train_all(
-    folder: Path, rank: int = 0, count: int = 1, port: int = 0, names: Sequence[str] = tuple(VARIANTS)
+    folder: Path,
+    rank: int = 0,
+    count: int = 1,
+    port: int = 0,
+    names: Sequence[str] = tuple(VARIANTS),
+    sharded: bool = False,
 ) -> None:
     """Run as a process: each variant with its checkpoints in the folder, and what it ended with written beside them.
 
     With `count` above 1 this is process `rank` of so many, as `accelerate launch` would start it.
     """
+    join(rank, count, port)
+    for name in names:
+        parameters, log = train_variant(name, folder, sharded)
+        save_file({key: p.contiguous() for key, p in parameters.items()}, folder / f"{name}-{rank}.safetensors")
+        write_json(folder / f"{name}-{rank}.json", log)
+
+
+def join(rank: int, count: int, port: int) -> None:
+    """Make this process one of `count`."""
     torch.set_num_threads(1)
     multiprocessing.set_start_method("fork", force=True)  # so that the progress bar's lock outlives no kill
     if count > 1:
@@ -235,10 +271,6 @@ def train_all(
             "MASTER_ADDR": "127.0.0.1",
             "MASTER_PORT": str(port),
         }
-    for name in names:
-        parameters, log = train_variant(name, folder)
-        save_file({key: p.contiguous() for key, p in parameters.items()}, folder / f"{name}-{rank}.safetensors")
-        write_json(folder / f"{name}-{rank}.json", log)
 
 
 if __name__ == "__main__":  # accelerate launch --config_file conf/accelerate/cpu_2.yaml tests/train/ppo_world.py FOLDER

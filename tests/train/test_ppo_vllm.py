@@ -75,7 +75,7 @@ def test_vllm_samples_from_the_policy_as_it_is_now(vllm, tmp_path, architecture,
     models.policy.name_or_path = str(tmp_path)  # as models have it that were loaded from a folder
     trainer = make_trainer(models=models, temperature=0.0, **settings)
     assert isinstance(trainer.sampler, VLLMSampler)
-    loop = LoopSampler(models.policy, TOKENS, temperature=0.0, max_new_tokens=6, bf16_copy=False)
+    loop = LoopSampler(lambda: models.policy, TOKENS, temperature=0.0, max_new_tokens=6)
 
     def same_as_the_loop() -> torch.Tensor:
         found, expected = trainer.roll_out(PROMPTS), loop.sample([p.token_ids for p in PROMPTS], 0, torch.arange(4), 4)

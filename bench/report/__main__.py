@@ -2,13 +2,15 @@
 
 import argparse
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 from bench.errors import RunFolderError, UserError
 from bench.report import render_comparison, render_run
 from bench.report.expected import write_expectation
-from bench.report.load import unfinished
+from bench.report.load import load_run, unfinished
+from bench.report.sections.missing import missing
 from bench.terminal import spoken
 
 _DESCRIPTION = """\
@@ -65,15 +67,25 @@ def main(argv: Sequence[str] | None = None) -> int:
             path = write_expectation(_finished(options.runs), options.expectation)
         elif len(options.runs) == 1:
             path = render_run(options.runs[0], options.out)
+            say_missing(options.runs)
         else:
             experiment = options.runs[0].resolve().parent
             out = options.out or experiment.with_name(f"{experiment.name}-comparison")
-            path = render_comparison(_finished(options.runs), out)
+            finished = _finished(options.runs)
+            path = render_comparison(finished, out)
+            say_missing(finished)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     print(path)
     return 0
+
+
+def say_missing(folders: Sequence[Path]) -> None:
+    """On stderr, what the run folders should hold and do not."""
+    lacking = Counter(what for folder in folders for what in missing(load_run(folder)))
+    for what, n in lacking.items():
+        print(f"missing: {what}{f' ({n} of {len(folders)} runs)' if len(folders) > 1 else ''}", file=sys.stderr)
 
 
 def _finished(folders: Sequence[Path]) -> list[Path]:

@@ -3,10 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
-
-import numpy as np
 
 from bench.arms import REFERENCE
 from bench.report.load import Run
@@ -17,8 +14,6 @@ MOST_BYTES = 18_000_000
 MOST_CHARACTERS = 5_000
 """Of a text in a page: a sample that never ended makes no page of a million lines."""
 _REWARDS = ("gold", "proxy")
-_LABELS = {"a": "a", "b": "b", "tie": "t", "unparsed": "u"}
-_ORDERS = ("ab", "ba")
 
 
 class Samples(NamedTuple):
@@ -45,8 +40,8 @@ def by_hash(prompts: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
 
 def coldest(run: Run) -> dict[str, dict[str, Mapping[str, Any]]]:
     """Arm -> prompt id -> its row of completions; where several temperatures were sampled, of the lowest."""
-    rows = run.completion_rows()
-    rows.sort(key=lambda row: -row["temperature"] if is_number(row["temperature"]) else 0.0)
+    rows = list(run.completion_rows)
+    rows.sort(key=lambda row: -row["temperature"] if is_number(row.get("temperature")) else 0.0)
     found: dict[str, dict[str, Mapping[str, Any]]] = {}
     for row in rows:
         found.setdefault(row["arm"], {})[row["prompt_id"]] = row
@@ -66,7 +61,7 @@ def samples(run: Run, completions: Mapping[str, Mapping[str, Mapping[str, Any]]]
     ids = {row["prompt_id"]: place for place, row in enumerate(prompts)}
     has_references = any(row["reference"] for row in prompts)
     writers = [*([REFERENCE] if has_references else []), *completions]
-    verdicts = {judge: found for judge in run.judges if (found := _Verdicts(run.path, judge)).duels}
+    verdicts = {judge: table for judge, table in run.verdicts.items() if table.duels}
     places = {writer: place for place, writer in enumerate(writers)}
     known = sorted({duel for of in verdicts.values() for duel in of.duels if set(duel) <= set(writers)})
     rewards = [kind for kind in _REWARDS if any(kind in (row.get("reward") or {}) for row in _first_rows(completions))]
@@ -116,51 +111,3 @@ def _rounded(value: float | None) -> str | None:
 def _json(value: Any) -> str:
     """JSON that no text can break out of where it stands in a page."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
-
-
-class _Verdicts:
-    """One judge's verdicts of the headline, read at once: they may be a million."""
-
-    def __init__(self, folder: Path, judge: str) -> None:
-        # Imported where it is needed: it reads a million rows in a second.
-        import pyarrow as pa
-        import pyarrow.json as reader
-
-        file = folder / "verdicts" / f"{judge}.jsonl"
-        names = ("prompt_id", "arm_a", "arm_b", "order", "verdict")
-        columns: dict[str, tuple[list[str], np.ndarray]] = dict.fromkeys(names, ([], np.zeros(0, np.int64)))
-        if file.exists() and file.stat().st_size:
-            schema = pa.schema([(name, pa.string()) for name in names])
-            options = reader.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore")
-            table = reader.read_json(file, parse_options=options).combine_chunks()
-            for name in names:
-                found = table[name].combine_chunks().dictionary_encode()
-                columns[name] = (
-                    found.dictionary.to_pylist(),
-                    found.indices.to_numpy(zero_copy_only=False).astype(np.int64),
-                )
-        self._columns = columns
-        (names_a, a), (names_b, b) = columns["arm_a"], columns["arm_b"]
-        there = np.flatnonzero(np.bincount(a * len(names_b) + b)) if len(a) else []
-        self.duels = [(names_a[code // len(names_b)], names_b[code % len(names_b)]) for code in there]
-
-    def letters(self, ids: Mapping[str, int], duels: Sequence[tuple[str, str]]) -> np.ndarray:
-        """(prompts, 2 x duels) letters of `Samples.json`, as bytes."""
-        table = np.full((len(ids), 2 * len(duels)), ord("."), np.uint8)
-        row = self._mapped("prompt_id", ids)
-        order = self._mapped("order", {order: place for place, order in enumerate(_ORDERS)})
-        letter = self._mapped("verdict", {label: ord(letter) for label, letter in _LABELS.items()})
-        (names_a, a), (names_b, b) = self._columns["arm_a"], self._columns["arm_b"]
-        of_codes = np.full((len(names_a), len(names_b)), -1)
-        for place, (first, second) in enumerate(duels):
-            if first in names_a and second in names_b:
-                of_codes[names_a.index(first), names_b.index(second)] = place
-        duel = of_codes[a, b]
-        known = (row >= 0) & (duel >= 0) & (order >= 0) & (letter >= 0)
-        table[row[known], 2 * duel[known] + order[known]] = letter[known]
-        return table
-
-    def _mapped(self, column: str, values: Mapping[str, int]) -> np.ndarray:
-        """The column's entries as their values, -1 for others."""
-        names, codes = self._columns[column]
-        return np.array([values.get(name, -1) for name in names], np.int64)[codes] if names else codes

@@ -5,8 +5,8 @@ from typing import Any
 
 from bench.arms import REFERENCE
 from bench.evaluate.seeds import Points
-from bench.files import read_jsonl
 from bench.report.load import Run
+from bench.report.read import rows_of
 
 
 def points(run: Run, arm: str, judge: str, cell: str = "") -> Mapping[str, float]:
@@ -16,7 +16,7 @@ def points(run: Run, arm: str, judge: str, cell: str = "") -> Mapping[str, float
         cell: the folder of another evaluation than the headline's, such as `grid/validation-t0.7`.
     """
     file = run.path / cell / "verdicts" / f"{judge}.jsonl"
-    return points_of(read_jsonl(file), arm, REFERENCE) if file.exists() else {}
+    return points_of(rows_of(file), arm, REFERENCE) if file.exists() else {}
 
 
 def points_of(rows: Sequence[Mapping[str, Any]], arm: str, opponent: str) -> Mapping[str, float]:
@@ -33,7 +33,7 @@ def kls(run: Run, arm: str) -> Mapping[str, float]:
     file = run.path / "completions" / f"{arm}.jsonl"
     if not file.exists():
         return {}
-    return {row["prompt_id"]: row["kl"] for row in read_jsonl(file) if row.get("kl") is not None}
+    return {row["prompt_id"]: row["kl"] for row in rows_of(file) if row.get("kl") is not None}
 
 
 def share_prompts(runs: Sequence[Run]) -> bool:
@@ -53,7 +53,7 @@ class Verdicts:
         files = {run.setting("seed"): run.path / "verdicts" / f"{judge}.jsonl" for run in runs}
         self._rows = None
         if self.shared and all(file.exists() for file in files.values()):
-            self._rows = {seed: read_jsonl(file) for seed, file in files.items()}
+            self._rows = {seed: rows_of(file) for seed, file in files.items()}
 
     def against(self, arm: str, opponent: str) -> Mapping[int, Points] | None:
         """seed -> prompt -> 1, 0.5 or 0."""

@@ -25,8 +25,9 @@ from bench.report.columns import (
 from bench.report.load import NOT_TRAINED, WHERE_AND_WHEN, Run, leaves, load_run, policy_of, records, to_number
 from bench.report.over_beta import kl_and_beta, kl_vs_beta, reward_kl_points, win_rate_vs_beta
 from bench.report.over_seeds import groups_of_seeds, seeds_section
-from bench.report.page import Block, Figures, Note, Page, Section, Table, Text, write_page
+from bench.report.page import Block, Figures, Note, Page, Section, Table, Text, require_folder, write_page
 from bench.report.plot import drawn
+from bench.report.read import SHAPE_ERRORS, in_one_line
 from bench.report.sections.head_to_head import head_to_head_table
 from bench.report.sections.results import arm_table
 from bench.report.words import NONE, Cell, Row, arm_name, count, in_words, is_number, judge_name, number, strength
@@ -49,7 +50,15 @@ def render_comparison(run_dirs: Sequence[Path | str], out_dir: Path | str) -> Pa
     folders = {Path(folder).resolve(): folder for folder in run_dirs}  # a folder given twice is one run
     runs = [load_run(folder) for folder in folders.values()]
     check_comparable(runs)
-    return write_page(comparison_page(runs), Path(out_dir))
+    require_folder(Path(out_dir))
+    try:
+        page = comparison_page(runs)
+    except SHAPE_ERRORS as error:
+        raise RunFolderError(
+            f"{runs[0].path} or another of these runs: its numbers are not as results/README.md has them"
+            f" ({in_one_line(error)}); repeat the run"
+        ) from error
+    return write_page(page, Path(out_dir))
 
 
 def check_comparable(runs: Sequence[Run]) -> None:

@@ -1,6 +1,5 @@
 """A finished run folder as tables: numbers read from its artifacts (results/README.md), none computed."""
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ import pandas as pd
 
 from bench.arms import ARMS, REFERENCE, START, cost_stages
 from bench.errors import RunFolderError
+from bench.report.read import Number, VerdictTable, check_estimates, object_of, rows_of
 
 SCHEMA = 2
 READABLE = (1, SCHEMA)
@@ -42,7 +42,7 @@ class Run:
     def training(self) -> dict[str, pd.DataFrame]:
         """Stage -> its logged rows, by step."""
         files = sorted((self.path / "training").glob("*.jsonl"))
-        frames = {file.stem: pd.DataFrame(rows_of(file)) for file in files}
+        frames = {file.stem: pd.DataFrame(rows_of(file, rest=Number)) for file in files}
         return {
             stage: frame.sort_values("step", kind="stable", ignore_index=True) if "step" in frame else frame
             for stage, frame in frames.items()
@@ -51,17 +51,26 @@ class Run:
     @cached_property
     def completions(self) -> pd.DataFrame:
         """One row per (arm, temperature, prompt)."""
-        return pd.DataFrame(self.completion_rows())
+        return pd.DataFrame(self.completion_rows)
 
+    @cached_property
     def completion_rows(self) -> list[dict[str, Any]]:
         """The same as plain rows."""
-        return [row for file in sorted((self.path / "completions").glob("*.jsonl")) for row in rows_of(file)]
+        files = sorted((self.path / "completions").glob("*.jsonl"))
+        return [row for file in files for row in rows_of(file, arm=str, prompt_id=str, completion=str)]
 
     @cached_property
     def prompts(self) -> pd.DataFrame:
         """The held-out prompts: prompt_id, prompt, reference (the reference summary)."""
         file = self.path / "prompts.jsonl"
-        return pd.DataFrame(rows_of(file) if file.exists() else [], columns=["prompt_id", "prompt", "reference"])
+        rows = rows_of(file, prompt_id=str, prompt=str, reference=str) if file.exists() else []
+        return pd.DataFrame(rows, columns=["prompt_id", "prompt", "reference"])
+
+    @cached_property
+    def verdicts(self) -> dict[str, VerdictTable]:
+        """Judge -> its verdicts; those whose verdicts are not in the folder have none."""
+        files = {judge: self.path / "verdicts" / f"{judge}.jsonl" for judge in self.judges}
+        return {judge: VerdictTable(file) for judge, file in files.items() if file.exists()}
 
     @property
     def arms(self) -> list[str]:
@@ -95,16 +104,17 @@ def load_run(path: Path | str) -> Run:
     path = Path(path)
     if reason := unfinished(path):
         raise RunFolderError(reason)
-    run = _object(path / "run.json")
-    metrics = _object(path / "metrics.json")
+    run = object_of(path / "run.json")
+    metrics = object_of(path / "metrics.json")
     for name, content in (("run.json", run), ("metrics.json", metrics)):
         if content.get("schema") not in READABLE:
             raise RunFolderError(
                 f"{path / name} has schema {content.get('schema')!r}, this version reads up to {SCHEMA};"
                 " repeat the run with this version"
             )
-    if not isinstance(metrics.get("arms"), dict) or not metrics["arms"]:
+    if not metrics.get("arms"):
         raise RunFolderError(f"{path / 'metrics.json'} has no arms; repeat the run")
+    check_estimates(path / "metrics.json", metrics)
     return Run(path, run, metrics)
 
 
@@ -118,7 +128,7 @@ def unfinished(path: Path) -> str:
         raise RunFolderError(f"no run folder at {path}; give a folder such as results/<experiment>/<run_id>")
     if not (path / "run.json").is_file():
         return f"{path} is not a run folder: it has no run.json; give results/<experiment>/<run_id>"
-    record = _object(path / "run.json")
+    record = object_of(path / "run.json")
     status = record.get("status", "finished")
     if status == "finished" and (path / "metrics.json").is_file():
         return ""
@@ -194,52 +204,3 @@ def estimate_columns(name: str, value: Any) -> dict[str, float]:
 def to_number(value: Any) -> float:
     """NaN for a null of the artifacts."""
     return math.nan if value is None else float(value)
-
-
-def rows_of(file: Path) -> list[dict[str, Any]]:
-    """The rows of a JSONL file of a run; half a character, which no encoding can write, as its escape.
-
-    Raises:
-        RunFolderError: a line that is no JSON object, by its number.
-    """
-    rows = []
-    with open(file, "rb") as handle:
-        for place, line in enumerate(handle, start=1):
-            try:
-                if line.strip():
-                    rows.append(_parsed(line.decode("utf-8")))
-            except ValueError as error:
-                raise RunFolderError(f"{file}, line {place} is broken ({_what(error)}); repeat the run") from error
-    return rows
-
-
-def _object(file: Path) -> dict[str, Any]:
-    try:
-        return _parsed(file.read_bytes().decode("utf-8"))
-    except ValueError as error:
-        raise RunFolderError(f"{file} is broken ({_what(error)}); repeat the run") from error
-
-
-def _parsed(text: str) -> dict[str, Any]:
-    """A JSON object.
-
-    Raises:
-        ValueError: it is none.
-    """
-    content = json.loads(text)
-    if not isinstance(content, dict):
-        raise ValueError("no JSON object")
-    return _encodable(content) if "\\ud" in text or "\\uD" in text else content
-
-
-def _what(error: ValueError) -> str:
-    """Without the place, which of JSON is one in the text and not in the file."""
-    return error.msg if isinstance(error, json.JSONDecodeError) else str(error)
-
-
-def _encodable(value: Any) -> Any:
-    if isinstance(value, str):
-        return value.encode("utf-8", "backslashreplace").decode("utf-8")
-    if isinstance(value, list):
-        return [_encodable(item) for item in value]
-    return {_encodable(key): _encodable(item) for key, item in value.items()} if isinstance(value, dict) else value

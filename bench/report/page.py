@@ -12,6 +12,7 @@ from typing import ClassVar
 import jinja2
 from markupsafe import Markup
 
+from bench.errors import ResourceError
 from bench.files import write_text
 from bench.report.plot import Plot
 from bench.report.words import NONE, Cell, plain
@@ -114,6 +115,17 @@ class Page:
     subtitle: str
     answer: Sequence[str]
     sections: Sequence[Section]
+
+
+def require_folder(out_dir: Path) -> None:
+    """Refuse what cannot be a folder, before anything is drawn.
+
+    Raises:
+        ResourceError: a file stands there, or above it.
+    """
+    for path in (out_dir, *out_dir.parents):
+        if path.exists() and not path.is_dir():
+            raise ResourceError(f"cannot write into {out_dir}: {path} is a file; name a folder")
 
 
 def write_page(page: Page, out_dir: Path) -> Path:

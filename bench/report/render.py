@@ -2,9 +2,12 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
+from bench.errors import RunFolderError
 from bench.report.load import Run, load_run
-from bench.report.page import Block, Page, Section, write_page
+from bench.report.page import Block, Page, Section, require_folder, write_page
+from bench.report.read import SHAPE_ERRORS, in_one_line
 from bench.report.sections import (
     answer,
     best_of_n,
@@ -17,6 +20,7 @@ from bench.report.sections import (
     judges,
     known_reward,
     length,
+    missing,
     overoptimisation,
     provenance,
     reproduction,
@@ -30,6 +34,7 @@ from bench.report.sections import (
 from bench.report.words import NONE
 
 SECTIONS: tuple[tuple[str, Callable[[Run], list[Block]]], ...] = (
+    ("Missing", missing.section),
     ("Results", results.section),
     ("Length", length.section),
     ("Head to head", head_to_head.section),
@@ -53,6 +58,7 @@ SECTIONS: tuple[tuple[str, Callable[[Run], list[Block]]], ...] = (
 """Title and blocks of each; one without blocks, where the run has no numbers for it, is left out of the page."""
 
 
+T = TypeVar("T")
 _TITLES = {"score": "Completions made elsewhere, scored alike"}
 
 
@@ -67,7 +73,9 @@ def render_run(run_dir: Path | str, out_dir: Path | str | None = None) -> Path:
         ResourceError: the folder cannot be written.
     """
     run = load_run(run_dir)
-    return write_page(run_page(run), Path(out_dir) if out_dir is not None else run.path)
+    out_dir = Path(out_dir) if out_dir is not None else run.path
+    require_folder(out_dir)
+    return write_page(run_page(run), out_dir)
 
 
 def run_page(run: Run) -> Page:
@@ -77,6 +85,21 @@ def run_page(run: Run) -> Page:
     return Page(
         title=_TITLES.get(run.setting("kind"), "RLHF against DPO on summarization"),
         subtitle=f"experiment {experiment}, run {run_id}, seed {run.setting('seed', NONE)}",
-        answer=answer.answer(run),
-        sections=[Section(title, blocks) for title, blocks_of in SECTIONS if (blocks := blocks_of(run))],
+        answer=_made(run, "the answer", answer.answer),
+        sections=[Section(title, blocks) for title, of in SECTIONS if (blocks := _made(run, title, of))],
     )
+
+
+def _made(run: Run, title: str, of: Callable[[Run], list[T]]) -> list[T]:
+    """What `of` makes of the run.
+
+    Raises:
+        RunFolderError: the numbers are not of the shape that results/README.md describes, where nothing else said so.
+    """
+    try:
+        return of(run)
+    except SHAPE_ERRORS as error:
+        raise RunFolderError(
+            f"{run.path}: its numbers are not as results/README.md has them ({title} met {in_one_line(error)});"
+            " repeat the run"
+        ) from error

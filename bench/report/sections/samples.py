@@ -3,7 +3,7 @@
 from bench.report.browser import by_hash, coldest, cut, samples
 from bench.report.load import Run
 from bench.report.page import Block, Browser, Sample, Text
-from bench.report.words import arm_name, count, is_number
+from bench.report.words import arm_name, count
 
 DEFAULT_SAMPLES = 5
 
@@ -15,8 +15,13 @@ def section(run: Run) -> list[Block]:
     if not completions or not first:
         return []
     held = samples(run, completions)
-    known = {row["temperature"] for rows in completions.values() for row in rows.values()}
-    temperatures = ", ".join(f"{temperature:g}" for temperature in sorted(filter(is_number, known)))
+    known = {
+        row["temperature"]
+        for rows in completions.values()
+        for row in rows.values()
+        if row.get("temperature") is not None
+    }
+    temperatures = ", ".join(f"{temperature:g}" for temperature in sorted(known))
     sampled_at = f" Sampled at temperature {temperatures}." if temperatures else ""
     which = (
         f"All {count(held.of)} held-out prompts, in the order of the hashes of their ids"

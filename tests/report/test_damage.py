@@ -92,7 +92,7 @@ def test_what_is_missing_is_on_the_page_and_on_stderr(make_run, capsys):
     assert page.index('id="missing"') < page.index('id="results"')
     for what in wanted:
         assert any(what in line for line in said)
-        shown = f"{what[0].upper()}{what[1:]}"
+        shown = f"Missing: {what}"
         assert shown in page and shown.replace("_", r"\_") in markdown
 
 

@@ -15,7 +15,7 @@ _OF_A_RUN = ("length_tokens", "kl_ref", "rouge")
 
 
 def section(run: Run) -> list[Block]:
-    return [Note(f"{what[0].upper()}{what[1:]}.") for what in missing(run)]
+    return [Note(f"Missing: {what}.") for what in missing(run)]
 
 
 def missing(run: Run) -> list[str]:

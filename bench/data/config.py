@@ -156,11 +156,11 @@ class ControlledConfig:
     demonstrations: DemonstrationFilesConfig = field(default_factory=DemonstrationFilesConfig)
     preferences: PreferenceFilesConfig = field(default_factory=PreferenceFilesConfig)
     columns: ColumnsConfig = field(default_factory=ColumnsConfig)
-    max_post_words: int | None = 105
+    max_post_words: int | None = 80
     samples_per_post: int = 4
     pairs_per_post: int = 2
     sampling_temperature: float = 1.0
-    preference_noise: float = 0.1
+    preference_noise: float = 0.05
     reward: KnownRewardConfig = field(default_factory=KnownRewardConfig)
     judge_fraction: float = 0.0
     split_seed: int = 0

@@ -141,13 +141,14 @@ class Sizing:
         largest = self._micro_batch(settings, rows, settings.batch_size, pairs)
         activations = self.saved(largest.tokens, largest.longest) + self.shared(largest.prompts if pairs else 0.0)
         logits = self.logits(largest.completions, learns=True) if head else 0.0
-        gradients = _FP32 * self.shape.parameters
+        trained = 0 if settings.lora_rank else self.shape.parameters
+        gradients = float(_FP32 * trained)
         if largest.alone:
             gradients = max(0.0, gradients - activations - logits)
         return Memory(
             process=self.process,
             weights=self.width * self.shape.parameters * (1 + frozen),
-            optimizer=self.optimizer(settings) * self.shape.parameters,
+            optimizer=self.optimizer(settings) * trained,
             gradients=gradients,
             activations=activations,
             logits=logits,

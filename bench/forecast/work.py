@@ -141,8 +141,8 @@ class Counting:
 
     def _sft(self, rows: Rows, epochs: float) -> Work:
         return self._stepping(self.config.sft, rows.count, epochs) + Work(
-            sft=self.passes(rows).trained() * epochs,
-            head=4 * self.head(rows.completion_tokens) * epochs,
+            sft=self.passes(rows).trained(self.config.sft.lora_rank > 0) * epochs,
+            head=(4 - (self.config.sft.lora_rank > 0)) * self.head(rows.completion_tokens) * epochs,
             rows_read=rows.count,
             tokens_trained=rows.count * _mean(rows.whole) * epochs,
         )
@@ -151,7 +151,7 @@ class Counting:
         epochs = self.config.budget.reward_epochs
         shift = self.rows.demonstrations.first(_SHIFT_ROWS)
         return self._stepping(self.config.reward, pairs.count, epochs) + Work(
-            reward=self.passes(pairs, pairs=True).trained() * epochs,
+            reward=self.passes(pairs, pairs=True).trained(self.config.reward.lora_rank > 0) * epochs,
             score=self.passes(shift).forward,
             rows_read=pairs.count + shift.count,
             tokens_trained=2 * pairs.count * _mean(pairs.whole) * epochs,
@@ -165,10 +165,11 @@ class Counting:
         pairs, epochs = self.rows.pairs, self.config.budget.dpo_epochs
         passes, head = self.passes(pairs, pairs=True), self.head(pairs.completion_tokens)
         beside = int(self.bf16)  # the reference, in the policy's rows
+        lora = self.config.dpo.lora_rank > 0
         return self._stepping(self.config.dpo, pairs.count, epochs) + Work(
-            policy=passes.trained() * epochs,
+            policy=passes.trained(lora) * epochs,
             score=beside * passes.forward * epochs,
-            head=(4 + beside) * head * epochs,
+            head=(4 - lora + beside) * head * epochs,
             rows_read=pairs.count,
             tokens_trained=2 * pairs.count * _mean(pairs.whole) * epochs,
         )
@@ -202,13 +203,14 @@ class Counting:
         rollouts = self.sampled(self.rows.posts, updates * settings.batch_size)
         passes, head = self.passes(rollouts), self.head(rollouts.completion_tokens)
         together = settings.batch_size // settings.num_generations
+        lora = settings.lora_rank > 0
         sampling = self._sampling(self.rows.posts, updates * together, together, settings.num_generations)
         return sampling + Work(
-            policy=passes.trained(),
+            policy=passes.trained(lora),
             score=passes.forward * (1 + (settings.beta > 0)),
-            head=head * (3 + (settings.beta > 0)),
+            head=head * (3 - lora + (settings.beta > 0)),
             optimizer_steps=updates,
-            stepped=updates * self.shape.parameters,
+            stepped=0 if lora else updates * self.shape.parameters,
             tokens_trained=rollouts.completion_tokens,
         )
 
@@ -316,7 +318,7 @@ class Counting:
 
     def _stepping(self, settings: OptimizerSettings, rows: int, epochs: float) -> Work:
         steps = math.ceil(math.ceil(rows / settings.batch_size) * epochs)
-        return Work(optimizer_steps=steps, stepped=steps * self.shape.parameters)
+        return Work(optimizer_steps=steps, stepped=0 if settings.lora_rank else steps * self.shape.parameters)
 
 
 def _mean(values: np.ndarray) -> float:

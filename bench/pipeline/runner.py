@@ -120,6 +120,12 @@ def _check(config: RunConfig) -> None:
     check_batches(config, processes.count())
     if config.remeasure:
         require_one_process(processes.count())
+    adapted = [g for g in ("sft", "reward", "dpo", "rloo") if getattr(config, g).lora_rank]
+    if adapted and processes.shard_weights():
+        raise ConfigError(
+            f"{adapted[0]}.lora_rank: TRL's trainers put adapters into whole weights, not into shares of them (FSDP,"
+            f" DeepSpeed); set {adapted[0]}.lora_rank=0, or launch without sharding"
+        )
     if config.samples_in_training.points and processes.shard_weights():
         raise ConfigError(
             "samples_in_training: needs whole weights in every process, not shares of them (FSDP, DeepSpeed); set"

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl import DPOConfig, DPOTrainer
 
+from bench import processes
 from bench.forward import logps_and_entropy
 from bench.losses.dpo import LogRatios, dpo_loss
 from bench.micro_batches import similar_lengths
@@ -40,7 +41,6 @@ from bench.train.trl_common import (
     model_of,
     train,
     training_arguments,
-    trains_bf16_weights,
 )
 
 
@@ -85,7 +85,7 @@ def summed_logps(
 
 def needs_ref_logps(bf16: bool) -> bool:
     """Whether the reference's log-probs are computed before training, and not beside the policy."""
-    return not (bf16 and trains_bf16_weights(DPOSettings))
+    return not bf16 or processes.shard_weights()
 
 
 class _Trainer(PairTrainer, DPOTrainer):
@@ -162,5 +162,5 @@ def train_dpo(
     if ref_logps is None:
         trainer.reference = load_policy(sft_folder, context.device, torch.bfloat16)
     with forward_is(model_of(trainer), summed_logps):
-        train(trainer, log, DPO, context)
+        train(trainer, log, DPO, settings, context)
     return model_of(trainer), log.rows

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 from jaxtyping import Float
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import PeftModel
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -19,12 +19,12 @@ from bench.forward import (
     last_token_scores,
     lm_head,
     scatter,
-    score_head,
     scores_of,
     token_logps_and_entropy,
 )
 from bench.models.loading import RewardModel, load_policy, load_reward_model
 from bench.records import Rollout
+from bench.train.lora import put_adapters
 from bench.train.settings.ppo import PPOSettings
 from bench.train.shards import Skeleton, mesh_of_all, shard
 
@@ -209,29 +209,13 @@ def ppo_models(
         value: a copy of the reward model's network, or None where the value model shares the policy's backbone.
         seed: of the adapters' first weights, which leave every output as it is.
     """
-    adapter = _with_lora(policy, settings, seed) if settings.lora_rank else None
+    adapter = put_adapters(policy, settings, seed) if settings.lora_rank else None
     if value is None:
         return PPOModels(policy, ref_policy, reward, SharedValueHead(policy), adapter)
     if settings.lora_rank:
-        _with_lora(value, settings, seed)
-        score_head(value).requires_grad_(True)  # small, and it sets the scale of the values
+        put_adapters(value, settings, seed)
     return PPOModels(policy, ref_policy, reward, value, adapter)
 
 
 def autocast(device: torch.device, bf16: bool) -> contextlib.AbstractContextManager[object]:
     return torch.autocast(device.type, dtype=torch.bfloat16) if bf16 else contextlib.nullcontext()
-
-
-def _with_lora(network: PreTrainedModel, settings: PPOSettings, seed: int) -> PeftModel:
-    """Adapters in every linear layer of the backbone, in place: `network` itself runs through them afterwards."""
-    config = LoraConfig(
-        r=settings.lora_rank,
-        lora_alpha=settings.lora_alpha,
-        target_modules="all-linear",
-        exclude_modules=["score"] if hasattr(network, "score") else None,  # the LM head is left out anyway
-    )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        adapter = get_peft_model(network, config)
-    assert isinstance(adapter, PeftModel)
-    return adapter

@@ -68,5 +68,5 @@ def train_reward_model(
     )
     trainer.settings = settings
     with forward_is(model_of(trainer), pair_scores):
-        train(trainer, log, REWARD, context)
+        train(trainer, log, REWARD, settings, context)
     return log.rows

@@ -120,7 +120,7 @@ def train_rloo(
         return [ids[mask].tolist() for ids, mask in zip(rollout.completion_ids, rollout.completion_mask, strict=True)]
 
     trainer.draw = draw
-    train(trainer, log, RLOO, context)
+    train(trainer, log, RLOO, settings, context)
     return model_of(trainer), log.rows
 
 

@@ -48,7 +48,7 @@ def train_sft(
     )
     trainer.settings = settings
     with packed(model.base_model):
-        train(trainer, log, SFT, context)
+        train(trainer, log, SFT, settings, context)
     return log.rows
 
 

@@ -38,6 +38,7 @@ from bench.train.context import TrainingContext
 from bench.train.health.callback import HealthCallback
 from bench.train.health.check import Checklist
 from bench.train.log import TrainingLog, log_row
+from bench.train.lora import adapted
 from bench.train.master_weights import MasterWeights
 from bench.train.settings.common import BudgetedSettings, OptimizerSettings, share_of_batch
 
@@ -67,7 +68,7 @@ def training_arguments(settings: OptimizerSettings, context: TrainingContext, ep
         weight_decay=settings.weight_decay,
         max_grad_norm=settings.max_grad_norm,
         use_cpu=context.device.type == "cpu",
-        bf16=context.bf16 and not trains_bf16_weights(type(settings)),
+        bf16=context.bf16 and not trains_bf16_weights(settings),
         gradient_checkpointing=False,
         logging_steps=1,
         logging_nan_inf_filter=False,  # it logs the mean of the steps before for a NaN
@@ -81,17 +82,20 @@ def training_arguments(settings: OptimizerSettings, context: TrainingContext, ep
     )
 
 
-def trains_bf16_weights(settings: type[OptimizerSettings]) -> bool:
-    """Whether bf16 means bf16 weights over an fp32 master copy for this trainer, and not fp32 weights under autocast.
+def trains_bf16_weights(settings: OptimizerSettings) -> bool:
+    """Whether bf16 means bf16 weights over an fp32 master copy for this trainer, and not autocast.
 
-    A sharded model keeps to autocast, and so does RLOO, whose trainer samples between its steps.
+    A sharded model keeps to autocast, and so do adapters, and RLOO, whose trainer samples between its steps.
     """
-    return issubclass(settings, BudgetedSettings) and not processes.shard_weights()
+    return isinstance(settings, BudgetedSettings) and not (processes.shard_weights() or settings.lora_rank)
 
 
-def train(trainer: Trainer, log: "LogCallback", checklist: Checklist, context: TrainingContext) -> None:
+def train(
+    trainer: Trainer, log: "LogCallback", checklist: Checklist, settings: OptimizerSettings, context: TrainingContext
+) -> None:
     """Train, from the newest whole checkpoint that a killed run left in the trainer's output folder if there is one.
 
+    With `lora_rank`, adapters are trained, and in the weights at the end.
     Where bf16 is asked for and not left to autocast, the model computes in bf16 weights and ends with the fp32 ones
     that the optimizer kept.
     The trainer prints nothing of its own: the stage's bar shows what there is to see.
@@ -110,14 +114,15 @@ def train(trainer: Trainer, log: "LogCallback", checklist: Checklist, context: T
         if resumed.rows:
             # TRL logs this count as num_tokens and forgets it; where the trainer has another, this one is not read.
             vars(trainer)["_total_train_tokens"] = resumed.rows[-1].get("num_tokens")
-    masters = None
-    if context.bf16 and not trainer.args.bf16:
-        masters = MasterWeights(trainer.create_optimizer(), fp32_gradients=trainer.accelerator.num_processes == 1)
-    trainer.optimizer = masters or trainer.optimizer
     kind = type(model_of(trainer))
-    trainer.train(resume_from_checkpoint=None if resumed is None else str(resumed.folder))
-    if masters is not None:
-        masters.restore()
+    with adapted(model_of(trainer), settings, context.seed, context.bf16):
+        masters = None
+        if context.bf16 and not trainer.args.bf16:
+            masters = MasterWeights(trainer.create_optimizer(), fp32_gradients=trainer.accelerator.num_processes == 1)
+        trainer.optimizer = masters or trainer.optimizer
+        trainer.train(resume_from_checkpoint=None if resumed is None else str(resumed.folder))
+        if masters is not None:
+            masters.restore()
     if is_sharded(trainer):
         gather(trainer, kind)
 

@@ -156,7 +156,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "sft=nplus": {
         "learning_rate": 3e-6, "batch_size": 128, "micro_batch_size": 8, "micro_batch_tokens": 16384,
         "schedule": "cosine", "warmup_steps": 0, "optimizer": "adamw", "eps": 1e-5, "weight_decay": 0.0,
-        "max_grad_norm": 1.0,
+        "max_grad_norm": 1.0, "lora_rank": 0, "lora_alpha": 32,
     },
     "ppo=nplus": {
         "beta": 0.05, "temperature": 0.7, "kl": "k1", "kl_target": None, "kl_horizon": 10000, "ppo_epochs": 4,
@@ -172,12 +172,13 @@ PRESETS: dict[str, dict[str, Any]] = {
     "dpo=paper": {
         "beta": 0.5, "loss_type": "sigmoid", "label_smoothing": 0.0, "learning_rate": 1e-6, "batch_size": 64,
         "micro_batch_size": 8, "micro_batch_tokens": 16384, "schedule": "constant_with_warmup", "warmup_steps": 150,
-        "optimizer": "rmsprop", "eps": 1e-8, "weight_decay": 0.0, "max_grad_norm": 10.0,
+        "optimizer": "rmsprop", "eps": 1e-8, "weight_decay": 0.0, "max_grad_norm": 10.0, "lora_rank": 0,
+        "lora_alpha": 32,
     },
     "rloo=small": {
         "beta": 0.05, "temperature": 0.7, "num_generations": 4, "missing_eos_score": -1.0, "learning_rate": 5e-6,
         "batch_size": 16, "micro_batch_size": 8, "schedule": "linear", "warmup_steps": 0, "optimizer": "adamw",
-        "eps": 1e-5, "weight_decay": 0.0, "max_grad_norm": 1.0,
+        "eps": 1e-5, "weight_decay": 0.0, "max_grad_norm": 1.0, "lora_rank": 0, "lora_alpha": 32,
     },
     "budget=full": {
         "demonstrations": None, "pairs": None, "judge_pairs": None, "validation_pairs": None, "eval_prompts": None,

@@ -13,6 +13,7 @@ from bench.files import read_json, read_jsonl
 from bench.models.loading import same_weights
 from bench.pipeline.runner import run
 from bench.stages.context import IN_TRAINING
+from bench.train.settings.dpo import DPOSettings
 from bench.train.settings.samples import SamplesSettings
 
 ARMS = ("ppo", "dpo")
@@ -77,6 +78,8 @@ def test_sharded_weights_are_refused(make_config: Callable[..., RunConfig], monk
 
     with pytest.raises(ConfigError, match="samples_in_training: needs whole weights"):
         run(make_config(samples_in_training=SamplesSettings(points=2)), "the command")
+    with pytest.raises(ConfigError, match=r"dpo\.lora_rank: TRL's trainers put adapters into whole weights"):
+        run(make_config(dpo=DPOSettings(lora_rank=4)), "the command")
 
 
 def test_what_they_are_worth_is_in_the_metrics(watched: tuple[RunConfig, Path]):

@@ -23,6 +23,8 @@ class OptimizerSettings:
     eps: float = 1e-5
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0
+    lora_rank: int = 0
+    lora_alpha: int = 32
 
     # The group's name in the config, for messages.
     @property
@@ -43,6 +45,8 @@ class OptimizerSettings:
         require(self.eps > 0, f"{group}.eps", self.eps, "must be above 0")
         require(self.weight_decay >= 0, f"{group}.weight_decay", self.weight_decay, "must be 0 or above")
         require(self.max_grad_norm > 0, f"{group}.max_grad_norm", self.max_grad_norm, "must be above 0")
+        require(self.lora_rank >= 0, f"{group}.lora_rank", self.lora_rank, "must be 0 (train all weights) or above")
+        require(self.lora_alpha > 0, f"{group}.lora_alpha", self.lora_alpha, "must be above 0")
         schedules = ("linear", "cosine", "constant", "constant_with_warmup")
         require(
             self.schedule in schedules, f"{group}.schedule", self.schedule, f"must be one of {', '.join(schedules)}"

@@ -31,8 +31,6 @@ class PPOSettings(BudgetedSettings):
     whiten_advantages: bool = True
     max_approx_kl: float | None = None
     value_model: Literal["separate", "shared"] = "separate"
-    lora_rank: int = 0
-    lora_alpha: int = 32
     rollout_engine: Literal["auto", "loop", "vllm"] = "auto"
 
     def __post_init__(self) -> None:
@@ -51,8 +49,6 @@ class PPOSettings(BudgetedSettings):
             self.value_model,
             "must be separate or shared",
         )
-        require(self.lora_rank >= 0, "ppo.lora_rank", self.lora_rank, "must be 0 (train all weights) or above")
-        require(self.lora_alpha > 0, "ppo.lora_alpha", self.lora_alpha, "must be above 0")
         engines = ("auto", "loop", "vllm") if find_spec("vllm") else ("auto", "loop")
         require(
             self.rollout_engine in engines,

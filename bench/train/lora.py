@@ -1,0 +1,53 @@
+"""LoRA (Hu et al. 2021): low-rank adapters in every linear layer of a backbone, whose own weights are frozen."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from transformers import PreTrainedModel
+
+from bench.train.settings.common import OptimizerSettings
+
+
+def put_adapters(network: PreTrainedModel, settings: OptimizerSettings, seed: int) -> PeftModel:
+    """Adapters in place: `network` itself runs through them afterwards. At first they change no output.
+
+    Args:
+        seed: of the adapters' first weights.
+    """
+    config = LoraConfig(
+        r=settings.lora_rank,
+        lora_alpha=settings.lora_alpha,
+        target_modules="all-linear",
+        exclude_modules=["score"] if hasattr(network, "score") else None,  # the LM head is left out anyway
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        adapter = get_peft_model(network, config)
+    assert isinstance(adapter, PeftModel)
+    if hasattr(network, "score"):
+        network.score.requires_grad_(True)  # small, and it sets the scale of scores and values
+    return adapter
+
+
+@contextmanager
+def adapted(network: PreTrainedModel, settings: OptimizerSettings, seed: int, bf16: bool) -> Iterator[None]:
+    """Within it adapters alone are trained, if `lora_rank` asks for them; at its end they are in the weights.
+
+    Args:
+        bf16: the frozen weights are bf16 meanwhile, to be run under autocast; the fp32 ones wait in main memory, and
+            the adapters are added to those.
+    """
+    if not settings.lora_rank:
+        yield
+        return
+    adapter = put_adapters(network, settings, seed)
+    frozen = {p: p.detach().to("cpu", copy=True) for p in network.parameters() if not p.requires_grad} if bf16 else {}
+    for parameter in frozen:
+        parameter.data = parameter.data.bfloat16()
+    yield
+    for parameter, whole in frozen.items():
+        parameter.data = whole.to(parameter.device)
+    adapter.merge_and_unload()
+    network.requires_grad_(True)

@@ -4,14 +4,17 @@
 `bench.report.sections`, a file per question.
 """
 
-from bench.report.compare import policy_points, render_comparison
+from bench.report.compare import render_comparison
+from bench.report.gallery import FIGURES, render_gallery
 from bench.report.load import Run, load_run, newest_run
 from bench.report.notebook import figures, tidy
 from bench.report.over_seeds import seed_points, seed_summaries
 from bench.report.plot import Plot
+from bench.report.policies import policy_points
 from bench.report.render import render_run
 
 __all__ = [
+    "FIGURES",
     "Plot",
     "Run",
     "figures",
@@ -19,6 +22,7 @@ __all__ = [
     "newest_run",
     "policy_points",
     "render_comparison",
+    "render_gallery",
     "render_run",
     "seed_points",
     "seed_summaries",

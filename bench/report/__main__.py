@@ -9,6 +9,7 @@ from pathlib import Path
 from bench.errors import RunFolderError, UserError
 from bench.report import render_comparison, render_run
 from bench.report.expected import write_expectation
+from bench.report.gallery import render_gallery
 from bench.report.load import load_run, unfinished
 from bench.report.sections.missing import missing
 from bench.terminal import spoken
@@ -56,6 +57,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="where to write (default: the run folder; for several runs <experiment>-comparison beside it)",
     )
     parser.add_argument(
+        "--gallery",
+        action="store_true",
+        help="write gallery.html instead: every figure there is, the function that draws it, and what it needs",
+    )
+    parser.add_argument(
         "--expectation",
         metavar="FILE",
         type=Path,
@@ -65,14 +71,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if options.expectation:
             path = write_expectation(_finished(options.runs), options.expectation)
+        elif options.gallery:
+            path = render_gallery(_finished(options.runs), options.out or _place(options.runs))
         elif len(options.runs) == 1:
             path = render_run(options.runs[0], options.out)
             say_missing(options.runs)
         else:
-            experiment = options.runs[0].resolve().parent
-            out = options.out or experiment.with_name(f"{experiment.name}-comparison")
             finished = _finished(options.runs)
-            path = render_comparison(finished, out)
+            path = render_comparison(finished, options.out or _place(options.runs))
             say_missing(finished)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -86,6 +92,12 @@ def say_missing(folders: Sequence[Path]) -> None:
     lacking = Counter(what for folder in folders for what in missing(load_run(folder)))
     for what, n in lacking.items():
         print(f"missing: {what}{f' ({n} of {len(folders)} runs)' if len(folders) > 1 else ''}", file=sys.stderr)
+
+
+def _place(folders: Sequence[Path]) -> Path:
+    """The folder of a single run; of several one beside their experiment's."""
+    experiment = folders[0].resolve().parent
+    return folders[0] if len(folders) == 1 else experiment.with_name(f"{experiment.name}-comparison")
 
 
 def _finished(folders: Sequence[Path]) -> list[Path]:

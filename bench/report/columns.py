@@ -134,4 +134,4 @@ BESIDE = (
     estimate_column("reward_proxy", "proxy reward", 2),
 )
 MEASURES = (KL, *BESIDE, *LENGTHS)
-"""Of `arm_table` and `compare.policy_points`, in every table of arms."""
+"""Of `arm_table` and `policies.policy_points`, in every table of arms."""

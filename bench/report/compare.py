@@ -1,6 +1,5 @@
 """Several finished runs side by side: win rate and KL against beta, and the reward-KL points of both arms."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,14 +21,15 @@ from bench.report.columns import (
     table_of,
     win_rate_columns,
 )
-from bench.report.load import NOT_TRAINED, WHERE_AND_WHEN, Run, leaves, load_run, policy_of, records, to_number
+from bench.report.load import NOT_TRAINED, WHERE_AND_WHEN, Run, leaves, load_run, records
 from bench.report.over_beta import kl_and_beta, kl_vs_beta, reward_kl_points, win_rate_vs_beta
+from bench.report.over_cost import win_rate_vs_cost
 from bench.report.over_seeds import groups_of_seeds, seeds_section
 from bench.report.page import Block, Figures, Note, Page, Section, Table, Text, require_folder, write_page
 from bench.report.plot import drawn
+from bench.report.policies import policy_points
 from bench.report.read import SHAPE_ERRORS, in_one_line
 from bench.report.sections.head_to_head import head_to_head_table
-from bench.report.sections.results import arm_table
 from bench.report.words import NONE, Cell, Row, arm_name, count, in_words, is_number, judge_name, number, strength
 
 # What must be equal before two runs may stand side by side: always ...
@@ -82,27 +82,6 @@ def check_comparable(runs: Sequence[Run]) -> None:
             _require_equal(runs[0], run, _ACROSS_SEEDS)
 
 
-def policy_points(runs: Sequence[Run]) -> pd.DataFrame:
-    """One row per distinct policy: `run` (folder name), `seed`, `beta`, then the columns of `arm_table`.
-
-    A policy that several runs share is there once: the SFT model, or the PPO arm in a sweep over `dpo.beta`.
-    It is recognised by its stage key in run.json. `beta` is NaN for the SFT model, which has none, and for PPO that is
-    held to `kl_target` (nats, else NaN), whose beta moves.
-    """
-    points = {}
-    for run in runs:
-        for row in records(arm_table(run)):
-            arm = row["arm"]
-            if arm in NOT_TRAINED and arm != "sft":
-                continue
-            seed = run.setting("seed")
-            target = to_number(run.setting(f"config.{arm}.kl_target"))
-            beta = math.nan if is_number(target) else run.setting(f"config.{arm}.beta", math.nan)
-            of_policy = {"run": run.path.name, "seed": seed, "beta": beta, "kl_target": target}
-            points.setdefault(policy_of(run, arm), of_policy | row)
-    return pd.DataFrame(list(points.values()))
-
-
 def varied_settings(runs: Sequence[Run]) -> dict[str, list[Any]]:
     """Dotted config keys that are not equal in all runs -> the value in each run (None: absent).
 
@@ -131,6 +110,7 @@ def comparison_page(runs: Sequence[Run]) -> Page:
         Section("At equal KL", at_equal_kl),
         Section("Claims", claims_over_runs.section(runs, judge, equal_kl, duels) if judge else []),
         _against_beta(points, judge, seeds),
+        Section("Win rate against cost", _against_cost(points, judge)),
         Section("Over-optimisation", gains.section(runs, records(points))),
         Section("Policies", [_policy_table(records(points), runs[0].judges)]),
         Section("Runs", _run_tables(runs)),
@@ -170,6 +150,11 @@ def _against_beta(points: pd.DataFrame, judge: str | None, seeds: Sequence[str])
             ),
         )
     return Section("Against beta" if over_beta else "Reward against KL", blocks)
+
+
+def _against_cost(points: pd.DataFrame, judge: str | None) -> list[Block]:
+    plots = drawn([win_rate_vs_cost(points, judge)]) if judge else []
+    return [Figures(plots)] if plots else []
 
 
 def _answer(points: Sequence[Row], judge: str | None) -> list[str]:

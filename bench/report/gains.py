@@ -9,7 +9,7 @@ from bench.evaluate.overoptimisation import MIN_POINTS, fit_over_points
 from bench.report.load import NOT_TRAINED, Run, distinct, records
 from bench.report.over_kl import FORMS, REWARDS, Curve, fits_table, gain_over_kl, turn_in_words
 from bench.report.page import Block, Figures, Text
-from bench.report.plot import drawn
+from bench.report.plot import Plot, drawn
 from bench.report.sections.overoptimisation import best_of_n_rows, in_training_table
 from bench.report.words import Row, arm_name, is_number
 
@@ -18,13 +18,47 @@ def section(runs: Sequence[Run], policies: Sequence[Row]) -> list[Block]:
     """Nothing where no run was watched and no arm has policies enough, at several betas, for a fit.
 
     Args:
-        policies: of `compare.policy_points`.
+        policies: of `policies.policy_points`.
     """
-    arms = [arm for arm in dict.fromkeys(row["arm"] for row in policies) if arm not in (*NOT_TRAINED, "best_of_n")]
-    of_arm = {arm: [row for row in policies if row["arm"] == arm] for arm in arms}
-    on_the_way = _on_the_way(runs, arms)
-    if not on_the_way and not any(_are_enough(rows) for rows in of_arm.values()):
+    of_arm = _by_arm(policies)
+    arms = [*of_arm]
+    if not _on_the_way(runs, arms) and not any(_are_enough(rows) for rows in of_arm.values()):
         return []
+    fits = {arm: over_policies(rows) for arm, rows in of_arm.items()}
+    best = distinct([run for run in runs if "best_of_n" in run.arms], "best_of_n")
+    of_n = [run.metrics["best_of_n"].get("fits", {}) for run in best]
+    table = [(arm, reward, fits[arm][reward]) for arm in arms for reward in REWARDS if reward in fits[arm]]
+    table += [("best_of_n", reward, fit[reward]) for fit in of_n for reward in REWARDS if reward in fit]
+    turns = [
+        f"Over its {fit['points']} policies: {turn}"
+        for arm, reward, fit in table
+        if reward == "gold" and arm != "best_of_n" and (turn := turn_in_words(arm, reward, fit))
+    ]
+    return [
+        Text(
+            "Gained is the reward above the SFT model's on the same posts. Over policies: one point each, as trained to"
+            " the end; on the way: one line for each training."
+        ),
+        *([Text(" ".join(turns))] if turns else []),
+        Figures(gain_figures(runs, policies)),
+        fits_table(
+            "What the forms of Gao et al. 2022 say over policies",
+            table,
+            f"d is the root of KL; fitted are {FORMS}, by least squares. Intervals of"
+            f" {' and '.join(arm_name(arm, short=True) for arm in arms)}: Student's t over policies, betas and seeds"
+            " alike; of best of n, a table row for each seed: a bootstrap over prompts.",
+        ),
+    ]
+
+
+def gain_figures(runs: Sequence[Run], policies: Sequence[Row]) -> list[Plot]:
+    """Gold and proxy reward gained over the root of KL: over policies, and on the way through their trainings.
+
+    Args:
+        policies: of `policies.policy_points`.
+    """
+    of_arm = _by_arm(policies)
+    on_the_way = _on_the_way(runs, [*of_arm])
     fits = {arm: over_policies(rows) for arm, rows in of_arm.items()}
     best = distinct([run for run in runs if "best_of_n" in run.arms], "best_of_n")
     of_n = [run.metrics["best_of_n"].get("fits", {}) for run in best]
@@ -41,28 +75,13 @@ def section(runs: Sequence[Run], policies: Sequence[Row]) -> list[Block]:
         title = f"{reward.capitalize()} reward gained"
         ends.append(gain_over_kl(f"{reward}_over_kl", f"{title}, over policies", reward, curves))
         ways.append(gain_over_kl(f"{reward}_over_kl_in_training", f"{title} on the way", reward, on_the_way))
-    table = [(arm, reward, fits[arm][reward]) for arm in arms for reward in REWARDS if reward in fits[arm]]
-    table += [("best_of_n", reward, fit[reward]) for fit in of_n for reward in REWARDS if reward in fit]
-    turns = [
-        f"Over its {fit['points']} policies: {turn}"
-        for arm, reward, fit in table
-        if reward == "gold" and arm != "best_of_n" and (turn := turn_in_words(arm, reward, fit))
-    ]
-    return [
-        Text(
-            "Gained is the reward above the SFT model's on the same posts. Over policies: one point each, as trained to"
-            " the end; on the way: one line for each training."
-        ),
-        *([Text(" ".join(turns))] if turns else []),
-        Figures(drawn([*ends, *ways])),
-        fits_table(
-            "What the forms of Gao et al. 2022 say over policies",
-            table,
-            f"d is the root of KL; fitted are {FORMS}, by least squares. Intervals of"
-            f" {' and '.join(arm_name(arm, short=True) for arm in arms)}: Student's t over policies, betas and seeds"
-            " alike; of best of n, a table row for each seed: a bootstrap over prompts.",
-        ),
-    ]
+    return drawn([*ends, *ways])
+
+
+def _by_arm(policies: Sequence[Row]) -> dict[str, list[Row]]:
+    """The rows of every arm that is trained."""
+    arms = [arm for arm in dict.fromkeys(row["arm"] for row in policies) if arm not in (*NOT_TRAINED, "best_of_n")]
+    return {arm: [row for row in policies if row["arm"] == arm] for arm in arms}
 
 
 def _are_enough(rows: Sequence[Row]) -> bool:

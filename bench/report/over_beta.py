@@ -9,8 +9,11 @@ from bench.evaluate.rank_correlation import rank_correlation
 from bench.report.load import records
 from bench.report.plot import (
     NEUTRAL,
+    SIZE,
+    WIDE,
     Plot,
     error_bars,
+    label_points,
     new_axes,
     per_cent_axis,
     point_style,
@@ -21,6 +24,9 @@ from bench.report.plot import (
 )
 from bench.report.words import Row, arm_name, has, is_number, judge_name, n_in_words, number, seeds_in_words, strength
 
+_MANY = 12
+"""Policies that need the width of the page."""
+
 
 @styled
 def win_rate_vs_beta(points: pd.DataFrame, judge: str) -> Plot | None:
@@ -28,7 +34,7 @@ def win_rate_vs_beta(points: pd.DataFrame, judge: str) -> Plot | None:
     betas.
 
     Args:
-        points: one row per trained policy, as `compare.policy_points` gives them.
+        points: one row per trained policy, as `policies.policy_points` gives them.
     """
     plot = _over_beta(
         points,
@@ -98,11 +104,12 @@ def reward_kl_points(points: pd.DataFrame, of_n: Sequence[Row] = ()) -> Plot | N
         return None
     kind = "gold reward" if reward == "reward_gold" else "proxy reward"
     title = f"{kind.capitalize()} against KL"
-    figure, axes = new_axes()
+    figure, axes = new_axes((WIDE[0], 4.4) if len(rows) > _MANY else SIZE)
     of_n = [row for row in of_n if is_number(row.get(reward))]
     if of_n:
         at, _ = root_of_kl(of_n)
         axes.plot(at, [row[reward] for row in of_n], linewidth=0.8, color=point_style("best_of_n")["color"])
+    labels = []
     for arm in dict.fromkeys(row["arm"] for row in rows):
         of_arm = sorted((row for row in rows if row["arm"] == arm), key=lambda row: row["kl_ref"])
         at, bars = root_of_kl(of_arm)
@@ -111,6 +118,7 @@ def reward_kl_points(points: pd.DataFrame, of_n: Sequence[Row] = ()) -> Plot | N
             [row[reward] for row in of_arm],
             xerr=bars,
             yerr=error_bars(of_arm, reward),
+            elinewidth=1,
             linestyle="none",
             label=_legend(arm, of_arm),
             **point_style(arm),
@@ -122,16 +130,17 @@ def reward_kl_points(points: pd.DataFrame, of_n: Sequence[Row] = ()) -> Plot | N
                 axes.plot(at, [row[reward] for row in line], linewidth=0.8, color=point_style(arm)["color"])
         for row in _labelled(of_arm):
             (at,), _ = root_of_kl([row])
-            axes.annotate(strength(row).split()[-1], (at, row[reward]), (5, 5), textcoords="offset points")
+            labels.append((strength(row).split()[-1], float(at), row[reward]))
     axes.set_xlim(left=min(0.0, axes.get_xlim()[0]))
     root_of_kl_axis(axes)
+    label_points(axes, labels)
     axes.set(title=title, ylabel=kind)
     figure.legend(loc="outside lower center", ncols=2)
     parts = [f"{_policy(row)}: KL {number(row['kl_ref'], 2)}, {kind} {number(row[reward], 2)}" for row in rows]
     ns = [row[f"{reward}_n"] for row in rows if is_number(row.get(f"{reward}_n"))]
     caption = (
-        f"{n_in_words(ns)} a point, 95 % intervals both ways; numbers: beta or KL target. Higher at the same KL is"
-        " better; what turns down has gone too far."
+        f"{n_in_words(ns)} a point, 95 % intervals both ways; lines: one arm and seed; numbers: beta or KL target."
+        " Higher at the same KL is better; what turns down has gone too far."
     )
     return Plot("reward_kl", title, f"{title}. {'; '.join(parts)}.", figure, caption)
 
@@ -162,7 +171,11 @@ def _over_beta(
         axes.set_xscale("log")
     else:  # beta 0 (no KL pull) has no logarithm: a linear stretch up to the next beta
         axes.set_xscale("symlog", linthresh=betas[1] if len(betas) > 1 else 1.0)
-    axes.set_xticks(betas, [f"{beta:g}" for beta in betas])
+    axes.set_xticks(betas, _apart(betas))
+    kls = [row[column] for row in rows] if column == "kl_ref" else []
+    if kls and min(kls) > 0 and max(kls) > 20 * min(kls):
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter("{x:g}")
     axes.set_xticks([], minor=True)
     axes.set(title=title, xlabel="beta", ylabel=unit)
     figure.legend(loc="outside lower center", ncols=3)
@@ -171,6 +184,18 @@ def _over_beta(
     lines = seeds_in_words(len({row["seed"] for row in rows}))
     caption = f"{n_in_words(ns)} a point, 95 % intervals; {lines}, a line each; {what_to_see}."
     return Plot(name, title, f"{title}, {unit}. {parts}.", figure, caption)
+
+
+def _apart(betas: Sequence[float]) -> list[str]:
+    """The ticks' labels; none where it would stand on the one before it."""
+    room = np.log10(betas[-1] / next(beta for beta in betas if beta > 0)) / 9 if betas[-1] > 0 else 0.0
+    labels: list[str] = []
+    last = -np.inf
+    for beta in betas:
+        place = np.log10(beta) if beta > 0 else -np.inf
+        labels.append(f"{beta:g}" if place - last > room or beta <= 0 else "")
+        last = place if labels[-1] else last
+    return labels
 
 
 def _labelled(rows: Sequence[Row]) -> list[Row]:

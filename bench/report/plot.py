@@ -59,7 +59,7 @@ _STYLE: dict[Any, Any] = {
 }
 # A decorator: titles and legends read the style when they are made, not when they are drawn.
 styled = matplotlib.rc_context(_STYLE)
-_SIZE = (4.8, 3.3)  # inches; small enough to be read on a phone without scaling down
+SIZE = (4.8, 3.3)  # inches; small enough to be read on a phone without scaling down
 WIDE = (9.6, 2.6)
 _KLS = (0, 0.05, 0.1, 0.25, 0.5, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
@@ -78,7 +78,7 @@ class Plot:
     @property
     def is_wide(self) -> bool:
         """Whether it needs the full width of a page."""
-        return self.figure.get_figwidth() > _SIZE[0]
+        return self.figure.get_figwidth() > SIZE[0]
 
     def svg(self) -> str:
         """The figure as an SVG document without date or tool metadata."""
@@ -117,7 +117,7 @@ def drawn(plots: Sequence[Plot | None]) -> list[Plot]:
     return [plot for plot in plots if plot is not None]
 
 
-def new_axes(size: tuple[float, float] = _SIZE) -> tuple[Figure, Axes]:
+def new_axes(size: tuple[float, float] = SIZE) -> tuple[Figure, Axes]:
     figure = Figure(figsize=size, layout="constrained")
     return figure, figure.add_subplot()
 
@@ -139,7 +139,7 @@ def dots(
     labels: Sequence[str], rows: Sequence[Row], column: str, among: Sequence[str] = (), scale: float = 1
 ) -> tuple[Figure, Axes]:
     """A row's number as a dot with its interval, in its arm's colour and mark, the first row on top."""
-    figure, axes = new_axes((_SIZE[0], 1.15 + 0.29 * len(rows)))
+    figure, axes = new_axes((SIZE[0], 1.15 + 0.29 * len(rows)))
     for place, row in enumerate(rows):
         bars = scale * error_bars([row], column)
         axes.errorbar(
@@ -179,6 +179,23 @@ def root_of_kl_axis(axes: Axes) -> None:
             ticks.append(kl)
     axes.set_xticks([kl**0.5 for kl in ticks], [f"{kl:g}" for kl in ticks])
     axes.set_xlabel("KL to the SFT model, nats per completion (root scale)")
+
+
+def label_points(axes: Axes, labels: Sequence[tuple[str, float, float]]) -> None:
+    """(text, x, y) beside its point, where it hides neither a label before it nor another labelled point; left out
+    where all four corners are taken. To be called once the axes have their limits."""
+    of = np.array([axes.transData.transform((x, y)) for _, x, y in labels]) if labels else np.empty((0, 2))
+    taken: list[np.ndarray] = []
+    for (text, x, y), at in zip(labels, of, strict=True):
+        width = 6.5 * len(text)
+        for offset in ((5, 5), (5, -13), (-5 - width, 5), (-5 - width, -13)):
+            middle = at + np.array(offset) + np.array((width / 2, 4))
+            room = np.array((width / 2 + 4, 9))
+            others = [*taken, *(other for other in of if (other != at).any())]
+            if all((np.abs(middle - other) > room).any() for other in others):
+                axes.annotate(text, (x, y), offset, textcoords="offset points")
+                taken.append(middle)
+                break
 
 
 def slug(name: str) -> str:

@@ -14,8 +14,20 @@ from bench.evaluate.statistics import estimate, paired_difference
 from bench.report.by_prompt import points
 from bench.report.columns import ARM, Column, estimate_column, points_column, share_column, table_of
 from bench.report.load import ASKED, Run, estimate_columns, frame, records
-from bench.report.page import Block, Text
-from bench.report.words import Cell, arm_name, difference_in_words, judge_name, number, seeds_in_words
+from bench.report.page import Block, Figures, Text
+from bench.report.plot import NEUTRAL, Plot, drawn, error_bars, new_axes, point_style, slug, styled
+from bench.report.words import (
+    Cell,
+    arm_name,
+    count,
+    difference_in_words,
+    in_words,
+    is_number,
+    judge_name,
+    n_in_words,
+    number,
+    seeds_in_words,
+)
 from bench.tuning import VALIDATION
 
 Duels = Mapping[str, dict[str, Any]]
@@ -133,7 +145,51 @@ def section(runs: Sequence[Run], judge: str, duels: Duels) -> list[Block]:
         "Hours: of the stages that the trial needed and no trial before it had made (processor hours on a CPU, else"
         " device-hours): the reward model counts in the first trial."
     )
-    return [*blocks, table_of("Every trial", columns, table, note)]
+    plots = drawn([trials_figure(runs, judge)])
+    return [*blocks, *([Figures(plots)] if plots else []), table_of("Every trial", columns, table, note)]
+
+
+@styled
+def trials_figure(runs: Sequence[Run], judge: str) -> Plot | None:
+    """Every trial's win rate on test over that on validation posts, the chosen ones filled; None without trials."""
+    rows = [
+        row
+        for row in records(trial_table(runs, judge))
+        if is_number(row.get("validation")) and is_number(row.get("test"))
+    ]
+    if not rows:
+        return None
+    figure, axes = new_axes((4.8, 4.2))
+    labelled = set()
+    for row in rows:
+        style = point_style(row["arm"]) | ({} if row["chosen"] else {"markerfacecolor": "none", "alpha": 0.7})
+        label = arm_name(row["arm"], short=True) if row["chosen"] and row["arm"] not in labelled else None
+        labelled |= {row["arm"]} if label else set()
+        axes.errorbar(
+            [100 * row["validation"]],
+            [100 * row["test"]],
+            yerr=100 * error_bars([row], "test") if row["chosen"] else None,
+            linestyle="none",
+            label=label,
+            **style,
+        )
+    ends = [100 * row[column] for row in rows for column in ("validation", "test")]
+    axes.plot([min(ends), max(ends)], [min(ends), max(ends)], color=NEUTRAL, linewidth=1, linestyle="--")
+    title = f"Trials, {judge_name(judge)}"
+    axes.set(title=title, xlabel="% won of validation posts", ylabel="% won of test posts")
+    figure.legend(loc="outside lower center", ncols=2)
+    told = [
+        f"{arm_name(row['arm'])}, seed {row['seed']}, trial {row['trial']}: {in_words(row, 'validation')} and"
+        f" {in_words(row, 'test')}"
+        for row in rows
+        if row["chosen"]
+    ]
+    seeds = seeds_in_words(len({row["seed"] for row in rows}))
+    caption = (
+        f"{count(len(rows))} trials of {seeds}, each on {n_in_words(row['test_n'] for row in rows)} of test; filled:"
+        " chosen on validation posts, with its 95 % interval. Below the dashed line the validation posts flattered."
+    )
+    return Plot(f"trials_{slug(judge)}", title, f"{title}, chosen: {'; '.join(told)}.", figure, caption)
 
 
 def duel_in_words(duel: dict[str, Any], judge: str) -> str:

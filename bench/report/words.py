@@ -144,7 +144,7 @@ def seeds_in_words(n: int) -> str:
 
 
 def strength(row: Row) -> str:
-    """How hard a policy of `compare.policy_points` is held to the SFT model: `beta 0.3`, `KL target 6`, or nothing."""
+    """How hard a policy of `policies.policy_points` is held to the SFT model: `beta 0.3`, `KL target 6`, or nothing."""
     if is_number(row.get("kl_target")):
         return f"KL target {row['kl_target']:g}"
     return f"beta {row['beta']:g}" if is_number(row.get("beta")) else ""

@@ -37,7 +37,8 @@ def test_comparison_says_what_varied_and_that_seeds_differ(make_run, tmp_path):
     seeds = {
         f"{what}_over_seeds_{judge}.svg" for what in ("head_to_head", "win_rate") for judge in ("gold", "reward_model")
     }
-    assert names == {"win_rate_vs_beta_gold.svg", "kl_vs_beta.svg", "reward_kl.svg"} | seeds
+    over = {"win_rate_vs_beta_gold.svg", "kl_vs_beta.svg", "reward_kl.svg", "win_rate_vs_cost_gold.svg"}
+    assert names == over | seeds
     assert "DPO is best at beta" in (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
 
 

@@ -51,3 +51,32 @@ def test_whether_kl_falls_with_beta_is_said_over_the_seeds(make_run):
     (said,) = over_beta.kl_and_beta(two)
     assert said.startswith("DPO's KL against beta: rank correlation -0.75 [") and "over 6 points of 2 seeds" in said
     assert over_beta.kl_and_beta(two.query("beta != 0.1")) == []  # two betas have an order by chance
+
+
+def test_labels_of_betas_that_would_touch_are_left_out(make_run, reading):
+    points = report.policy_points([report.load_run(make_run())]).query("arm == 'dpo'")
+    betas = [0.02, 0.03, 0.1, 1.0, 2.0]
+    sweep = pd.concat([points.assign(beta=beta) for beta in betas])
+    axes = reading.axes(over_beta.kl_vs_beta(sweep))
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["0.02", "", "0.1", "1", "2"]
+
+
+def test_an_arm_of_one_beta_is_not_drawn_over_beta(make_run, reading):
+    runs = [report.load_run(make_run(f"b{beta}", dpo_beta=beta)) for beta in (0.02, 0.1)]
+    axes = reading.axes(over_beta.kl_vs_beta(report.policy_points(runs)))
+    assert [container.get_label() for container in axes.containers] == ["DPO"]
+
+
+def test_policies_of_one_arm_and_seed_are_joined_in_the_order_of_their_kl(make_run, reading):
+    points = report.policy_points([report.load_run(make_run())]).query("arm == 'dpo'")
+    kls = [4.0, 0.25, 1.0]
+    sweep = pd.concat(
+        [points.assign(beta=b, kl_ref=kl, reward_gold=kl / 10) for b, kl in zip((0.1, 0.5, 0.2), kls, strict=True)]
+    )
+    of_n = [{"kl_ref": 0.0, "reward_gold": 0.1}, {"kl_ref": 2.25, "reward_gold": 0.3}]
+    axes = reading.axes(over_beta.reward_kl_points(sweep, of_n))
+    best_of_n, line = [line for line in axes.lines if line.get_linestyle() == "-" and len(line.get_xdata()) > 1]
+    assert list(line.get_xdata()) == pytest.approx([0.5, 1.0, 2.0])
+    assert list(line.get_ydata()) == pytest.approx([0.025, 0.1, 0.4])
+    assert list(best_of_n.get_xdata()) == pytest.approx([0, 1.5])
+    assert {text.get_text() for text in axes.texts} == {"0.1", "0.2", "0.5"}

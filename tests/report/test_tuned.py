@@ -5,7 +5,7 @@ import pytest
 from bench import report
 from bench.data.evaluation_sets import EvalSetConfig
 from bench.report.load import records
-from bench.report.tuned import section, trial_table, trials, tuned_duel
+from bench.report.tuned import section, trial_table, trials, trials_figure, tuned_duel
 from bench.tuning import Space, TuningConfig
 
 SPACE = {"dpo": {"beta": Space(0.02, 0.5)}, "ppo": {"beta": Space(0.02, 0.5)}}
@@ -83,3 +83,19 @@ def test_the_comparison_of_trials_says_it(runs, tmp_path):
 def test_runs_that_are_no_trials_have_no_section(make_run):
     run = report.load_run(make_run())
     assert trials([run]) == [] and section([run], "gold", {}) == []
+
+
+def test_trials_stand_at_both_win_rates_and_the_chosen_are_filled(runs, reading):
+    axes = reading.axes(trials_figure(runs, "gold"))
+    drawn = {
+        (*(round(float(ends[0]), 6) for ends in (c.lines[0].get_xdata(), c.lines[0].get_ydata())),): c.lines[0]
+        for c in axes.containers
+    }
+    for row in records(trial_table(runs, "gold")):
+        mark = drawn[round(100 * row["validation"], 6), round(100 * row["test"], 6)]
+        assert (mark.get_markerfacecolor() == "none") is not row["chosen"]
+    assert len(axes.containers) == 8
+
+
+def test_runs_that_are_no_trials_have_no_such_figure(make_run):
+    assert trials_figure([report.load_run(make_run())], "gold") is None

@@ -8,8 +8,10 @@ import pandas as pd
 from bench.arms import REFERENCE, STAGES
 from bench.report.columns import ARM, Column, count_column, estimate_column, share_column, table_of
 from bench.report.load import NOT_TRAINED, Run, estimate_columns, frame, records, to_number
+from bench.report.over_cost import win_rate_vs_cost
 from bench.report.page import Block, Figures, Note, Table, Text
 from bench.report.plot import NEUTRAL, SERIES, WIDE, Plot, arm_colour, dots, drawn, new_axes, rows_axis, styled
+from bench.report.policies import policy_points
 from bench.report.words import NONE, Cell, Row, arm_name, count, estimate, is_number, number, plain, time_unit
 
 _COST_FIELDS = (
@@ -45,7 +47,7 @@ _SAMPLING = "generate_"
 
 def section(run: Run) -> list[Block]:
     blocks: list[Block] = []
-    plots = drawn([cost_bars(run), memory_by_stage(run)])
+    plots = drawn([cost_bars(run), memory_by_stage(run), *_win_rates(run)])
     if plots:
         blocks += [
             Text(
@@ -91,6 +93,10 @@ def section(run: Run) -> list[Block]:
             )
         )
     return [*blocks, *_again(run), *_energy(run), *_beside_the_stages(run), *_projected(run)]
+
+
+def _win_rates(run: Run) -> list[Plot | None]:
+    return [win_rate_vs_cost(policy_points([run]), judge) for judge in run.judges[:1]]
 
 
 def remeasured_table(run: Run) -> pd.DataFrame:

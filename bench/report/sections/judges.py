@@ -1,5 +1,6 @@
 """What the judges prefer beside the better summary, and what they used up."""
 
+from itertools import combinations
 from typing import Any
 
 import pandas as pd
@@ -16,8 +17,10 @@ from bench.report.columns import (
 )
 from bench.report.distrust import failed_checks
 from bench.report.load import TRUTH, Run, estimate_columns, frame, records, with_interval
-from bench.report.page import Block, Note
-from bench.report.words import Cell, Row, arm_name, count, in_words, is_number, judge_name
+from bench.report.page import Block, Figures, Note
+from bench.report.plot import NEUTRAL, Plot, error_bars, new_axes, per_cent_axis, point_style, slug, styled
+from bench.report.sections.results import arm_table
+from bench.report.words import Cell, Row, arm_name, count, in_words, is_number, judge_name, n_in_words
 
 _AS_THEY_CAME = ("verdicts", "outcomes")
 """Kinds of judges of whom a file of completions has the verdicts alone."""
@@ -82,6 +85,8 @@ def section(run: Run) -> list[Block]:
                 " against a decision counts half. Intervals are over prompts (n). A kappa of 0 is what chance gives.",
             )
         )
+    if plots := judge_agreement(run):
+        blocks.append(Figures(plots))
     return blocks + _asked([row for row in rows if is_number(row.get("requests"))])
 
 
@@ -116,6 +121,48 @@ def _asked(rows: list[Row]) -> list[Block]:
             " could not be understood. Nothing is guessed.",
         ),
     ]
+
+
+@styled
+def judge_agreement(run: Run) -> list[Plot]:
+    """For each two judges: the arms' win rates by the one over those by the other; on the diagonal they agree."""
+    table = records(arm_table(run))
+    agreed = {(row["judge"], row["other"]): row for row in records(agreement_table(run))}
+    plots = []
+    for first, second in combinations(run.judges, 2):
+        x, y = f"win_rate_{first}", f"win_rate_{second}"
+        rows = [row for row in table if is_number(row.get(x)) and is_number(row.get(y))]
+        if not rows:
+            continue
+        figure, axes = new_axes((4.8, 4.4))
+        axes.plot([0, 100], [0, 100], color=NEUTRAL, linewidth=1, linestyle="--")
+        for row in rows:
+            axes.errorbar(
+                [100 * row[x]],
+                [100 * row[y]],
+                xerr=100 * error_bars([row], x),
+                yerr=100 * error_bars([row], y),
+                linestyle="none",
+                label=arm_name(row["arm"], short=True),
+                **point_style(row["arm"], run.arms),
+            )
+        per_cent_axis(axes.xaxis)
+        per_cent_axis(axes.yaxis)
+        title = f"Win rates by two judges: {judge_name(first)}, {judge_name(second)}"
+        axes.set(title="Win rates by two judges", xlabel=f"%, {judge_name(first)}", ylabel=f"%, {judge_name(second)}")
+        figure.legend(loc="outside lower center", ncols=3)
+        told = [f"{arm_name(row['arm'])} {in_words(row, x)} and {in_words(row, y)}" for row in rows]
+        row = agreed.get((first, second)) or agreed.get((second, first)) or {}
+        same = (
+            f" They say the same of {in_words(row, 'agreement')} of pairs." if is_number(row.get("agreement")) else ""
+        )
+        caption = (
+            f"{n_in_words([*(r[f'{x}_n'] for r in rows), *(r[f'{y}_n'] for r in rows)])}, 95 % intervals.{same} Above"
+            " the dashed line the second judge is kinder to an arm than the first."
+        )
+        name = f"judges_{slug(first)}_{slug(second)}"
+        plots.append(Plot(name, title, f"{title}: {'; '.join(told)}.", figure, caption))
+    return plots
 
 
 def agreement_table(run: Run) -> pd.DataFrame:

@@ -6,11 +6,35 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from bench.arms import REFERENCE
+from bench.report.browser import coldest
 from bench.report.columns import ARM, JUDGE, count_column, estimate_column, share_column, table_of, text_column
 from bench.report.load import Run, estimate_columns, frame, records, to_number
 from bench.report.page import Block, Figures, Table, Text
-from bench.report.plot import NEUTRAL, Plot, error_bars, new_axes, per_cent_axis, point_style, rows_axis, slug, styled
-from bench.report.words import Row, arm_name, count, in_words, is_number, judge_name, ratio_bin, share
+from bench.report.plot import (
+    NEUTRAL,
+    Plot,
+    drawn,
+    error_bars,
+    new_axes,
+    per_cent_axis,
+    point_style,
+    rows_axis,
+    slug,
+    styled,
+)
+from bench.report.words import (
+    Row,
+    arm_name,
+    count,
+    in_words,
+    is_number,
+    judge_name,
+    n_in_words,
+    number,
+    ratio_bin,
+    share,
+)
 
 
 def section(run: Run) -> list[Block]:
@@ -45,9 +69,10 @@ def section(run: Run) -> list[Block]:
             "Length effect: above 0, longer summaries win more often.",
         ),
     ]
+    if plots := drawn([length_distributions(run), *win_rate_by_length(run)]):
+        blocks.append(Figures(plots))
     if bins:
         blocks += [
-            Figures(win_rate_by_length(run)),
             Table(
                 "Win rate by the length of the arm's summary over that of the reference summary",
                 ["arm", "judge", *names],
@@ -98,6 +123,39 @@ def length_bin_table(run: Run) -> pd.DataFrame:
         for bin_ in run.metrics["arms"][arm].get("win_rate_by_length", {}).get(judge, [])
     ]
     return frame(rows, "arm", "judge", "from", "below", "win_rate", "win_rate_n")
+
+
+@styled
+def length_distributions(run: Run) -> Plot | None:
+    """Words of every arm's summaries and of the reference summaries: median, quartiles, 5 and 95 per cent; None where
+    the completions are not there."""
+    words = {
+        arm: [len(str(row["completion"]).split()) for row in rows.values()]
+        for arm, rows in coldest(run).items()
+        if rows
+    }
+    if not words:
+        return None
+    words[REFERENCE] = [len(str(text).split()) for text in run.prompts["reference"] if text]
+    words = {arm: of_arm for arm, of_arm in words.items() if of_arm}
+    figure, axes = new_axes((4.8, 1.15 + 0.33 * len(words)))
+    parts = []
+    for place, (arm, of_arm) in enumerate(words.items()):
+        far, low, middle, high, end = (float(q) for q in np.quantile(of_arm, (0.05, 0.25, 0.5, 0.75, 0.95)))
+        style = point_style(arm, run.arms)
+        axes.plot([far, end], [place] * 2, color=style["color"], linewidth=1.2)
+        axes.plot([low, high], [place] * 2, color=style["color"], linewidth=6, alpha=0.45, solid_capstyle="butt")
+        axes.plot([middle], [place], color=style["color"], marker=style["marker"], markersize=6, linestyle="none")
+        parts.append(f"{arm_name(arm)} {number(middle, 0)} ({number(far, 0)} to {number(end, 0)})")
+    rows_axis(axes, [arm_name(arm, short=True) for arm in words])
+    axes.set_xlim(left=min(0, axes.get_xlim()[0]))
+    axes.set(title="Length of the summaries", xlabel="words")
+    caption = (
+        f"{n_in_words(map(len, words.values()), 'summaries')} of each; mark: median, thick: the middle half, thin: 5 to"
+        " 95 %. An arm that lies right of the reference may win by its length."
+    )
+    alt = f"Words of the summaries, median (5 to 95 %): {'; '.join(parts)}."
+    return Plot("length_of_summaries", "Length of the summaries", alt, figure, caption)
 
 
 @styled

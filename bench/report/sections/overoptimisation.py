@@ -9,8 +9,9 @@ from bench.report.columns import ARM, Column, estimate_column, table_of, win_rat
 from bench.report.load import Run, estimate_columns, frame, records
 from bench.report.over_kl import FORMS, REWARDS, Curve, fits_table, gain_over_kl, turn_in_words
 from bench.report.page import Block, Figures, Text
-from bench.report.plot import Plot, drawn
-from bench.report.words import Cell
+from bench.report.plot import NEUTRAL, SERIES, Plot, drawn, new_axes, root_of_kl, root_of_kl_axis, styled
+from bench.report.sections.training import training_curves
+from bench.report.words import Cell, count, is_number, number
 
 
 def section(run: Run) -> list[Block]:
@@ -83,6 +84,35 @@ def gain_plots(run: Run) -> list[Plot | None]:
         )
         for reward in REWARDS
     ]
+
+
+@styled
+def rollouts_over_kl(run: Run) -> Plot | None:
+    """The proxy and the gold reward of PPO's rollouts, above those of its first step, over the root of their KL; None
+    where PPO logged no gold reward."""
+    log = [row for row in records(training_curves(run, "ppo")) if is_number(row.get("kl_ref"))]
+    log = [row for row in log if is_number(row.get("gold")) and is_number(row.get("score"))]
+    if len(log) < 2:
+        return None
+    at, _ = root_of_kl(log)
+    figure, axes = new_axes()
+    parts = []
+    for column, name, colour in (("score", "proxy", SERIES[0]), ("gold", "gold", NEUTRAL)):
+        gained = [row[column] - log[0][column] for row in log]
+        axes.plot(at, gained, color=colour, label=f"{name} reward", marker="o", markersize=3, linewidth=0.8)
+        parts.append(f"{name} {number(gained[-1], 2)}")
+    axes.axhline(0, color=NEUTRAL, linewidth=1, linestyle=":")
+    axes.set_xlim(left=0)
+    root_of_kl_axis(axes)
+    title = "Reward of PPO's rollouts against KL"
+    axes.set(title=title, ylabel="reward gained, each in its unit")
+    figure.legend(loc="outside lower center", ncols=2)
+    caption = (
+        f"{count(len(log))} updates of one training, joined in their order, no intervals: rollouts are of training"
+        " posts. Where the proxy rises and the gold reward falls, the reward model is being exploited."
+    )
+    alt = f"{title}, gained by the last update at KL {number(log[-1]['kl_ref'], 2)}: {', '.join(parts)}."
+    return Plot("reward_of_rollouts", title, alt, figure, caption)
 
 
 def _watched(run: Run) -> dict[str, Mapping[str, Any]]:

@@ -140,10 +140,9 @@ def training_plots(run: Run, stage: str) -> list[Plot]:
         if len(ends) > 1:
             axes.legend()
         alt = f"{title}, {panel.unit}, over {log[-1]['step']} steps: {'; '.join(ends)}."
-        caption = (
-            f"{count(len(log))} logged steps of one training, no intervals. Faint: as logged; line: the mean of"
-            f" {_window(len(log))} steps around each."
-        )
+        caption = f"{count(len(log))} logged steps of one training, no intervals."
+        if _window(len(log)) > 1:
+            caption += f" Faint: as logged; line: the mean of {_window(len(log))} steps around each."
         plots.append(Plot(f"training_{stage}_{panel.name}", title, alt, figure, caption))
     return plots
 

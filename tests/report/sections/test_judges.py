@@ -1,6 +1,10 @@
 """The judges' habits and what they used up."""
 
+import pytest
+
+from bench import report
 from bench.evaluate.judges.asking import JudgeUsage
+from bench.report.sections import judges
 
 
 def test_habits_are_shown(make_run, edit, reading):
@@ -67,3 +71,18 @@ def test_how_far_judges_agree_is_shown(make_run, edit, reading):
     assert (row["Cohen's kappa"], row["pairs of summaries"]) == ("0.55 [0.40, 0.70]", "390")
     edit(path / "metrics.json", lambda metrics: metrics.update(judge_agreement=[]))
     assert "how far each two judges" not in str(reading.sections(path)["Judges"]).lower()
+
+
+def test_an_arm_stands_where_two_judges_put_it(make_run, reading):
+    run = report.load_run(make_run())
+    (plot,) = judges.judge_agreement(run)
+    axes = reading.axes(plot)
+    rates = run.metrics["arms"]["dpo"]["win_rate"]
+    errors = reading.drawn(axes, "DPO")
+    assert list(errors.lines[0].get_xdata()) == pytest.approx([100 * rates["gold"]["value"]])
+    assert list(errors.lines[0].get_ydata()) == pytest.approx([100 * rates["reward_model"]["value"]])
+    ends = [[end[place] for end in bar.get_segments()[0]] for place, bar in enumerate(errors.lines[2])]
+    expected = [[100 * end for end in rates[judge]["ci95"]] for judge in ("gold", "reward_model")]
+    assert ends == [pytest.approx(interval) for interval in expected]
+    agreed = run.metrics["judge_agreement"][0]["agreement"]
+    assert f"say the same of {100 * agreed['value']:.1f} %" in plot.caption

@@ -1,8 +1,11 @@
 """Win rates at equal length and by length."""
 
+import shutil
+
 import pytest
 
 from bench import report
+from bench.files import read_jsonl, write_jsonl
 from bench.report.sections import length
 
 
@@ -69,3 +72,26 @@ def test_the_figure_leaves_out_empty_bins(run_dir, edit, reading):
     drawn_ns = sorted({n for n in of_arms if n})
     assert labels[4][1] == f"n {drawn_ns[0]} to {drawn_ns[-1]}"
     assert f"RLHF (PPO), 2 and more: {100 * bins[4]['value']:.1f} %" in plot.alt
+
+
+def test_lengths_are_drawn_by_their_quantiles_in_words(make_run, reading):
+    """Lengths of 1 to 40 words: a quantile q lies at 1 + 39 q."""
+    path = make_run()
+    file = path / "completions" / "dpo.jsonl"
+    rows = [row | {"completion": "word " * (n + 1)} for n, row in enumerate(read_jsonl(file))]
+    write_jsonl(file, rows)
+    assert len(rows) == 40
+    plot = length.length_distributions(report.load_run(path))
+    axes = reading.axes(plot)
+    place = [label.get_text() for label in axes.get_yticklabels()].index("DPO")
+    far, middle_half, median = (list(line.get_xdata()) for line in axes.lines if line.get_ydata()[0] == place)
+    assert far == pytest.approx([1 + 39 * 0.05, 1 + 39 * 0.95])
+    assert middle_half == pytest.approx([1 + 39 * 0.25, 1 + 39 * 0.75])
+    assert median == pytest.approx([20.5])
+    assert plot.caption.startswith("40 summaries of each")
+
+
+def test_without_completions_no_lengths_are_drawn(make_run):
+    path = make_run()
+    shutil.rmtree(path / "completions")
+    assert length.length_distributions(report.load_run(path)) is None

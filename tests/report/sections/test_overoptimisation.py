@@ -5,6 +5,7 @@ import pytest
 
 from bench import report
 from bench.evaluate.overoptimisation import reward_at
+from bench.files import write_jsonl
 from bench.report.over_kl import turn_in_words
 from bench.report.sections import overoptimisation
 
@@ -69,3 +70,21 @@ def test_words():
     assert "is not decided" in str(turn_in_words("dpo", "gold", fit | {"beta": {"ci95": [-0.1, 0.3]}}))
     assert "no turn up to KL 4.00" in str(turn_in_words("dpo", "gold", fit | {"beta": {"ci95": [-0.3, -0.1]}}))
     assert turn_in_words("dpo", "gold", {"reason": "too few"}) is None
+
+
+def test_ppos_rollouts_gain_over_their_first_step_at_the_root_of_their_kl(make_run, reading):
+    path = make_run()
+    log = [(0.0, 1.0, 0.5), (1.0, 1.5, 0.7), (4.0, 3.0, 0.4)]
+    write_jsonl(
+        path / "training" / "ppo.jsonl",
+        [{"step": i, "kl_ref": kl, "score": score, "gold": gold} for i, (kl, score, gold) in enumerate(log)],
+    )
+    axes = reading.axes(overoptimisation.rollouts_over_kl(report.load_run(path)))
+    lines = {line.get_label(): line for line in axes.lines}
+    assert list(lines["proxy reward"].get_xdata()) == [0, 1, 2]
+    assert list(lines["proxy reward"].get_ydata()) == pytest.approx([0, 0.5, 2])
+    assert list(lines["gold reward"].get_ydata()) == pytest.approx([0, 0.2, -0.1])
+
+
+def test_rollouts_without_a_known_truth_are_not_drawn(make_run):
+    assert overoptimisation.rollouts_over_kl(report.load_run(make_run(gold=False))) is None

@@ -159,7 +159,7 @@ class ControlledConfig:
     max_post_words: int | None = 80
     samples_per_post: int = 4
     pairs_per_post: int = 2
-    sampling_temperature: float = 1.0
+    sampling_temperature: float = 0.7
     preference_noise: float = 0.05
     reward: KnownRewardConfig = field(default_factory=KnownRewardConfig)
     judge_fraction: float = 0.0

@@ -9,6 +9,7 @@ from pathlib import Path
 from bench.errors import RunFolderError, UserError
 from bench.report import render_comparison, render_run
 from bench.report.expected import write_expectation
+from bench.report.formats import DEFAULT, FORMATS
 from bench.report.gallery import render_gallery
 from bench.report.load import load_run, unfinished
 from bench.report.sections.missing import missing
@@ -26,6 +27,8 @@ examples:
       win rate and KL against beta, and the reward-KL points of both arms, in results/sweep-comparison/
       of runs that differ in their seed alone also who wins over seeds, each arm's mean, spread and collapsed seeds;
       the claims decided over the runs: at own KL (seeds), at equal KL (betas), tuned and in equal hours (trials)
+  python -m bench.report results/builtin/s0-1a2b3c4d5e --format csv,latex,pdf --out paper
+      numbers.csv (every number, a row each), tables.tex (booktabs) and figures/*.pdf in paper/
   python -m bench.report --expectation results/reference/builtin_seeds/expected.json results/reference/builtin_seeds/*/
       the range that `python -m bench` holds a run of the default settings against
 
@@ -67,6 +70,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         type=Path,
         help="write there what a further run of the settings that these runs share is expected to give, and no report",
     )
+    parser.add_argument(
+        "--format",
+        metavar="FORMATS",
+        type=_formats,
+        default=DEFAULT,
+        help="what to write, with commas between: "
+        + "; ".join(f"{name}: {what}" for name, what in FORMATS.items())
+        + f" (default: {','.join(DEFAULT)})",
+    )
     options = parser.parse_args(argv)
     try:
         if options.expectation:
@@ -74,17 +86,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         elif options.gallery:
             path = render_gallery(_finished(options.runs), options.out or _place(options.runs))
         elif len(options.runs) == 1:
-            path = render_run(options.runs[0], options.out)
+            path = render_run(options.runs[0], options.out, options.format)
             say_missing(options.runs)
         else:
             finished = _finished(options.runs)
-            path = render_comparison(finished, options.out or _place(options.runs))
+            path = render_comparison(finished, options.out or _place(options.runs), options.format)
             say_missing(finished)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     print(path)
     return 0
+
+
+def _formats(text: str) -> tuple[str, ...]:
+    asked = tuple(name.strip() for name in text.split(","))
+    for name in asked:
+        if name not in FORMATS:
+            raise argparse.ArgumentTypeError(f"{name!r} is none of {', '.join(FORMATS)}")
+    return asked
 
 
 def say_missing(folders: Sequence[Path]) -> None:

@@ -21,11 +21,12 @@ from bench.report.columns import (
     table_of,
     win_rate_columns,
 )
+from bench.report.formats import DEFAULT, write_report
 from bench.report.load import NOT_TRAINED, WHERE_AND_WHEN, Run, leaves, load_run, records
 from bench.report.over_beta import kl_and_beta, kl_vs_beta, reward_kl_points, win_rate_vs_beta
 from bench.report.over_cost import win_rate_vs_cost
 from bench.report.over_seeds import groups_of_seeds, seeds_section
-from bench.report.page import Block, Figures, Note, Page, Section, Table, Text, require_folder, write_page
+from bench.report.page import Block, Figures, Note, Page, Section, Table, Text, require_folder
 from bench.report.plot import drawn
 from bench.report.policies import policy_points
 from bench.report.read import SHAPE_ERRORS, in_one_line
@@ -40,8 +41,11 @@ _SAME_SEED = ("data.hash", "stages.sft.key")
 _ACROSS_SEEDS = ("config.data", "config.model", "config.sft")
 
 
-def render_comparison(run_dirs: Sequence[Path | str], out_dir: Path | str) -> Path:
+def render_comparison(run_dirs: Sequence[Path | str], out_dir: Path | str, formats: Sequence[str] = DEFAULT) -> Path:
     """Write figures/, report.md and report.html that compare finished runs; returns report.html's path.
+
+    Args:
+        formats: of `formats.FORMATS`.
 
     Raises:
         RunFolderError: a folder holds no finished run, or two runs may not be compared (`check_comparable`).
@@ -58,7 +62,7 @@ def render_comparison(run_dirs: Sequence[Path | str], out_dir: Path | str) -> Pa
             f"{runs[0].path} or another of these runs: its numbers are not as results/README.md has them"
             f" ({in_one_line(error)}); repeat the run"
         ) from error
-    return write_page(page, Path(out_dir))
+    return write_report(page, runs, Path(out_dir), formats)
 
 
 def check_comparable(runs: Sequence[Run]) -> None:

@@ -13,7 +13,6 @@ import jinja2
 from markupsafe import Markup
 
 from bench.errors import ResourceError
-from bench.files import write_text
 from bench.report.plot import Plot
 from bench.report.words import NONE, Cell, plain
 
@@ -126,23 +125,6 @@ def require_folder(out_dir: Path) -> None:
     for path in (out_dir, *out_dir.parents):
         if path.exists() and not path.is_dir():
             raise ResourceError(f"cannot write into {out_dir}: {path} is a file; name a folder")
-
-
-def write_page(page: Page, out_dir: Path) -> Path:
-    """Write figures/*.svg, report.md and report.html below `out_dir`; returns the path of report.html.
-
-    Raises:
-        ResourceError: the folder cannot be written.
-    """
-    for section in page.sections:
-        for block in section.blocks:
-            if isinstance(block, Figures):
-                for plot in block.plots:
-                    write_text(out_dir / "figures" / f"{plot.name}.svg", plot.svg())
-    write_text(out_dir / "report.md", to_markdown(page))
-    path = out_dir / "report.html"
-    write_text(path, to_html(page))
-    return path
 
 
 def to_html(page: Page) -> str:

@@ -1,12 +1,13 @@
 """The report of one finished run: its sections, in the order in which they are read."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 from bench.errors import RunFolderError
+from bench.report.formats import DEFAULT, write_report
 from bench.report.load import Run, load_run
-from bench.report.page import Block, Page, Section, require_folder, write_page
+from bench.report.page import Block, Page, Section, require_folder
 from bench.report.read import SHAPE_ERRORS, in_one_line
 from bench.report.sections import (
     answer,
@@ -64,11 +65,12 @@ T = TypeVar("T")
 _TITLES = {"score": "Completions made elsewhere, scored alike"}
 
 
-def render_run(run_dir: Path | str, out_dir: Path | str | None = None) -> Path:
-    """Write figures/, report.md and report.html of the run in `run_dir`; returns report.html's path.
+def render_run(run_dir: Path | str, out_dir: Path | str | None = None, formats: Sequence[str] = DEFAULT) -> Path:
+    """Write the report of the run in `run_dir`: figures/, report.md and report.html; returns report.html's path.
 
     Args:
         out_dir: where to write; the run folder itself by default.
+        formats: of `formats.FORMATS`.
 
     Raises:
         RunFolderError: the folder holds no finished run of this schema.
@@ -77,7 +79,7 @@ def render_run(run_dir: Path | str, out_dir: Path | str | None = None) -> Path:
     run = load_run(run_dir)
     out_dir = Path(out_dir) if out_dir is not None else run.path
     require_folder(out_dir)
-    return write_page(run_page(run), out_dir)
+    return write_report(run_page(run), [run], out_dir, formats)
 
 
 def run_page(run: Run) -> Page:

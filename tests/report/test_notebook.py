@@ -32,7 +32,8 @@ def test_tidy_holds_every_number_of_metrics_json_once(run):
     table = report.tidy(run)
 
     held = table[["value", "low", "high", "n"]].to_numpy().ravel()
-    assert sorted(held[~pd.isna(held)]) == sorted(numbers_in(run.metrics))
+    elsewhere = {name: part for name, part in run.metrics.items() if name != "cell"}  # its temperature is a column
+    assert sorted(held[~pd.isna(held)]) == sorted(numbers_in(elsewhere))
     assert not table.duplicated(["run", "arm", "judge", "metric"]).any()
 
 
@@ -78,6 +79,22 @@ def test_tidy_of_several_runs_tells_them_apart(make_run):
     runs = [report.load_run(make_run(f"s{seed}", seed=seed)) for seed in (0, 1)]
     table = report.tidy(runs)
     assert list(table.groupby("run")["seed"].first().items()) == [("s0", 0), ("s1", 1)]
+
+
+def test_tidy_says_on_which_posts_and_at_which_temperature(make_run):
+    run = report.load_run(make_run(temperatures=(0.0, 1.0)))
+    table = report.tidy(run)
+
+    assert sorted(set(zip(table["set"], table["temperature"], strict=True))) == [
+        ("test", 0.0), ("test", 0.7), ("test", 1.0)
+    ]  # fmt: skip
+    assert not table.duplicated(["run", "set", "temperature", "arm", "judge", "metric"]).any()
+    rates = table.query("metric == 'win_rate' and arm == 'dpo' and judge == 'gold'").set_index("temperature")
+    of_grid = {cell["temperature"]: cell for cell in run.metrics["grid"]}
+    for temperature, row in rates.iterrows():
+        rate = of_grid.get(temperature, run.metrics)["arms"]["dpo"]["win_rate"]["gold"]
+        assert row[["value", "low", "high", "n"]].tolist() == [rate["value"], *rate["ci95"], rate["n"]]
+    assert len(rates) == 3
 
 
 @pytest.mark.slow

@@ -177,9 +177,8 @@ class Sizing:
         largest = self._micro_batch(settings, rollouts, episodes // settings.num_mini_batches, pairs=False)
         learning = 1 + separate
         trained = 0.0 if lora else parameters
-        # Under LoRA the backbones stay in fp32, the reference is the policy, and rollouts come from a bf16 copy of it.
-        weights = (_FP32 if lora else self.width) * parameters * learning + self.width * parameters * (2 - lora)
-        weights += 2 * parameters if lora and self.bf16 else 0
+        # Under LoRA the reference is the policy.
+        weights = self.width * parameters * (learning + 2 - lora)
         sampling = self.cache(rollouts.prompt, episodes)
         drawing = _COPIES * _FP32 * episodes * self.shape.vocabulary
         activations = self.saved(largest.tokens, largest.longest)

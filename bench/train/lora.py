@@ -31,23 +31,34 @@ def put_adapters(network: PreTrainedModel, settings: OptimizerSettings, seed: in
     return adapter
 
 
+class FrozenInBf16:
+    """Makes the frozen weights of a network with adapters bf16, to be run under autocast; the fp32 ones, to which the
+    adapters are added in the end, wait in main memory."""
+
+    def __init__(self, network: PreTrainedModel) -> None:
+        self._whole = {p: p.detach().to("cpu", copy=True) for p in network.parameters() if not p.requires_grad}
+        for parameter in self._whole:
+            parameter.data = parameter.data.bfloat16()
+
+    def restore(self) -> None:
+        for parameter, whole in self._whole.items():
+            parameter.data = whole.to(parameter.device)
+
+
 @contextmanager
 def adapted(network: PreTrainedModel, settings: OptimizerSettings, seed: int, bf16: bool) -> Iterator[None]:
     """Within it adapters alone are trained, if `lora_rank` asks for them; at its end they are in the weights.
 
     Args:
-        bf16: the frozen weights are bf16 meanwhile, to be run under autocast; the fp32 ones wait in main memory, and
-            the adapters are added to those.
+        bf16: the frozen weights are so meanwhile (`FrozenInBf16`).
     """
     if not settings.lora_rank:
         yield
         return
     adapter = put_adapters(network, settings, seed)
-    frozen = {p: p.detach().to("cpu", copy=True) for p in network.parameters() if not p.requires_grad} if bf16 else {}
-    for parameter in frozen:
-        parameter.data = parameter.data.bfloat16()
+    frozen = FrozenInBf16(network) if bf16 else None
     yield
-    for parameter, whole in frozen.items():
-        parameter.data = whole.to(parameter.device)
+    if frozen is not None:
+        frozen.restore()
     adapter.merge_and_unload()
     network.requires_grad_(True)

@@ -24,7 +24,7 @@ from bench.forward import (
 )
 from bench.models.loading import RewardModel, load_policy, load_reward_model
 from bench.records import Rollout
-from bench.train.lora import put_adapters
+from bench.train.lora import FrozenInBf16, put_adapters
 from bench.train.settings.ppo import PPOSettings
 from bench.train.shards import Skeleton, mesh_of_all, shard
 
@@ -74,6 +74,7 @@ class PPOModels:
         ref_policy: the frozen SFT model, or None under LoRA, where it is the policy with its adapter disabled.
         value: a network of its own, or a head that reads the policy's states.
         adapter: peft's view of the policy, which switches the adapter; None where all weights are trained.
+        frozen: the policy's weights beneath its adapter, where they are bf16 while it is trained.
         skeleton: of the policy (with its adapter), where all networks lie in shares; else None.
         scale: of the scores; unless it was measured, the reward model's shift alone.
     """
@@ -84,6 +85,7 @@ class PPOModels:
     value: PreTrainedModel | SharedValueHead
     adapter: PeftModel | None = None
     skeleton: Skeleton | None = None
+    frozen: FrozenInBf16 | None = None
     scale: ScoreScale = field(init=False)
 
     def __post_init__(self) -> None:
@@ -155,9 +157,17 @@ class PPOModels:
             policy, adapter = self.gathered(torch.device("cpu"), torch.float32, keep=processes.is_main())
         if adapter is None or not processes.is_main():
             return policy
+        if self.frozen is not None:
+            self.frozen.restore()
         merged = adapter.merge_and_unload()
         assert isinstance(merged, PreTrainedModel)
         return merged
+
+    def freeze_in_bf16(self) -> None:
+        """Make what lies beneath the adapters bf16, for the time of the training."""
+        self.frozen = FrozenInBf16(self.policy)
+        if isinstance(self.value, PreTrainedModel):
+            FrozenInBf16(self.value)  # its weights are thrown away in the end
 
     def shard(self, device: torch.device, bf16: bool) -> None:
         """Leave this process its share of every network, on `device`; the processes of the run must all do so."""
@@ -187,11 +197,18 @@ def load_ppo_models(
     frozen_dtype: torch.dtype,
     seed: int,
 ) -> PPOModels:
-    """The networks that the settings ask for; frozen ones in `frozen_dtype`, the others in fp32."""
+    """The networks that the settings ask for; frozen ones in `frozen_dtype`, the others in fp32.
+
+    The weights beneath adapters are frozen too.
+    """
     policy, reward = load_policy(sft_folder, device), load_reward_model(reward_folder, device, frozen_dtype)
     ref_policy = None if settings.lora_rank else load_policy(sft_folder, device, frozen_dtype)
     value = None if settings.value_model == "shared" else load_reward_model(reward_folder, device).model
-    return ppo_models(policy, ref_policy, reward, value, settings, seed)
+    models = ppo_models(policy, ref_policy, reward, value, settings, seed)
+    # What lies in shares has one type before it is gathered, and bf16 afterwards.
+    if models.adapter is not None and frozen_dtype == torch.bfloat16 and not processes.shard_weights():
+        models.freeze_in_bf16()
+    return models
 
 
 def ppo_models(

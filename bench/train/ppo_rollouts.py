@@ -1,6 +1,5 @@
 """What PPO samples on, and what samples it: this project's loop, or vLLM."""
 
-import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -12,11 +11,10 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from bench.generation import sample
-from bench.models.loading import to_bf16_weights
 from bench.records import Rollout
 from bench.special_tokens import eos_id, pad_id
 from bench.train.context import RolloutBudget
-from bench.train.ppo_models import PPOModels
+from bench.train.ppo_models import PPOModels, autocast
 from bench.train.settings.ppo import PPOSettings
 
 
@@ -58,6 +56,7 @@ class LoopSampler:
 
     Args:
         policy: gives the policy as it is now, whole.
+        autocasts: it has adapters in fp32 over weights in bf16.
     """
 
     gives_logps = True
@@ -69,23 +68,25 @@ class LoopSampler:
         *,
         temperature: float,
         max_new_tokens: int,
+        autocasts: bool = False,
     ) -> None:
         self.policy, self.tokenizer, self.temperature = policy, tokenizer, temperature
-        self.max_new_tokens = max_new_tokens
+        self.max_new_tokens, self.autocasts = max_new_tokens, autocasts
 
     @torch.no_grad()
     def sample(self, prompts: Sequence[list[int]], seed: int, places: Int[Tensor, " B"], total: int) -> Rollout:
         policy = self.policy()
-        return sample(
-            policy,
-            prompts,
-            max_new_tokens=self.max_new_tokens,
-            eos_token_id=eos_id(self.tokenizer),
-            pad_token_id=pad_id(self.tokenizer),
-            temperature=self.temperature,
-            generator=torch.Generator(policy.device).manual_seed(seed),
-            among=(places, total),
-        )
+        with autocast(policy.device, self.autocasts):
+            return sample(
+                policy,
+                prompts,
+                max_new_tokens=self.max_new_tokens,
+                eos_token_id=eos_id(self.tokenizer),
+                pad_token_id=pad_id(self.tokenizer),
+                temperature=self.temperature,
+                generator=torch.Generator(policy.device).manual_seed(seed),
+                among=(places, total),
+            )
 
 
 def rollout_sampler(
@@ -102,25 +103,19 @@ def rollout_sampler(
         from bench.train.vllm_rollouts import VLLMSampler  # takes long to import, and few have it
 
         return VLLMSampler(models, tokenizer, temperature=rollouts.temperature, max_new_tokens=rollouts.max_new_tokens)
-    whole = whole_policy(models, bf16)
-    return LoopSampler(whole, tokenizer, temperature=rollouts.temperature, max_new_tokens=rollouts.max_new_tokens)
+    return LoopSampler(
+        whole_policy(models, bf16),
+        tokenizer,
+        temperature=rollouts.temperature,
+        max_new_tokens=rollouts.max_new_tokens,
+        autocasts=bf16 and models.adapter is not None and models.skeleton is None,
+    )
 
 
 def whole_policy(models: PPOModels, bf16: bool) -> Callable[[], PreTrainedModel]:
-    """What gives the policy to sample from: itself, or a copy where its weights would be gathered or converted at
-    every token. One of weights in shares is there only while it samples."""
-    if models.skeleton is not None:
-        device, dtype = models.policy.device, torch.bfloat16 if bf16 else torch.float32
-        return lambda: models.gathered(device, dtype)[0]
-    if not (bf16 and models.adapter is not None):
+    """What gives the policy to sample from: itself, or, of one in shares, a whole copy that is there only while it
+    samples."""
+    if models.skeleton is None:
         return lambda: models.policy
-    copied = copy.deepcopy(models.policy)
-    to_bf16_weights(copied)
-
-    @torch.no_grad()
-    def refreshed() -> PreTrainedModel:
-        for target, source in zip(copied.parameters(), models.policy.parameters(), strict=True):
-            target.copy_(source)
-        return copied
-
-    return refreshed
+    device, dtype = models.policy.device, torch.bfloat16 if bf16 else torch.float32
+    return lambda: models.gathered(device, dtype)[0]

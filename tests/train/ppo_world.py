@@ -165,6 +165,8 @@ def make_transformer_trainer(architecture: str = "llama", sharded: bool = False,
         if key in settings
     }
     models = small_models(PPOSettings(**{**SETTINGS, **settings}), architecture)
+    if models.adapter is not None and own.get("bf16") and not sharded:
+        models.freeze_in_bf16()  # as `load_ppo_models` does
     if sharded:
         models.shard(torch.device("cpu"), own.get("bf16", False))
     return make_trainer(models=models, **own, **settings)

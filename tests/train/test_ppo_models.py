@@ -105,6 +105,22 @@ def test_the_trained_policy_is_a_plain_model_that_says_the_same(tmp_path, archit
     assert set(dict(loaded.named_parameters())) == set(dict(sft_policy(architecture).named_parameters()))
 
 
+def test_in_bf16_one_base_lies_beneath_the_adapters(architecture):
+    """2 bytes a frozen weight while it trains; in the end the adapters are added to the fp32 ones."""
+    trainer = make_transformer_trainer(architecture, episodes=8, learning_rate=1e-2, bf16=True, **LORA)
+    assert {p.dtype for p in trainer.models.policy.parameters() if not p.requires_grad} == {torch.bfloat16}
+    assert {p.dtype for p in trainer.models.policy.parameters() if p.requires_grad} == {torch.float32}
+    trainer.train(PROMPTS)
+    plain, sft = trainer.models.trained_policy(), dict(sft_policy(architecture).named_parameters())
+    ranks = []
+    for name, parameter in plain.named_parameters():
+        difference = (parameter.detach() - sft[name]).double()
+        ranks.append(int(torch.linalg.matrix_rank(difference, rtol=1e-3)) if parameter.dim() == 2 else 0)
+        assert parameter.dtype == torch.float32 and ranks[-1] <= 2
+        assert ranks[-1] > 0 or torch.equal(parameter, sft[name]), name
+    assert sum(ranks) > 0
+
+
 @pytest.mark.parametrize("options", [{"value_model": "shared"}, {"value_model": "shared", **LORA}])
 def test_a_shared_backbone_gets_both_losses(architecture, options):
     trainer = make_transformer_trainer(architecture, vf_coef=0.4, **options)

@@ -7,7 +7,7 @@ ARGS ?=
 OLDEST_TRL := 1.9.0
 
 .DEFAULT_GOAL := help
-.PHONY: help bench sweep test test-fast test-long test-trl check format clean
+.PHONY: help bench sweep test test-fast test-long test-trl browser check format clean
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'
@@ -32,6 +32,11 @@ test-trl: $(VENV)/.installed-dev ## The trainers' tests with the oldest TRL that
 	$(PY) -m pip install --quiet --disable-pip-version-check --no-deps --target .trl/$(OLDEST_TRL) trl==$(OLDEST_TRL)
 	PYTHONPATH=.trl/$(OLDEST_TRL) $(PYTEST) tests/train/test_pairwise.py tests/train/test_micro_batched.py \
 	  tests/train/test_sft.py tests/train/test_rloo.py tests/train/test_checkpoints.py tests/train/test_few_steps.py
+
+browser: ## A Chromium for the tests of the reports, from the distribution's packages, where there is none
+	@command -v chromium || command -v chromium-browser || command -v google-chrome || command -v chrome || \
+	  { command -v apt-get >/dev/null && apt-get update -qq && apt-get install -y --no-install-recommends chromium; } || \
+	  { echo "no apt-get here: install Chromium or Chrome and put it on PATH"; exit 1; }
 
 check: $(VENV)/.installed-dev ## Formatting, lint and types of the package and its tests
 	$(VENV)/bin/ruff format --check .

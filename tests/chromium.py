@@ -1,5 +1,6 @@
 """A real browser, driven over its own protocol (Chrome DevTools) through a pipe: no driver, no port, no network."""
 
+import base64
 import json
 import os
 import select
@@ -16,7 +17,7 @@ CHROMIUM = next(
     ),
     None,
 )
-WHY_NOT = "no Chromium or Chrome on PATH (make browser says how to get one)"
+WHY_NOT = "no Chromium or Chrome on PATH (make browser installs one)"
 _FLAGS = (
     "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
     " --disable-component-update --disable-sync --disable-dev-shm-usage --hide-scrollbars --remote-debugging-pipe"
@@ -108,8 +109,6 @@ class Chromium:
 
     def picture(self, file: Path, whole: bool = True) -> None:
         """A screenshot, to look at."""
-        import base64
-
         found = self.send("Page.captureScreenshot", captureBeyondViewport=whole)
         file.write_bytes(base64.b64decode(found["data"]))
 

@@ -29,6 +29,7 @@ from transformers import (
     TrainerState,
     TrainingArguments,
 )
+from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 from transformers.utils import logging as transformers_logging
 
 from bench import processes
@@ -148,6 +149,7 @@ def gather(trainer: Trainer, kind: type[PreTrainedModel]) -> None:
     """Make the trained model a whole, plain one of class `kind` again, in place, on rank 0. All processes call it."""
     folder = Path(str(trainer.args.output_dir)) / "gathered"
     trainer.save_model(str(folder))
+    unset_hf_deepspeed_config()  # under ZeRO-3 whatever is loaded would be sharded, by all processes together
     processes.wait()
     if processes.is_main():
         model = model_of(trainer)

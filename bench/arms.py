@@ -62,14 +62,14 @@ _SFT_AND_REWARD = {"sft": "sft", "reward": "reward"}
 STAGES = (
     Stage("base", "bench.stages.base", reads=("demonstrations/train",)),
     Stage("sft", "bench.stages.sft", {"base": "base"}, ("demonstrations/train",), "sft", by_all=True),
-    Stage("label", "bench.stages.label", _SFT, ("preferences/train", "preferences/validation")),
+    Stage("label", "bench.stages.label", _SFT, ("preferences/train", "preferences/validation"), by_all=True),
     Stage("preferred_ft", "bench.stages.preferred_ft", _SFT, ("preferences/train",), "sft", by_all=True),
     Stage("reward", "bench.stages.reward", _SFT, ("preferences/train",), "reward", by_all=True),
     Stage("judge_reward", "bench.stages.judge_reward", _SFT, ("preferences/judge",), "reward", by_all=True),
-    Stage("best_of_n", "bench.stages.best_of_n", _SFT_AND_REWARD, ("prompts",)),
+    Stage("best_of_n", "bench.stages.best_of_n", _SFT_AND_REWARD, ("prompts",), by_all=True),
     Stage("rloo", "bench.stages.rloo", _SFT_AND_REWARD, ("preferences/train",), "rloo", by_all=True),
     Stage("ppo", "bench.stages.ppo", _SFT_AND_REWARD, ("preferences/train",), "ppo", by_all=True),
-    Stage("reference_logps", "bench.stages.reference_logps", _SFT, ("preferences/train",)),
+    Stage("reference_logps", "bench.stages.reference_logps", _SFT, ("preferences/train",), by_all=True),
     Stage(
         "dpo",
         "bench.stages.dpo",
@@ -185,7 +185,7 @@ def stage_of(name: str) -> Stage:
 
 def generated(arm: Arm) -> Stage:
     """The stage of an arm's completions of the evaluation prompts."""
-    return Stage(f"generate_{arm.name}", arm.sampled_by, {"policy": arm.stage, "sft": START}, ("prompts",))
+    return Stage(f"generate_{arm.name}", arm.sampled_by, {"policy": arm.stage, "sft": START}, ("prompts",), by_all=True)
 
 
 def upstream(stage: str) -> tuple[Stage, ...]:

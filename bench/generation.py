@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from bench import processes
 from bench.decoding import decoder
 from bench.forward import lm_head
 from bench.micro_batches import similar_lengths
@@ -126,34 +127,62 @@ def sample_all(
     generator: torch.Generator,
     on_batch: Callable[[int], None] = lambda done: None,
     samples_per_prompt: int = 1,
+    shared: bool = False,
 ) -> list[tuple[list[int], bool]]:
     """(token ids without padding, finished) for each prompt, in the prompts' order: the first prompt's samples first.
 
     Prompts are batched by length, so that a batch carries little padding; a prompt whose samples fit into one batch
     runs once. `on_batch` is told how many completions a batch has brought.
+
+    Args:
+        shared: all processes call this and share the rows of each batch; every one gets what one alone would sample.
     """
     was_training = model.training
     model.eval()
-    results: list[list[tuple[list[int], bool]]] = [[] for _ in prompts]
+    results: dict[tuple[int, int], tuple[list[int], bool]] = {}  # of a prompt's nth sample
     together = max(1, sampling.batch_size // samples_per_prompt)
     for chunk in similar_lengths([len(prompt) for prompt in prompts], max_rows=together):
         for done in range(0, samples_per_prompt, sampling.batch_size):
             samples = min(sampling.batch_size, samples_per_prompt - done)
-            rollout = sample(
-                model,
-                [prompts[i] for i in chunk],
-                max_new_tokens=max_new_tokens,
-                eos_token_id=eos_id(tokenizer),
-                pad_token_id=pad_id(tokenizer),
-                temperature=sampling.temperature,
-                generator=generator,
-                samples_per_prompt=samples,
-            )
-            for row, (ids, mask) in enumerate(zip(rollout.completion_ids, rollout.completion_mask, strict=True)):
-                results[chunk[row // samples]].append((ids[mask].tolist(), bool(rollout.is_finished[row])))
-            on_batch(len(chunk) * samples)
+            total, steps = len(chunk) * samples, 0
+            own, nths = _share(len(chunk), samples) if shared else (range(len(chunk)), range(samples))
+            if own and nths:
+                places = [(place, nth) for place in own for nth in nths]
+                rollout = sample(
+                    model,
+                    [prompts[chunk[place]] for place in own],
+                    max_new_tokens=max_new_tokens,
+                    eos_token_id=eos_id(tokenizer),
+                    pad_token_id=pad_id(tokenizer),
+                    temperature=sampling.temperature,
+                    generator=generator,
+                    samples_per_prompt=len(nths),
+                    among=(torch.tensor([p * samples + nth for p, nth in places], device=model.device), total),
+                )
+                steps = rollout.completion_mask.size(1)
+                rows = zip(places, rollout.completion_ids, rollout.completion_mask, rollout.is_finished, strict=True)
+                for (place, nth), ids, mask, finished in rows:
+                    results[chunk[place], done + nth] = ids[mask].tolist(), bool(finished)
+            if shared:
+                _catch_up(generator, total, max(processes.gather(steps)) - steps, sampling.temperature)
+            on_batch(total)
     model.train(was_training)
-    return [result for per_prompt in results for result in per_prompt]
+    if shared:
+        results = {key: row for part in processes.gather(results) for key, row in part.items()}
+    return [results[key] for key in sorted(results)]
+
+
+def _share(prompts: int, samples: int) -> tuple[Sequence[int], Sequence[int]]:
+    """This process's prompts of a batch, and which samples of each: where there are few prompts, some of all."""
+    if prompts >= processes.count():
+        return processes.own(range(prompts)), range(samples)
+    return range(prompts), processes.own(range(samples))
+
+
+def _catch_up(generator: torch.Generator, rows: int, steps: int, temperature: float) -> None:
+    """Draw what `sample` would have drawn in so many more steps, which other processes took for theirs of the rows."""
+    for _ in range(steps if temperature else 0):
+        torch.rand(rows, generator=generator, device=generator.device)
 
 
 def decode(tokenizer: PreTrainedTokenizerBase, token_ids: Sequence[int]) -> str:

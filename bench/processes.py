@@ -1,10 +1,10 @@
 """The processes of one run: which of them writes, and where all of them meet. One process needs none of it."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -13,7 +13,9 @@ from accelerate.utils import broadcast_object_list
 
 from bench.errors import ConfigError
 
-# Rank 0 samples, scores and asks judges while the others wait: not a hang, however long it takes.
+T = TypeVar("T")
+
+# Rank 0 evaluates and asks judges while the others wait: not a hang, however long it takes.
 _PATIENCE = timedelta(days=7)
 _OF_LAUNCHERS = ("WORLD_SIZE", "LOCAL_WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 
@@ -58,6 +60,29 @@ def wait() -> None:
     """Return when every process has come here."""
     if dist.is_initialized():
         dist.barrier()
+
+
+def own(rows: Sequence[T]) -> Sequence[T]:
+    """This process's share of the rows: every `count`-th, so that shares of sorted rows are alike."""
+    return rows[dist.get_rank() :: count()] if count() > 1 else rows
+
+
+def gather(value: T) -> list[T]:
+    """Every process's `value`, in every process, rank 0's first."""
+    if count() == 1:
+        return [value]
+    found: list[Any] = [None] * count()
+    dist.all_gather_object(found, value)
+    return found
+
+
+def put_together(share: Sequence[T]) -> list[T]:
+    """The rows, in every process, of which each brings what it made of its `own`."""
+    shares = gather(list(share))
+    rows: list[Any] = [None] * sum(map(len, shares))
+    for rank, part in enumerate(shares):
+        rows[rank :: len(shares)] = part
+    return rows
 
 
 def from_main(value: Any) -> Any:

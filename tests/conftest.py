@@ -1,7 +1,7 @@
 """Tiny models that the tests of every room share, and the axes of the annotations checked while they run."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -118,6 +118,15 @@ def make_classifier(
         return _spread(model, seed).eval()
 
     return make
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """As many threads as the processes that a test starts and compares with itself: several add in another order."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def _spread(model: PreTrainedModel, seed: int) -> PreTrainedModel:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench import processes
 from bench.evaluate.best_of_n import Candidate, write_candidates
 from bench.generation import SamplingConfig, decode
 from bench.models.loading import load_policy, load_reward_model
@@ -47,15 +48,17 @@ def build(
     )
     texts = [decode(context.tokenizer, completion.ids) for completion in sampled]
     owners = [prompt for prompt in prompts for _ in range(n)]
-    scores = reward_scores(
+    share = reward_scores(
         load_reward_model(inputs["reward"], context.device, context.frozen_dtype),
         context.tokenizer,
-        [(owner.prompt, text) for owner, text in zip(owners, texts, strict=True)],
+        processes.own([(owner.prompt, text) for owner, text in zip(owners, texts, strict=True)]),
         sampling.batch_size,
     )
+    scores = processes.put_together(share)
     found = [
         Candidate(owner.id, text, len(completion.ids), completion.finished, score)
         for owner, text, completion, score in zip(owners, texts, sampled, scores, strict=True)
     ]
-    write_candidates(folder, found)
+    if processes.is_main():
+        write_candidates(folder, found)
     return Built(tokens_generated=sum(candidate.n_tokens for candidate in found), models_resident=2)

@@ -147,7 +147,10 @@ def sample_prompts(
     max_new_tokens: int,
     seed: int,
 ) -> list[Sampled]:
-    """Completions of the evaluation prompts, a prompt's samples together. Every arm is sampled by this function."""
+    """Completions of the evaluation prompts, a prompt's samples together. Every arm is sampled by this function.
+
+    All processes call it and share the work.
+    """
     with StageBar(context.name.replace("_", " "), samples_per_prompt * len(prompts), "samples") as bar:
         rows = sample_all(
             policy,
@@ -158,5 +161,6 @@ def sample_prompts(
             generator=torch.Generator(context.device).manual_seed(seed),
             on_batch=bar.update,
             samples_per_prompt=samples_per_prompt,
+            shared=True,
         )
     return [Sampled(ids, finished) for ids, finished in rows]

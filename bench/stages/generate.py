@@ -5,6 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench import processes
 from bench.files import write_jsonl
 from bench.generation import SamplingConfig
 from bench.models.loading import load_policy
@@ -40,6 +41,9 @@ def build(
     policy, ref_policy = (load_policy(inputs[name], context.device, context.frozen_dtype) for name in ("policy", "sft"))
     sampled = sample_prompts(context, policy, prompts, sampling=sampling, max_new_tokens=max_new_tokens, seed=seed)
     arm = context.name.removeprefix("generate_")
-    completions = as_completions(arm, prompts, sampled, policy, ref_policy, context.tokenizer, sampling)
-    write_jsonl(folder / COMPLETIONS, [asdict(completion) for completion in completions])
+    own = processes.own(prompts), processes.own(sampled)
+    share = as_completions(arm, *own, policy, ref_policy, context.tokenizer, sampling)
+    completions = processes.put_together(share)
+    if processes.is_main():
+        write_jsonl(folder / COMPLETIONS, [asdict(completion) for completion in completions])
     return Built(tokens_generated=sum(completion.n_tokens for completion in completions), models_resident=2)

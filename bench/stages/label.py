@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench import processes
 from bench.data.config import ControlledConfig
 from bench.data.controlled import Labelled, pair_samples, scorer_code
 from bench.files import read_jsonl, write_jsonl
@@ -62,6 +63,8 @@ def build(
         max_new_tokens=max_new_tokens,
         seed=seed,
     )
+    if not processes.is_main():
+        return Built()
     texts = [decode(context.tokenizer, completion.ids) for completion in sampled]
     owners = [post for post in posts for _ in range(samples_per_post)]
     golds = context.gold([(post.id, text) for post, text in zip(owners, texts, strict=True)])

@@ -5,6 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench import processes
 from bench.evaluate.best_of_n import best_of_first, read_candidates
 from bench.files import write_jsonl
 from bench.records import ComparisonData, Completion
@@ -31,5 +32,6 @@ def build(context: StageContext, inputs: Mapping[str, Path], folder: Path, *, n:
         )
         for best in best_of_first(read_candidates(inputs["policy"]), n, n)
     ]
-    write_jsonl(folder / COMPLETIONS, [asdict(completion) for completion in completions])
+    if processes.is_main():
+        write_jsonl(folder / COMPLETIONS, [asdict(completion) for completion in completions])
     return Built(models_resident=0)

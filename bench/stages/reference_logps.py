@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench import processes
 from bench.files import write_jsonl
 from bench.models.loading import load_policy
 from bench.progress import StageBar
@@ -35,7 +36,10 @@ def build(
     if not needs_ref_logps(context.bf16):
         return Built(models_resident=0)
     model = load_policy(inputs["sft"], context.device)
-    with context.autocast(), StageBar(context.name, len(pairs), "pairs") as bar:
-        logps = pair_logps(model, context.tokenizer, pairs, batch_size, bar.update)
-    write_jsonl(folder / LOGPS, [pair._asdict() for pair in logps])
+    own = processes.own(pairs)
+    with context.autocast(), StageBar(context.name, len(own), "pairs") as bar:
+        share = pair_logps(model, context.tokenizer, own, batch_size, bar.update)
+    logps = processes.put_together(share)
+    if processes.is_main():
+        write_jsonl(folder / LOGPS, [pair._asdict() for pair in logps])
     return Built()

@@ -4,6 +4,8 @@ Written against TRL 1.16 and tested with its class and a stand-in for vLLM's eng
 """
 
 from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -18,6 +20,18 @@ from bench.special_tokens import eos_id, pad_id
 from bench.train.ppo_models import PPOModels
 
 _GPU_SHARE = 0.3  # of the GPU's memory for vLLM's weights and KV cache; the rest is PPO's
+
+
+class _Unsharded:
+    """An accelerator that says nothing of shards: whatever the launcher was told, PPO's networks are whole in each
+    process, and TRL would ask their parameters for the other shards."""
+
+    def __init__(self, accelerator: Accelerator) -> None:
+        self._accelerator = accelerator
+        self.state = SimpleNamespace(deepspeed_plugin=None, fsdp_plugin=None)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._accelerator, name)
 
 
 class VLLMSampler:
@@ -37,7 +51,7 @@ class VLLMSampler:
         self.pad, self.eos = pad_id(tokenizer), eos_id(tokenizer)
         self.engine = VLLMGeneration(
             model=models.adapter or models.policy,  # of an adapter TRL sends the weights that it is merged into
-            accelerator=Accelerator(cpu=self.device.type == "cpu"),
+            accelerator=_Unsharded(Accelerator(cpu=self.device.type == "cpu")),  # pyright: ignore[reportArgumentType]
             processing_class=tokenizer,
             mode="colocate",
             gpu_memory_utilization=_GPU_SHARE,

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from ppo_world import PROMPTS, SETTINGS, TOKENS, make_trainer, sft_policy, small_models
 from transformers import AutoModelForCausalLM
 from trl.generation import vllm_generation
@@ -100,6 +101,20 @@ def test_vllm_samples_as_the_loop_does(vllm, tmp_path):
     asked = trainer.sampler.engine.llm.asked[0]  # pyright: ignore[reportAttributeAccessIssue]
     assert (asked.n, asked.temperature, asked.max_tokens, asked.stop_token_ids) == (1, 0.7, 6, [1])
     assert (asked.top_p, asked.top_k, asked.min_p, asked.repetition_penalty) == (1.0, 0, 0.0, 1.0)
+
+
+@pytest.mark.parametrize("options", [{}, {"lora_rank": 2}])
+def test_weights_are_sent_whole_where_the_launcher_shards(vllm, tmp_path, monkeypatch, options):
+    """Under conf/accelerate/fsdp2.yaml TRL's trainers share their weights out; PPO holds plain parameters."""
+    monkeypatch.setattr(AcceleratorState, "fsdp_plugin", SimpleNamespace(fsdp_version=2), raising=False)
+    settings = {"rollout_engine": "vllm", **options}
+    sft_policy().save_pretrained(tmp_path)
+    models = small_models(PPOSettings(**{**SETTINGS, **settings}))
+    models.policy.name_or_path = str(tmp_path)
+    trainer = make_trainer(models=models, temperature=0.0, **settings)
+    loop = LoopSampler(models.policy, TOKENS, temperature=0.0, max_new_tokens=6, bf16_copy=False)
+    expected = loop.sample([p.token_ids for p in PROMPTS], 0, torch.arange(4), 4)
+    assert torch.equal(trainer.roll_out(PROMPTS).input_ids, expected.input_ids)
 
 
 def test_without_vllm_it_is_refused_and_auto_is_the_loop():

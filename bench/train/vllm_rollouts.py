@@ -23,8 +23,8 @@ _GPU_SHARE = 0.3  # of the GPU's memory for vLLM's weights and KV cache; the res
 
 
 class _Unsharded:
-    """An accelerator that says nothing of shards: whatever the launcher was told, PPO's networks are whole in each
-    process, and TRL would ask their parameters for the other shards."""
+    """An accelerator that says nothing of shares: TRL would ask each parameter for the others' ones, but is handed
+    whole networks, whatever the launcher was told."""
 
     def __init__(self, accelerator: Accelerator) -> None:
         self._accelerator = accelerator
@@ -47,6 +47,7 @@ class VLLMSampler:
     def __init__(
         self, models: PPOModels, tokenizer: PreTrainedTokenizerBase, *, temperature: float, max_new_tokens: int
     ) -> None:
+        self.models = models
         self.device, self.max_new_tokens = models.policy.device, max_new_tokens
         self.pad, self.eos = pad_id(tokenizer), eos_id(tokenizer)
         self.engine = VLLMGeneration(
@@ -65,7 +66,11 @@ class VLLMSampler:
 
     @torch.no_grad()
     def sample(self, prompts: Sequence[list[int]], seed: int, places: Int[Tensor, " B"], total: int) -> Rollout:
+        if self.models.skeleton is not None:  # a whole copy, until its weights are sent
+            policy, adapter = self.models.gathered(self.device, torch.float32)
+            self.engine.model = adapter or policy
         self.engine.sync_weights()
+        self.engine.model = self.models.adapter or self.models.policy
         _, completions, *_ = self.engine.generate(list(prompts), images=None, num_generations=1)
         tokens = torch.full((len(prompts), self.max_new_tokens), self.pad, device=self.device)
         mask = torch.zeros(tokens.shape, dtype=torch.bool, device=self.device)

@@ -1,5 +1,6 @@
 """vLLM as the rollout engine: TRL's own VLLMGeneration, with a stand-in where vLLM's engine would be."""
 
+import copy
 from types import SimpleNamespace
 
 import pytest
@@ -103,16 +104,29 @@ def test_vllm_samples_as_the_loop_does(vllm, tmp_path):
     assert (asked.top_p, asked.top_k, asked.min_p, asked.repetition_penalty) == (1.0, 0, 0.0, 1.0)
 
 
+@pytest.fixture
+def one_process(tmp_path):
+    """A group of this process alone."""
+    torch.distributed.init_process_group("gloo", f"file://{tmp_path}/group", rank=0, world_size=1)
+    yield
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.usefixtures("vllm", "one_process")
+@pytest.mark.parametrize("in_shares", [False, True])
 @pytest.mark.parametrize("options", [{}, {"lora_rank": 2}])
-def test_weights_are_sent_whole_where_the_launcher_shards(vllm, tmp_path, monkeypatch, options):
-    """Under conf/accelerate/fsdp2.yaml TRL's trainers share their weights out; PPO holds plain parameters."""
+def test_weights_are_sent_whole_where_the_launcher_shards(tmp_path, monkeypatch, options, in_shares):
+    """Under conf/accelerate/fsdp2.yaml TRL would ask parameters for their shares, which those it is handed have not."""
     monkeypatch.setattr(AcceleratorState, "fsdp_plugin", SimpleNamespace(fsdp_version=2), raising=False)
     settings = {"rollout_engine": "vllm", **options}
     sft_policy().save_pretrained(tmp_path)
     models = small_models(PPOSettings(**{**SETTINGS, **settings}))
     models.policy.name_or_path = str(tmp_path)
+    policy = copy.deepcopy(models.policy)
+    if in_shares:
+        models.shard(torch.device("cpu"), bf16=False)
     trainer = make_trainer(models=models, temperature=0.0, **settings)
-    loop = LoopSampler(models.policy, TOKENS, temperature=0.0, max_new_tokens=6, bf16_copy=False)
+    loop = LoopSampler(lambda: policy, TOKENS, temperature=0.0, max_new_tokens=6)
     expected = loop.sample([p.token_ids for p in PROMPTS], 0, torch.arange(4), 4)
     assert torch.equal(trainer.roll_out(PROMPTS).input_ids, expected.input_ids)
 

@@ -103,10 +103,12 @@ class Sizing:
         """Bytes a parameter."""
         return _FP32 * ((2 if settings.optimizer == "adamw" else 1) + self.bf16)
 
-    def saved(self, tokens: float, longest: float) -> float:
-        """Activations of rows of `tokens` in all, and the layer in work."""
+    def saved(self, tokens: float, longest: float, recomputes: bool = False) -> float:
+        """Activations of rows of `tokens` in all, and the layer in work. A layer that recomputes keeps its input."""
         shape = self.shape
         a_token = shape.saved[self.width] + longest * shape.saved_of_pairs[self.width]
+        if recomputes:
+            return tokens * (shape.layers * shape.hidden * self.width + 2 * a_token / shape.layers)
         return tokens * a_token * (1 + 1 / shape.layers)
 
     def shared(self, prompts: float) -> float:
@@ -139,7 +141,9 @@ class Sizing:
         """One network that learns, beside `frozen` ones that do not."""
         pairs = len(rows.completions) == 2
         largest = self._micro_batch(settings, rows, settings.batch_size, pairs)
-        activations = self.saved(largest.tokens, largest.longest) + self.shared(largest.prompts if pairs else 0.0)
+        activations = self.saved(largest.tokens, largest.longest, settings.activation_checkpointing) + self.shared(
+            largest.prompts if pairs else 0.0
+        )
         logits = self.logits(largest.completions, learns=True) if head else 0.0
         trained = 0 if settings.lora_rank else self.shape.parameters
         gradients = float(_FP32 * trained)
@@ -181,7 +185,7 @@ class Sizing:
         weights = self.width * parameters * (learning + 2 - lora)
         sampling = self.cache(rollouts.prompt, episodes)
         drawing = _COPIES * _FP32 * episodes * self.shape.vocabulary
-        activations = self.saved(largest.tokens, largest.longest)
+        activations = self.saved(largest.tokens, largest.longest, settings.activation_checkpointing)
         logits = self.logits(largest.completions, learns=True)
         gradients = _FP32 * trained
         if largest.alone:

@@ -81,9 +81,11 @@ class Passes(NamedTuple):
     def forward(self) -> float:
         return self.linear + self.attention
 
-    def trained(self, frozen: bool = False) -> float:
-        """With the backward pass; a `frozen` backbone's (under LoRA) has no gradients of the weights."""
-        return (2 if frozen else 3) * self.linear + 3.5 * self.attention
+    def trained(self, settings: OptimizerSettings | None = None) -> float:
+        """With the backward pass; a frozen backbone's (under LoRA) has no gradients of the weights, and where
+        activations are recomputed it runs forward once more."""
+        frozen, again = (settings.lora_rank > 0, settings.activation_checkpointing) if settings else (False, False)
+        return (2 + again if frozen else 3 + again) * self.linear + (3.5 + again) * self.attention
 
 
 @dataclass(frozen=True)
@@ -141,7 +143,7 @@ class Counting:
 
     def _sft(self, rows: Rows, epochs: float) -> Work:
         return self._stepping(self.config.sft, rows.count, epochs) + Work(
-            sft=self.passes(rows).trained(self.config.sft.lora_rank > 0) * epochs,
+            sft=self.passes(rows).trained(self.config.sft) * epochs,
             head=(4 - (self.config.sft.lora_rank > 0)) * self.head(rows.completion_tokens) * epochs,
             rows_read=rows.count,
             tokens_trained=rows.count * _mean(rows.whole) * epochs,
@@ -151,7 +153,7 @@ class Counting:
         epochs = self.config.budget.reward_epochs
         shift = self.rows.demonstrations.first(_SHIFT_ROWS)
         return self._stepping(self.config.reward, pairs.count, epochs) + Work(
-            reward=self.passes(pairs, pairs=True).trained(self.config.reward.lora_rank > 0) * epochs,
+            reward=self.passes(pairs, pairs=True).trained(self.config.reward) * epochs,
             score=self.passes(shift).forward,
             rows_read=pairs.count + shift.count,
             tokens_trained=2 * pairs.count * _mean(pairs.whole) * epochs,
@@ -167,7 +169,7 @@ class Counting:
         beside = int(self.bf16)  # the reference, in the policy's rows
         lora = self.config.dpo.lora_rank > 0
         return self._stepping(self.config.dpo, pairs.count, epochs) + Work(
-            policy=passes.trained(lora) * epochs,
+            policy=passes.trained(self.config.dpo) * epochs,
             score=beside * passes.forward * epochs,
             head=(4 - lora + beside) * head * epochs,
             rows_read=pairs.count,
@@ -189,7 +191,7 @@ class Counting:
         steps = updates * settings.ppo_epochs * settings.num_mini_batches
         trained = 0 if lora else self.shape.parameters * (1 + separate)
         return self._sampling(self.rows.posts, updates * batch, batch) + Work(
-            policy=passes.trained(lora) * (1 + separate) * settings.ppo_epochs,
+            policy=passes.trained(settings) * (1 + separate) * settings.ppo_epochs,
             score=passes.forward * (2 + separate + runs_policy),
             head=head * (heads_before + heads_in_it * settings.ppo_epochs),
             optimizer_steps=steps * (1 + separate),
@@ -206,7 +208,7 @@ class Counting:
         lora = settings.lora_rank > 0
         sampling = self._sampling(self.rows.posts, updates * together, together, settings.num_generations)
         return sampling + Work(
-            policy=passes.trained(lora),
+            policy=passes.trained(settings),
             score=passes.forward * (1 + (settings.beta > 0)),
             head=head * (3 - lora + (settings.beta > 0)),
             optimizer_steps=updates,

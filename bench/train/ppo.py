@@ -84,6 +84,8 @@ class PPOTrainer:
         self.order = PromptOrder(self.order_generator)
         self.kl = KLController(settings.beta, settings.kl_target, settings.kl_horizon)
         models.eval()
+        if settings.activation_checkpointing:
+            models.recompute()
         self.sampler = rollout_sampler(models, tokenizer, settings, rollouts, bf16=context.bf16)
         # None: the first update compares. False where the policy runs before the update anyway, or in bf16.
         runs_anyway = settings.kl == "full" or isinstance(models.value, SharedValueHead)

@@ -25,6 +25,7 @@ from bench.forward import (
 from bench.models.loading import RewardModel, load_policy, load_reward_model
 from bench.records import Rollout
 from bench.train.lora import FrozenInBf16, put_adapters
+from bench.train.recompute import keep, recompute
 from bench.train.settings.ppo import PPOSettings
 from bench.train.shards import Skeleton, mesh_of_all, shard
 
@@ -108,6 +109,12 @@ class PPOModels:
             if network is not None:
                 network.eval()
 
+    def recompute(self) -> None:
+        """Activation checkpointing in the networks that learn."""
+        for network in (self.policy, self.value):
+            if isinstance(network, PreTrainedModel):
+                recompute(network)
+
     def raw_scores(self, rollout: Rollout) -> Float[Tensor, " B"]:
         """The reward head's output at each row's last token."""
         return last_token_scores(self.reward.model, rollout.input_ids, rollout.lengths)
@@ -155,6 +162,7 @@ class PPOModels:
         policy, adapter = self.policy, self.adapter
         if self.skeleton is not None:
             policy, adapter = self.gathered(torch.device("cpu"), torch.float32, keep=processes.is_main())
+        keep(policy)
         if adapter is None or not processes.is_main():
             return policy
         if self.frozen is not None:

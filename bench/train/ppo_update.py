@@ -95,7 +95,7 @@ class PPOUpdate:
             "learning_rate": float(self.schedulers["policy"].get_last_lr()[0]),
         }
 
-    def first_groups(self, lengths: Int[Tensor, " B"], generator: torch.Generator) -> list[Int[Tensor, " n"]]:
+    def first_groups(self, lengths: Int[Tensor, " B"], generator: torch.Generator) -> list[Int[Tensor, " _"]]:
         """This process's rows of a batch in the groups in which `run` with this generator will first learn from them.
 
         The generator stays as it is. In bf16 a row rounds otherwise in another group, by up to .2 nats a token: old
@@ -160,7 +160,7 @@ class PPOUpdate:
         reduced = self.ranks.reduce(totals, self.device)
         return reduced | self.ranks.reduce(maxima, self.device, "max") if maxima else reduced
 
-    def in_step(self, groups: list[Int[Tensor, " n"]]) -> list[Int[Tensor, " n"]]:
+    def in_step(self, groups: list[Int[Tensor, " _"]]) -> list[Int[Tensor, " _"]]:
         """The groups, and behind them as many as the process with most has more, of one row: where weights lie in
         shares, a pass of one process needs all the others. Those behind count nothing."""
         most = self.ranks.reduce({"groups": len(groups)}, self.device, "max")["groups"] if self.is_sharded else 0
@@ -172,7 +172,7 @@ class PPOUpdate:
         order = torch.randperm(episodes, generator=generator).to(self.device)
         return order.chunk(self.settings.num_mini_batches)
 
-    def _micro_batches(self, minibatch: Int[Tensor, " M"], lengths: Int[Tensor, " B"]) -> list[Int[Tensor, " n"]]:
+    def _micro_batches(self, minibatch: Int[Tensor, " M"], lengths: Int[Tensor, " B"]) -> list[Int[Tensor, " _"]]:
         """This process's share of a minibatch; in bf16 the same rows always run together, whatever their order."""
         own = self.ranks.own(minibatch.sort().values if self.bf16 else minibatch)
         return micro_batches(own, lengths, self.settings.micro_batch_size, self.settings.micro_batch_tokens)

@@ -19,6 +19,7 @@ from transformers import PreTrainedModel
 from bench import processes
 from bench.errors import ConfigError
 from bench.paths import Paths
+from bench.train.recompute import blocks_of
 
 
 def mesh_of_all(device: torch.device) -> DeviceMesh:
@@ -52,7 +53,7 @@ def _shard_backbone(network: PreTrainedModel, mesh: DeviceMesh, bf16: bool) -> N
     head = network.get_output_embeddings()
     is_tied = head is not None and head.weight is network.get_input_embeddings().weight
     precision = MixedPrecisionPolicy(torch.bfloat16, torch.float32) if bf16 else MixedPrecisionPolicy()
-    units: list[nn.Module] = [m for m in backbone.modules() if type(m).__name__ in (network._no_split_modules or ())]
+    units = blocks_of(network)
     for module in [*units, backbone]:
         fully_shard(module, mesh=mesh, reshard_after_forward=True, mp_policy=precision)
         assert isinstance(module, FSDPModule)

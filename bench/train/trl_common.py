@@ -41,6 +41,7 @@ from bench.train.health.check import Checklist
 from bench.train.log import TrainingLog, log_row
 from bench.train.lora import adapted
 from bench.train.master_weights import MasterWeights
+from bench.train.recompute import keep, recompute
 from bench.train.settings.common import BudgetedSettings, OptimizerSettings, share_of_batch
 
 datasets.disable_progress_bars()
@@ -70,7 +71,7 @@ def training_arguments(settings: OptimizerSettings, context: TrainingContext, ep
         max_grad_norm=settings.max_grad_norm,
         use_cpu=context.device.type == "cpu",
         bf16=context.bf16 and not trains_bf16_weights(settings),
-        gradient_checkpointing=False,
+        gradient_checkpointing=False,  # ours instead (`recompute`), which PPO has too
         logging_steps=1,
         logging_nan_inf_filter=False,  # it logs the mean of the steps before for a NaN
         save_strategy="no",  # by the clock instead: CheckpointCallback
@@ -117,6 +118,8 @@ def train(
             vars(trainer)["_total_train_tokens"] = resumed.rows[-1].get("num_tokens")
     kind = type(model_of(trainer))
     with adapted(model_of(trainer), settings, context.seed, context.bf16):
+        if settings.activation_checkpointing:
+            recompute(model_of(trainer))
         masters = None
         if context.bf16 and not trainer.args.bf16:
             masters = MasterWeights(trainer.create_optimizer(), fp32_gradients=trainer.accelerator.num_processes == 1)
@@ -124,6 +127,7 @@ def train(
         trainer.train(resume_from_checkpoint=None if resumed is None else str(resumed.folder))
         if masters is not None:
             masters.restore()
+        keep(model_of(trainer))
     if is_sharded(trainer):
         gather(trainer, kind)
 

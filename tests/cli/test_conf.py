@@ -157,6 +157,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "learning_rate": 3e-6, "batch_size": 128, "micro_batch_size": 8, "micro_batch_tokens": 16384,
         "schedule": "cosine", "warmup_steps": 0, "optimizer": "adamw", "eps": 1e-5, "weight_decay": 0.0,
         "max_grad_norm": 1.0, "lora_rank": 0, "lora_alpha": 32,
+        "activation_checkpointing": False,
     },
     "ppo=nplus": {
         "beta": 0.05, "temperature": 0.7, "kl": "k1", "kl_target": None, "kl_horizon": 10000, "ppo_epochs": 4,
@@ -164,6 +165,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "gamma": 1.0, "lam": 0.95, "clip_range": 0.2, "value_clip_range": 0.2, "vf_coef": 0.1,
         "value_learning_rate": None, "missing_eos": "replace", "missing_eos_score": -1.0, "normalize_reward": False,
         "whiten_advantages": True, "max_approx_kl": None, "value_model": "separate", "lora_rank": 0, "lora_alpha": 32,
+        "activation_checkpointing": False,
         "rollout_engine": "auto", "learning_rate": 3e-6, "batch_size": 512, "micro_batch_size": 8,
         "micro_batch_tokens": 16384, "schedule": "linear", "warmup_steps": 0, "optimizer": "adamw", "eps": 1e-5,
         "weight_decay": 0.0, "max_grad_norm": 1.0,
@@ -174,11 +176,13 @@ PRESETS: dict[str, dict[str, Any]] = {
         "micro_batch_size": 8, "micro_batch_tokens": 16384, "schedule": "constant_with_warmup", "warmup_steps": 150,
         "optimizer": "rmsprop", "eps": 1e-8, "weight_decay": 0.0, "max_grad_norm": 10.0, "lora_rank": 0,
         "lora_alpha": 32,
+        "activation_checkpointing": False,
     },
     "rloo=small": {
         "beta": 0.05, "temperature": 0.7, "num_generations": 4, "missing_eos_score": -1.0, "learning_rate": 5e-6,
         "batch_size": 16, "micro_batch_size": 8, "schedule": "linear", "warmup_steps": 0, "optimizer": "adamw",
         "eps": 1e-5, "weight_decay": 0.0, "max_grad_norm": 1.0, "lora_rank": 0, "lora_alpha": 32,
+        "activation_checkpointing": False,
     },
     "budget=full": {
         "demonstrations": None, "pairs": None, "judge_pairs": None, "validation_pairs": None, "eval_prompts": None,

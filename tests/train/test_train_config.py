@@ -14,7 +14,8 @@ from bench.train.settings.sft import SFTSettings
     ("settings", "key", "value"),
     [
         (SFTSettings, "sft.learning_rate", 0.0),
-        (SFTSettings, "sft.micro_batch_size", 48),  # does not divide 64
+        (SFTSettings, "sft.micro_batch_size", 0),
+        (RLOOSettings, "rloo.micro_batch_size", 48),  # does not divide 64
         (RewardSettings, "reward.warmup_steps", -1),
         (RewardSettings, "reward.schedule", "stepwise"),
         (RewardSettings, "reward.optimizer", "sgd"),

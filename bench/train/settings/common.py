@@ -25,6 +25,7 @@ class OptimizerSettings:
     max_grad_norm: float = 1.0
     lora_rank: int = 0
     lora_alpha: int = 32
+    activation_checkpointing: bool = False
 
     # The group's name in the config, for messages.
     @property
@@ -35,12 +36,7 @@ class OptimizerSettings:
         group = self.group
         require(self.learning_rate > 0, f"{group}.learning_rate", self.learning_rate, "must be above 0")
         require(self.batch_size >= 1, f"{group}.batch_size", self.batch_size, "must be at least 1")
-        require(
-            self.micro_batch_size >= 1 and self.batch_size % self.micro_batch_size == 0,
-            f"{group}.micro_batch_size",
-            self.micro_batch_size,
-            f"must divide {group}.batch_size ({self.batch_size})",
-        )
+        require(self.micro_batch_size >= 1, f"{group}.micro_batch_size", self.micro_batch_size, "must be at least 1")
         require(self.warmup_steps >= 0, f"{group}.warmup_steps", self.warmup_steps, "must be 0 or above")
         require(self.eps > 0, f"{group}.eps", self.eps, "must be above 0")
         require(self.weight_decay >= 0, f"{group}.weight_decay", self.weight_decay, "must be 0 or above")

@@ -58,12 +58,10 @@ class PPOSettings(BudgetedSettings):
         )
         require(self.ppo_epochs >= 1, "ppo.ppo_epochs", self.ppo_epochs, "must be at least 1")
         require(
-            self.num_mini_batches >= 1
-            and self.batch_size % self.num_mini_batches == 0
-            and (self.batch_size // self.num_mini_batches) % self.micro_batch_size == 0,
+            self.num_mini_batches >= 1 and self.batch_size % self.num_mini_batches == 0,
             "ppo.num_mini_batches",
             self.num_mini_batches,
-            f"must cut ppo.batch_size ({self.batch_size}) into multiples of micro_batch_size ({self.micro_batch_size})",
+            f"must divide ppo.batch_size ({self.batch_size})",
         )
         require(0 < self.gamma <= 1, "ppo.gamma", self.gamma, "must be in (0, 1]")
         require(0 <= self.lam <= 1, "ppo.lam", self.lam, "must be in [0, 1]")

@@ -17,6 +17,12 @@ class RLOOSettings(OptimizerSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        require(
+            self.batch_size % self.micro_batch_size == 0,
+            "rloo.micro_batch_size",
+            self.micro_batch_size,
+            f"must divide rloo.batch_size ({self.batch_size})",
+        )
         require(self.beta >= 0, "rloo.beta", self.beta, "must be 0 (no KL pull) or above")
         require(
             self.temperature > 0,

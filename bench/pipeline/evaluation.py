@@ -18,11 +18,13 @@ from bench.evaluate.claims import verdicts_on_claims
 from bench.evaluate.comparisons import Duel, Lengths, against_reference, head_to_heads, judge_habits, strengths, zero_of
 from bench.evaluate.degeneration import detected
 from bench.evaluate.in_training import Moment, in_training
+from bench.evaluate.judge_checks import judge_checks
 from bench.evaluate.judge_error import Labelled, labelled, of_labels, read_labelled
 from bench.evaluate.judges.asking import AskingJudge
 from bench.evaluate.judges.base import Judge
 from bench.evaluate.judges.config import PANEL
 from bench.evaluate.judges.factory import ask_ahead
+from bench.evaluate.judges.reward_model import RewardModelJudge
 from bench.evaluate.overoptimisation import fit_over_prompts
 from bench.evaluate.panel import agreement_of_judges, majority
 from bench.evaluate.power import power_summary
@@ -109,6 +111,11 @@ class Evaluation:
         }
         if zero != REFERENCE:
             metrics["bradley_terry_zero"] = dict.fromkeys(metrics["bradley_terry"], zero)
+        if self.data.has_references:
+            for judge in self.judges:
+                if isinstance(judge, RewardModelJudge):  # it costs next to nothing to ask, and is no truth and no rule
+                    checks = judge_checks(judge, self.data.eval_prompts, *self._draws)
+                    metrics["judges"][judge.name]["checks"] = checks
         if len(self.judges) > 1:
             alone = [{name: duel[name] for name in self.config.judge.names} for duel in judged.values()]
             metrics["judge_agreement"] = agreement_of_judges(alone, *self._draws)

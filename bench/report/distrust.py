@@ -1,30 +1,50 @@
 """What the win rates of a run must not be read without: judges that fail a check, policies that are over-optimised."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from bench.report.load import NOT_TRAINED, TRUTH, Run, estimate_columns
 from bench.report.words import Row, arm_name, count, in_words, is_number, judge_name, number
 
 _UNTRAINED = "base"
+_TEXTS = {
+    "empty": "nothing at all",
+    "title": "the post's title",
+    "shuffled": "the human summary's words in a drawn order",
+}
+"""Of `judges.<judge>.checks`."""
 
 
 def failed_checks(run: Run) -> dict[str, str]:
-    """Judge -> how it fails: it is decided to prefer what the untrained model writes to the human summaries.
+    """Judge -> how it fails: it is decided to prefer to the human summaries what the untrained model writes, or a text
+    that no judge may prefer.
 
-    Not so where the truth says the same: then the model can summarize before any training.
+    What the truth prefers too is no failure: then the model can summarize before any training.
     """
-    rates = run.metrics["arms"].get(_UNTRAINED, {}).get("win_rate", {})
-    of_judges = {judge: estimate_columns("rate", rates.get(judge)) for judge in run.judges}
-    wins = {judge for judge, row in of_judges.items() if is_number(row.get("rate_low")) and row["rate_low"] > 0.5}
-    if wins.intersection(TRUTH):
-        return {}
+    preferred: dict[str, list[str]] = {}
+    for row in checks(run):
+        if row["judge"] not in TRUTH and _is_above(row, "rate", 0.5):
+            said = f"{row['text']} ({in_words(row, 'rate')} of {count(row.get('rate_n'))} posts)"
+            preferred.setdefault(row["judge"], []).append(said)
     return {
-        judge: f"The {judge_name(judge)} fails a check: it prefers what the base model writes, before any training, to"
-        f" the human summaries ({in_words(of_judges[judge], 'rate')} of {count(of_judges[judge].get('rate_n'))} posts)."
-        " Decide nothing by it."
-        for judge in run.judges
-        if judge in wins
+        judge: f"The {judge_name(judge)} fails a check: to the human summaries it prefers {' and '.join(texts)}. Decide"
+        " nothing by it."
+        for judge, texts in preferred.items()
     }
+
+
+def checks(run: Run) -> list[dict[str, Any]]:
+    """A row per judge and text: `judge`, `text` in words, `rate` (estimate: how often it beats the human summary)."""
+    rates = run.metrics["arms"].get(_UNTRAINED, {}).get("win_rate", {})
+    of_truth = [estimate_columns("rate", rates.get(judge)) for judge in run.judges if judge in TRUTH]
+    rows = []
+    for judge in run.judges:
+        if judge in rates and not any(_is_above(row, "rate", 0.5) for row in of_truth):
+            text = "what the base model writes, before any training"
+            rows.append({"judge": judge, "text": text} | estimate_columns("rate", rates[judge]))
+        for name, found in run.metrics.get("judges", {}).get(judge, {}).get("checks", {}).items():
+            rows.append({"judge": judge, "text": _TEXTS.get(name, name)} | estimate_columns("rate", found))
+    return rows
 
 
 def failed_over(runs: Sequence[Run]) -> dict[str, str]:

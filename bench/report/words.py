@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from bench.arms import BY_NAME, REFERENCE
@@ -95,19 +95,19 @@ def count(value: Any) -> str:
 
 def estimate(row: Row, column: str, digits: int | None = None) -> Cell:
     """The estimate in `column` with its interval; a dash where nothing was measured."""
-    return _estimate(row, column, lambda value: number(value, digits), "")
+    return _estimate(row, column, 1, digits, "")
 
 
 def share(row: Row, column: str, with_n: bool = False) -> Cell:
     """`estimate` for a share of prompts or pairs, in per cent; n stands beside the interval if asked for."""
-    cell = _estimate(row, column, lambda value: number(100 * value, 1), " %")
+    cell = _estimate(row, column, 100, 1, " %")
     n = row.get(f"{column}_n")
     return cell._replace(interval=f"{cell.interval} n {count(n)}".strip()) if with_n and is_number(n) else cell
 
 
 def points(row: Row, column: str) -> Cell:
     """`estimate` for a difference of two shares, in points of per cent."""
-    return _estimate(row, column, lambda value: number(100 * value, 1), "")
+    return _estimate(row, column, 100, 1, "")
 
 
 def time_unit(hours: Iterable[float]) -> TimeUnit:
@@ -167,10 +167,16 @@ def ratio_bin(row: Row) -> str:
     return f"{row['from']:g} to {row['below']:g}" if row["from"] > 0 else f"below {row['below']:g}"
 
 
-def _estimate(row: Row, column: str, write: Callable[[float], str], unit: str) -> Cell:
+def _estimate(row: Row, column: str, scale: float, digits: int | None, unit: str) -> Cell:
     value, low, high = (row.get(name) for name in (column, f"{column}_low", f"{column}_high"))
     if value is None or not is_number(value):
         return Cell(NONE)
+    text = f"{number(scale * value, digits)}{unit}"
     if low is None or high is None or not (is_number(low) and is_number(high)):
-        return Cell(f"{write(value)}{unit}")
-    return Cell(f"{write(value)}{unit}", f"[{write(low)}, {write(high)}]")
+        return Cell(text)
+    if low == high:
+        return Cell(text, "all equal")
+    ends = [number(scale * end, digits) for end in (low, high)]
+    if ends[0] == ends[1]:  # an interval is no point: three significant digits
+        ends = [number(scale * end) for end in (low, high)]
+    return Cell(text, f"[{', '.join(ends)}]")

@@ -141,6 +141,13 @@ def test_judges_and_power(metrics: dict[str, Any]):
     assert metrics["power"] == power_summary(4)
 
 
+def test_what_no_judge_may_prefer_is_put_to_the_reward_model_alone(metrics: dict[str, Any]):
+    assert "checks" not in metrics["judges"]["gold"]
+    checks = metrics["judges"]["reward_model"]["checks"]
+    assert set(checks) == {"empty", "title", "shuffled"}
+    assert all(found["n"] == 4 and found["ci95"] is not None for found in checks.values())
+
+
 def test_k1_and_exact_kl_are_of_the_same_samples(metrics: dict[str, Any]):
     for arm in ARMS:
         k1, exact = metrics["arms"][arm]["kl_ref_k1"], metrics["arms"][arm]["kl_ref"]

@@ -40,6 +40,26 @@ def test_it_does_not_where_that_is_not_decided_or_the_truth_agrees(make_run, edi
     assert failed_checks(report.load_run(path)) == {}
 
 
+def test_so_does_one_that_prefers_a_text_that_says_nothing(make_run, edit, reading):
+    path = make_run()
+
+    def change(metrics):
+        checks = {"empty": rate(0.2, 0.1, 0.3), "shuffled": rate(0.7, 0.6, 0.8)}
+        metrics["judges"]["reward_model"]["checks"] = checks
+        metrics["arms"]["base"]["win_rate"]["reward_model"] = rate(0.3, 0.2, 0.4)
+
+    edit(path / "metrics.json", change)
+    (sentence,) = failed_checks(report.load_run(path)).values()
+    assert "it prefers the human summary's words in a drawn order (70.0 % [60.0, 80.0] of 40 posts)." in sentence
+    blocks = reading.sections(path)["Judges"]
+    (table,) = (block for block in blocks if isinstance(block, Table) and block.caption.startswith("Checks"))
+    shown = {text.text: f"{how.text} {how.interval}" for _, text, how in table.rows[-2:]}
+    assert shown == {
+        "nothing at all": "20.0 % [10.0, 30.0] n 40",
+        "the human summary's words in a drawn order": "70.0 % [60.0, 80.0] n 40",
+    }
+
+
 def test_a_failing_judge_says_so_wherever_its_number_stands(fooled):
     run = report.load_run(fooled)
     assert any("fails a check" in line for line in answer(run))

@@ -15,7 +15,7 @@ from bench.report.columns import (
     table_of,
     text_column,
 )
-from bench.report.distrust import failed_checks
+from bench.report.distrust import checks, failed_checks
 from bench.report.load import TRUTH, Run, estimate_columns, frame, records, with_interval
 from bench.report.page import Block, Figures, Note
 from bench.report.plot import NEUTRAL, Plot, error_bars, new_axes, per_cent_axis, point_style, slug, styled
@@ -49,6 +49,19 @@ def section(run: Run) -> list[Block]:
             " longer summary is the better one, an unbiased judge chooses it more often than not.",
         ),
     ]
+    if checked := checks(run):
+        blocks.append(
+            table_of(
+                "Checks: how often a judge prefers to the human summary what no judge should",
+                [
+                    JUDGE,
+                    Column("prefers", lambda row: Cell(row["text"])),
+                    share_column("rate", "how often", with_n=True),
+                ],
+                [{**row, "judge_fails": row["judge"] in failed} for row in checked],
+                "A judge fails where the interval lies above 50 %.",
+            )
+        )
     corrected = records(corrected_table(run))
     if corrected:
         blocks.append(

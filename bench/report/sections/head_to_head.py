@@ -206,12 +206,12 @@ def pairwise_matrix(run: Run) -> list[Plot]:
         axes.set_xticks(range(len(arms)), names, rotation=35, ha="right")
         axes.set_xlim(-0.5, len(arms) - 0.5)
         axes.grid(False)
-        title = f"Who beats whom, {judge_name(judge)}"
+        title, p = f"Who beats whom, {judge_name(judge)}", "Holm's p" if has(duels, "p_holm") else "p"
         axes.set(title=title, xlabel="% of posts on which the row beats the column")
         told = [f"{arm_name(row['arm_a'])} over {arm_name(row['arm_b'])} {in_words(row, 'win_rate')}" for row in duels]
         ns = [row["win_rate_n"] for row in duels if is_number(row.get("win_rate_n"))]
         caption = (
-            f"{n_in_words(ns)} a pair, a tie counts half; bold: decided (interval and Holm's p). Intervals are in the"
+            f"{n_in_words(ns)} a pair, a tie counts half; bold: decided (interval and {p}). Intervals are in the"
             " table above. Read along a row: whom this arm beats."
         )
         plots.append(Plot(f"pairwise_{slug(judge)}", title, f"{title}: {'; '.join(told)}.", figure, caption))

@@ -67,6 +67,7 @@ class RunConfig:
     checkpoint_every_s: float = CHECKPOINT_EVERY_S
     threads: int | None = None
     remeasure: bool = False
+    report_to: str = "none"
     data: DataConfig = field(default_factory=SyntheticConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     policies: Mapping[str, PolicyConfig] = field(default_factory=dict)
@@ -93,6 +94,8 @@ class RunConfig:
         require(0 <= self.seed < 2**32 - 1, "seed", self.seed, f"must be at least 0 and below {2**32 - 1}")
         require(self.checkpoint_every_s >= 0, "checkpoint_every_s", self.checkpoint_every_s, "must be 0 or above")
         require(self.threads is None or self.threads >= 1, "threads", self.threads, "must be at least 1, or null")
+        trackers = ("none", "tensorboard", "trackio", "wandb")
+        require(self.report_to in trackers, "report_to", self.report_to, f"must be one of {', '.join(trackers)}")
         for name in self.policies:
             free = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name) is not None and name not in (*BY_NAME, REFERENCE)
             require(free, "policies", name, "must be a plain name (letters, digits, _ -) that no arm has")

@@ -20,7 +20,7 @@ SCHEMA = 2
 RUNNING, FINISHED, FAILED = "running", "finished", "failed"
 _PROBE = ".writable"
 # Say where results go, when and how fast, not what they are.
-_NO_RESULT = ("results_dir", "run_id", "label", "checkpoint_every_s", "threads", "remeasure")
+_NO_RESULT = ("results_dir", "run_id", "label", "checkpoint_every_s", "threads", "remeasure", "report_to")
 
 
 def config_as_dict(config: RunConfig) -> dict[str, Any]:

@@ -47,6 +47,7 @@ from bench.pipeline.controlled import LABEL, labelled, with_known_reward
 from bench.pipeline.engine import Engine, unmoved
 from bench.pipeline.evaluation import Evaluation, add_costs
 from bench.pipeline.instruments import Instruments, text_models
+from bench.pipeline.live import OnRows, check_report_to, shown_live
 from bench.pipeline.preflight import contents, preflight, require_fits
 from bench.pipeline.remeasure import remeasured, require_one_process
 from bench.pipeline.run_folder import SCHEMA, TrainingLogs, claim, config_hash, finish, note, one_at_a_time, recorded
@@ -56,6 +57,7 @@ from bench.provenance import device_info, stable_hash
 from bench.reach import code_key
 from bench.records import ComparisonData
 from bench.train.health.record import health_record, health_summary
+from bench.train.log import TrainingLog
 
 _EVALUATION = "bench.pipeline.evaluation"
 # Products of a tiny model are over before a second thread is awake, and threads that spin for each other slow a busy
@@ -90,8 +92,11 @@ def run(config: RunConfig, command: str) -> Path:
 
 def _make(config: RunConfig, folder: Path, command: str, weights: str) -> None:
     if processes.is_main():
-        with recorded(folder, config, command, weights) as record:
-            _run(config, folder, record)
+        with (
+            recorded(folder, config, command, weights) as record,
+            shown_live(config, folder, record["config"]) as show,
+        ):
+            _run(config, folder, record, show)
     else:
         _run(config, folder, {})
     processes.wait()
@@ -115,6 +120,7 @@ def _remeasure(config: RunConfig, folder: Path) -> None:
 
 def _check(config: RunConfig) -> None:
     """Refuse what can be refused before data and models are read."""
+    check_report_to(config.report_to)
     check_judges(config.judge)
     check_labels(config.evaluation.judge_labels, config.judge.names, prompt_hashes(config.judge))
     check_batches(config, processes.count())
@@ -170,7 +176,7 @@ def _stages(config: RunConfig) -> list[Stage]:
     return [*arms.needed(config.arms, *others), *(arms.generated(arms.arm_of(arm)) for arm in config.arms)]
 
 
-def _run(config: RunConfig, folder: Path, record: dict[str, Any]) -> None:
+def _run(config: RunConfig, folder: Path, record: dict[str, Any], show: OnRows = lambda stage, rows: None) -> None:
     start = time.perf_counter()
     cache_dir = Path(config.results_dir) / ".cache"
     with processes.main_first():
@@ -180,13 +186,17 @@ def _run(config: RunConfig, folder: Path, record: dict[str, Any]) -> None:
     say(power_line(len(data.eval_prompts)))
     logs = TrainingLogs(folder)
 
+    def grown(stage: str, rows: TrainingLog) -> None:
+        logs.write(stage, rows)
+        show(stage, rows)
+
     def taken(stage: FinishedStage) -> None:
         record.setdefault("cache", []).append(stage.folder.name)
         note(folder, record)
 
     engine = Engine(config, data, tokenizer, cache_dir, user=f"{config.name}/{folder.name}")
     if processes.is_main():
-        engine.on_rows, engine.on_stage = logs.write, taken
+        engine.on_rows, engine.on_stage = grown, taken
     preflight(engine)
     labels = labelled(engine, makes=False)
     say(line_ahead(engine, (headline, *grid), _stages(config)))

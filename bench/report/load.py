@@ -24,7 +24,7 @@ COMPARED = frozenset((START, *ASKED))
 """The arms whose pairs are told first; of others the report tells."""
 TRUTH = ("gold", "human")
 """Judges that are what others are measured by."""
-WHERE_AND_WHEN = ("run_id", "label", "results_dir", "checkpoint_every_s", "remeasure")
+WHERE_AND_WHEN = ("run_id", "label", "results_dir", "checkpoint_every_s", "remeasure", "report_to")
 """Settings that say where a run goes and when it is saved, and not what it does."""
 NAMES_OF_A_RUN = ("seed", "name", *WHERE_AND_WHEN)
 """The same, and which run it is."""

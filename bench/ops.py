@@ -25,6 +25,11 @@ def whiten(x: Float[Tensor, "*shape"], mask: Bool[Tensor, "*shape"]) -> Float[Te
     return torch.where(mask, (x - masked_mean(x, mask)) * inverse_std(x, mask), 0)
 
 
+def scale_to_unit_variance(x: Float[Tensor, "*shape"], mask: Bool[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """`whiten` that keeps the mean."""
+    return torch.where(mask, whiten(x, mask) + masked_mean(x, mask), 0)
+
+
 def next_token_kl(logits: Float[Tensor, "*N V"], ref_logits: Float[Tensor, "*N V"]) -> Float[Tensor, "*N"]:
     """KL(pi || pi_ref) of next-token distributions, over the whole vocabulary, in nats.
 

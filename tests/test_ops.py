@@ -6,7 +6,7 @@ import pytest
 import torch
 from jaxtyping import TypeCheckError
 
-from bench.ops import inverse_std, masked_mean, next_token_kl, whiten
+from bench.ops import inverse_std, masked_mean, next_token_kl, scale_to_unit_variance, whiten
 
 
 def test_the_annotated_axes_are_checked_in_tests():
@@ -54,3 +54,14 @@ def test_the_kl_of_next_token_distributions_by_hand():
 def test_a_token_that_the_policy_rules_out_costs_nothing():
     found = next_token_kl(torch.tensor([0.0, 0.0, -math.inf]), torch.zeros(3))
     assert found.item() == pytest.approx(math.log(3 / 2))  # (1/2) log((1/2)/(1/3)) twice
+
+
+def test_scaling_to_unit_variance_keeps_the_mean():
+    """(1, 3, 8) of mean 4 and variance (9 + 1 + 16) / 3."""
+    x, mask = (
+        torch.tensor([[1.0, 3.0, 99.0], [8.0, 99.0, 99.0]]),
+        torch.tensor([[True, True, False], [True, False, False]]),
+    )
+    sd = (26 / 3) ** 0.5
+    expected = torch.tensor([[4 - 3 / sd, 4 - 1 / sd, 0.0], [4 + 4 / sd, 0.0, 0.0]])
+    torch.testing.assert_close(scale_to_unit_variance(x, mask), expected)

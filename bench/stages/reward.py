@@ -19,8 +19,6 @@ from bench.train.settings.reward import RewardSettings
 if TYPE_CHECKING:
     from bench.config import RunConfig
 
-_SHIFT_ROWS = 256
-
 
 def needs(config: "RunConfig", data: ComparisonData) -> dict[str, Any]:
     if (given := config.given.reward) is not None:
@@ -33,7 +31,7 @@ def needs_to_train(config: "RunConfig", data: ComparisonData) -> dict[str, Any]:
         "settings": config.reward,
         "epochs": config.budget.reward_epochs,
         "pairs": data.preferences["train"],
-        "references": data.demonstrations["train"][:_SHIFT_ROWS],
+        "references": data.demonstrations["train"][: config.reward.shift_rows],
         "batch_size": config.sampling.batch_size,
         "seed": config.seed,
     }
@@ -43,7 +41,7 @@ def needs_of_given(config: "RunConfig", data: ComparisonData, given: str) -> dic
     return {
         "given": given,
         "content": folder_content(given),
-        "references": data.demonstrations["train"][:_SHIFT_ROWS],
+        "references": data.demonstrations["train"][: config.reward.shift_rows],
         "batch_size": config.sampling.batch_size,
     }
 

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from bench.losses.ppo import future_kl, generalized_advantages, missing_eos_scores, token_rewards
-from bench.ops import inverse_std, whiten
+from bench.ops import inverse_std, scale_to_unit_variance, whiten
 from bench.records import Rollout
 from bench.train.settings.ppo import PPOSettings
 
@@ -60,6 +60,8 @@ def learnt_from(rollout: Rollout, before: Forwards, beta: float, settings: PPOSe
     )
     in_reward = before.logps - before.ref_logps if before.kl is None else future_kl(before.kl, settings.gamma)
     rewards = token_rewards(scores, in_reward, mask, beta)  # 5
+    if settings.whiten_rewards:
+        rewards = scale_to_unit_variance(rewards, mask)
     advantages, returns = generalized_advantages(rewards, before.values, mask, settings.gamma, settings.lam)  # 6
     kl_weight = 0.0 if before.kl is None else beta
     if settings.whiten_advantages:

@@ -130,7 +130,7 @@ class PPOUpdate:
         for name in phase.networks if good else ():
             parameters = trained_parameters(self.models.trained[name])
             self.ranks.sum_gradients(parameters)
-            norm = float(whole_tensor(nn.utils.clip_grad_norm_(parameters, self.settings.max_grad_norm)))  # unclipped
+            norm = float(whole_tensor(nn.utils.clip_grad_norm_(parameters, self.settings.largest_norm)))  # unclipped
             statistics[f"{name}_grad_norm"] = norm
             good = good and math.isfinite(norm)
         for name in phase.networks:
@@ -167,7 +167,7 @@ class PPOUpdate:
         spare = groups[0][:1] if groups else torch.zeros(1, dtype=torch.long, device=self.device)
         return [*groups, *[spare] * (int(most) - len(groups))]
 
-    def _pass(self, episodes: int, generator: torch.Generator) -> tuple[Int[Tensor, " M"], ...]:
+    def _pass(self, episodes: int, generator: torch.Generator) -> tuple[Int[Tensor, " _"], ...]:
         """The minibatches of a pass."""
         order = torch.randperm(episodes, generator=generator).to(self.device)
         return order.chunk(self.settings.num_mini_batches)

@@ -35,13 +35,16 @@ def train_sft(
     *,
     epochs: float,
 ) -> TrainingLog:
-    """Train `model` in place on the completions of the demonstrations, EOS included; the log's rows are returned."""
+    """Train `model` in place on the demonstrations' completions, EOS included, and on their posts where these count.
+
+    The log's rows are returned.
+    """
     log = LogCallback(context, "loss")
     dataset = Dataset.from_list([_row(*encode(tokenizer, d.prompt, d.completion)[0]) for d in demonstrations])
     arguments = training_arguments(settings, context, epochs)
     trainer = _Trainer(
         model=model,
-        args=SFTConfig(**arguments, **WHOLE_ROWS, completion_only_loss=True),
+        args=SFTConfig(**arguments, **WHOLE_ROWS, completion_only_loss=settings.completion_only),
         train_dataset=dataset,
         processing_class=tokenizer,
         callbacks=[log],

@@ -68,7 +68,7 @@ def training_arguments(settings: OptimizerSettings, context: TrainingContext, ep
         optim="adamw_torch_fused" if settings.optimizer == "adamw" else "rmsprop",
         adam_epsilon=settings.eps,
         weight_decay=settings.weight_decay,
-        max_grad_norm=settings.max_grad_norm,
+        max_grad_norm=settings.largest_norm,
         use_cpu=context.device.type == "cpu",
         bf16=context.bf16 and not trains_bf16_weights(settings),
         gradient_checkpointing=False,  # ours instead (`recompute`), which PPO has too

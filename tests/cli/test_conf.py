@@ -156,7 +156,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "sft=nplus": {
         "learning_rate": 3e-6, "batch_size": 128, "micro_batch_size": 8, "micro_batch_tokens": 16384,
         "schedule": "cosine", "warmup_steps": 0, "optimizer": "adamw", "eps": 1e-5, "weight_decay": 0.0,
-        "max_grad_norm": 1.0, "lora_rank": 0, "lora_alpha": 32,
+        "max_grad_norm": None, "completion_only": False, "lora_rank": 0, "lora_alpha": 32,
         "activation_checkpointing": False,
     },
     "ppo=nplus": {
@@ -164,11 +164,12 @@ PRESETS: dict[str, dict[str, Any]] = {
         "num_mini_batches": 1,
         "gamma": 1.0, "lam": 0.95, "clip_range": 0.2, "value_clip_range": 0.2, "vf_coef": 0.1,
         "value_learning_rate": None, "missing_eos": "replace", "missing_eos_score": -1.0, "normalize_reward": False,
+        "whiten_rewards": False,
         "whiten_advantages": True, "max_approx_kl": None, "value_model": "separate", "lora_rank": 0, "lora_alpha": 32,
         "activation_checkpointing": False,
         "rollout_engine": "auto", "learning_rate": 3e-6, "batch_size": 512, "micro_batch_size": 8,
         "micro_batch_tokens": 16384, "schedule": "linear", "warmup_steps": 0, "optimizer": "adamw", "eps": 1e-5,
-        "weight_decay": 0.0, "max_grad_norm": 1.0,
+        "weight_decay": 0.0, "max_grad_norm": None,
     },
     # Rafailov et al. 2023, App. B: beta 0.5 for TL;DR, batch 64, RMSprop, 1e-6 after 150 steps; its code: norm 10.
     "dpo=paper": {
@@ -224,7 +225,7 @@ def test_accelerate_reads_its_files(path: Path):
     processes = {"cpu_2": 2}.get(path.stem, 8)
     assert (config.num_processes, config.num_machines, config.mixed_precision) == (processes, 1, "no")
     assert config.use_cpu == (path.stem == "cpu_2")
-    kinds = {"cpu_2": "MULTI_CPU", "fsdp2": "FSDP", "zero2": "DEEPSPEED", "zero3": "DEEPSPEED"}
+    kinds = {"cpu_2": "MULTI_GPU", "fsdp2": "FSDP", "zero2": "DEEPSPEED", "zero3": "DEEPSPEED"}
     assert config.distributed_type == kinds[path.stem]
 
 

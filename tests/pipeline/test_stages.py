@@ -61,6 +61,7 @@ def keys(config: RunConfig, tmp_path: Path) -> dict[str, str]:
         ("budget.demonstrations", 8, EVERYTHING),  # the tiny model's tokenizer is trained on them
         ("reward.learning_rate", 2e-2, {"reward", "judge_reward"} | BY_REWARD),
         ("budget.reward_epochs", 2.0, {"reward", "judge_reward"} | BY_REWARD),
+        ("reward.shift_rows", 2, {"reward", "judge_reward"} | BY_REWARD),
         ("budget.judge_pairs", 4, {"judge_reward"}),
         ("budget.pairs", 4, {"reward", "reference_logps"} | BY_REWARD | BY_PAIRS),
         ("dpo.beta", 0.5, {"dpo", "generate_dpo"}),

@@ -4,6 +4,8 @@ import copy
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import chain
+from statistics import fmean, pstdev
 from typing import Any
 
 import pytest
@@ -172,8 +174,9 @@ def test_values_start_as_the_reward_models_scores_of_every_prefix(make_policy, m
     torch.testing.assert_close(experience.scores, raw - 0.5, atol=1e-5, rtol=1e-5)
 
 
-def test_experience_is_what_the_equations_say():
-    trainer = make_trainer(beta=0.3, gamma=0.9, lam=0.8, whiten_advantages=False)
+@pytest.mark.parametrize("whiten_rewards", [False, True])
+def test_experience_is_what_the_equations_say(whiten_rewards):
+    trainer = make_trainer(beta=0.3, gamma=0.9, lam=0.8, whiten_advantages=False, whiten_rewards=whiten_rewards)
     experience = trainer.collect(PROMPTS)
     with torch.no_grad():
         logps = full_logps(trainer.models.policy, experience)
@@ -181,9 +184,14 @@ def test_experience_is_what_the_equations_say():
     torch.testing.assert_close(experience.old_logps, logps, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(experience.ref_logps, ref_logps, atol=1e-5, rtol=1e-5)
     assert (logps - ref_logps).abs().max() > 0.1
-    for row, length in enumerate(experience.rollout.completion_mask.sum(1).tolist()):
-        rewards = [-0.3 * (logps[row, t] - ref_logps[row, t]).item() for t in range(length)]
+    lengths = experience.rollout.completion_mask.sum(1).tolist()
+    every = [[-0.3 * (logps[row, t] - ref_logps[row, t]).item() for t in range(n)] for row, n in enumerate(lengths)]
+    for row, rewards in enumerate(every):
         rewards[-1] += experience.scores[row].item()
+    if whiten_rewards:  # divided by their standard deviation about their mean, which stays
+        mean, sd = fmean(chain(*every)), pstdev(chain(*every))
+        every = [[mean + (reward - mean) / sd for reward in rewards] for rewards in every]
+    for row, (length, rewards) in enumerate(zip(lengths, every, strict=True)):
         values = [*experience.old_values[row, :length].tolist(), 0.0]
         for t in range(length):
             advantage = sum(
@@ -343,15 +351,8 @@ def test_in_bf16_the_sampler_follows_the_policy_and_the_first_ratio_is_1(options
     # the log-probs are those of the training forward, not the sampler's, which differ by bf16's rounding
     assert [row["ratio_max"] for row in rows] == pytest.approx([1, 1], abs=1e-3)
     assert isinstance(trainer.sampler, LoopSampler)
-    if not options.get("lora_rank"):
-        assert trainer.sampler.model is trainer.models.policy
-    else:
-        trainer.roll_out(PROMPTS)
-        for copied, own in zip(trainer.sampler.model.parameters(), trainer.models.policy.parameters(), strict=True):
-            assert copied.dtype is torch.bfloat16 and torch.equal(copied, own.bfloat16())
-        frequencies = [m.inv_freq for m in trainer.sampler.model.modules() if hasattr(m, "inv_freq")]
-        assert frequencies and all(tensor.dtype is torch.float32 for tensor in frequencies)
-    for parameter in trainer.models.policy.parameters():
+    assert trainer.sampler.policy() is trainer.models.policy
+    for parameter in trainer.models.trained_policy().parameters():
         assert parameter.dtype is torch.float32  # at the end again: the masters
 
 

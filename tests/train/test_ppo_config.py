@@ -10,6 +10,9 @@ from bench.train.settings.ppo import PPOSettings
     ("key", "value", "others"),
     [
         ("kl", "k3", {}),  # k3 in the reward has a wrong gradient
+        ("temperature", 0.0, {}),  # greedy rollouts explore nothing, and their log-probs are at another temperature
+        ("whiten_rewards", True, {"kl": "full"}),  # the KL in the loss would keep its scale
+        ("max_grad_norm", 0.0, {}),
         ("kl_target", 0.0, {}),
         ("kl_target", 6.0, {"beta": 0.0}),  # would stay 0 whatever the KL
         ("kl_horizon", 63, {}),  # below the 64 episodes of a batch

@@ -6,6 +6,7 @@ import pytest
 import torch
 from contexts import a_context
 
+from bench.encoding import encode
 from bench.records import Demonstration
 from bench.train import trl_common
 from bench.train.settings.sft import SFTSettings
@@ -68,3 +69,25 @@ def test_the_loss_counts_completion_and_eos_alone_and_falls(make_policy, archite
     assert rows[-1]["loss"] < 0.8 * rows[0]["loss"]
     assert completion_cross_entropy(model, tokenizer) < rows[-1]["loss"]
     assert all(not torch.equal(p, before[name]) for name, p in model.named_parameters())  # every one of them moved
+
+
+def test_the_post_counts_too_where_it_is_asked_for(make_policy, tokenizer, tmp_path):
+    """The first loss is the mean over all tokens but the first of each row, by hand from the logits."""
+    rows = [Demonstration("a", "POST: the cat sat. TL;DR:", "the cat"), Demonstration("b", "TL;DR:", "no sugar at all")]
+    losses = []
+    for completion_only in (True, False):
+        model, context = make_policy(), a_context(tmp_path / str(completion_only))
+        settings = SFTSettings(batch_size=2, micro_batch_size=1, completion_only=completion_only, max_grad_norm=None)
+        log = train_sft(model, tokenizer, rows, settings, context, epochs=1)
+        losses.append(log[0]["loss"])
+        assert log[0]["grad_norm"] > 1  # it is measured, though nothing is scaled down
+    expected: dict[bool, list[float]] = {True: [], False: []}
+    for row in rows:
+        prompt, completion = encode(tokenizer, row.prompt, row.completion)[0]
+        ids = torch.tensor([*prompt, *completion])
+        with torch.no_grad():
+            logps = make_policy()(input_ids=ids[None]).logits[0].log_softmax(-1)
+        each = [-logps[i, token].item() for i, token in enumerate(ids[1:].tolist())]
+        expected[True] += each[len(prompt) - 1 :]
+        expected[False] += each
+    assert losses == [pytest.approx(sum(each) / len(each), rel=1e-4) for each in (expected[True], expected[False])]

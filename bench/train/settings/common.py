@@ -1,5 +1,6 @@
 """Settings that trainers share. How long each trains is the budget's, which both arms share."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -22,10 +23,15 @@ class OptimizerSettings:
     optimizer: Literal["adamw", "rmsprop"] = "adamw"
     eps: float = 1e-5
     weight_decay: float = 0.0
-    max_grad_norm: float = 1.0
+    max_grad_norm: float | None = 1.0
     lora_rank: int = 0
     lora_alpha: int = 32
     activation_checkpointing: bool = False
+
+    @property
+    def largest_norm(self) -> float:
+        """What gradients are scaled down to: infinity is none."""
+        return math.inf if self.max_grad_norm is None else self.max_grad_norm
 
     # The group's name in the config, for messages.
     @property
@@ -40,7 +46,12 @@ class OptimizerSettings:
         require(self.warmup_steps >= 0, f"{group}.warmup_steps", self.warmup_steps, "must be 0 or above")
         require(self.eps > 0, f"{group}.eps", self.eps, "must be above 0")
         require(self.weight_decay >= 0, f"{group}.weight_decay", self.weight_decay, "must be 0 or above")
-        require(self.max_grad_norm > 0, f"{group}.max_grad_norm", self.max_grad_norm, "must be above 0")
+        require(
+            self.max_grad_norm is None or self.max_grad_norm > 0,
+            f"{group}.max_grad_norm",
+            self.max_grad_norm,
+            "must be above 0, or null for no clipping",
+        )
         require(self.lora_rank >= 0, f"{group}.lora_rank", self.lora_rank, "must be 0 (train all weights) or above")
         require(self.lora_alpha > 0, f"{group}.lora_alpha", self.lora_alpha, "must be above 0")
         schedules = ("linear", "cosine", "constant", "constant_with_warmup")

@@ -28,6 +28,7 @@ class PPOSettings(BudgetedSettings):
     missing_eos: Literal["replace", "subtract"] = "replace"
     missing_eos_score: float | None = -1.0
     normalize_reward: bool = False
+    whiten_rewards: bool = False
     whiten_advantages: bool = True
     max_approx_kl: float | None = None
     value_model: Literal["separate", "shared"] = "separate"
@@ -75,6 +76,12 @@ class PPOSettings(BudgetedSettings):
 
     def _check_kl_and_reward(self) -> None:
         require(self.kl in ("k1", "full"), "ppo.kl", self.kl, "must be k1 or full")
+        require(
+            not (self.whiten_rewards and self.kl == "full"),
+            "ppo.whiten_rewards",
+            self.whiten_rewards,
+            "must be false where ppo.kl is full: the KL in the loss would keep its scale",
+        )
         if self.kl_target is not None:
             require(
                 self.kl_target > 0 and self.beta > 0,

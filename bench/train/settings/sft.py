@@ -7,4 +7,6 @@ from bench.train.settings.common import BudgetedSettings
 
 @dataclass(frozen=True)
 class SFTSettings(BudgetedSettings):
-    """Supervised fine-tuning on the demonstrations, loss on the completion alone."""
+    """Supervised fine-tuning on the demonstrations, loss on the completion alone unless the post counts too."""
+
+    completion_only: bool = True

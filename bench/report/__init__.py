@@ -8,7 +8,7 @@ from bench.report.compare import render_comparison
 from bench.report.gallery import FIGURES, render_gallery
 from bench.report.load import Run, load_run, newest_run
 from bench.report.notebook import figures
-from bench.report.numbers import tidy
+from bench.report.numbers import tidy, wide
 from bench.report.over_seeds import seed_points, seed_summaries
 from bench.report.plot import Plot
 from bench.report.policies import policy_points
@@ -28,4 +28,5 @@ __all__ = [
     "seed_points",
     "seed_summaries",
     "tidy",
+    "wide",
 ]

@@ -30,13 +30,16 @@ NAMES_OF_A_RUN = ("seed", "name", *WHERE_AND_WHEN)
 """The same, and which run it is."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Run:
     """A finished run: its run.json and metrics.json; the larger files are read when asked for."""
 
     path: Path
     run: Mapping[str, Any]
     metrics: Mapping[str, Any]
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r})"
 
     @cached_property
     def training(self) -> dict[str, pd.DataFrame]:
@@ -137,8 +140,10 @@ def unfinished(path: Path) -> str:
 
 
 def newest_run(results_dir: Path | str) -> Path | None:
-    """The run folder below `results_dir` that finished last; None when there is none."""
-    written = sorted(Path(results_dir).glob("*/*/metrics.json"), key=lambda file: (file.stat().st_mtime, str(file)))
+    """The run folder below `results_dir` that finished last; None when there is none. Published runs, which a clone
+    brings, are nobody's last: `reference/` is left out."""
+    files = [file for file in Path(results_dir).glob("*/*/metrics.json") if file.parts[-3] != "reference"]
+    written = sorted(files, key=lambda file: (file.stat().st_mtime, str(file)))
     return next((file.parent for file in reversed(written) if not unfinished(file.parent)), None)
 
 

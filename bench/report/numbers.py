@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 
 from bench.report.load import Run, to_number
+from bench.report.words import NONE, is_number, number
 
 _OF_ESTIMATES = ("value", "ci95", "n")
 _OF_REWARDS = ("reward", "gain", "fits")
@@ -31,6 +32,27 @@ def tidy(runs: Run | Sequence[Run]) -> pd.DataFrame:
         for row in _rows(metrics, (), set(run.judges), {**cell, "arm": "", "judge": ""})
     ]
     return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def wide(numbers: pd.DataFrame, *metrics: str) -> pd.DataFrame:
+    """The named metrics of `tidy` side by side, as text with their intervals: a row per arm or pair, of several runs or
+    evaluations per run, set and temperature too.
+    """
+    rows = [row for row in numbers.to_dict("records") if row["metric"] in metrics]
+    keys = [name for name in ("run", "set", "temperature") if len({row[name] for row in rows}) > 1]
+    table: dict[tuple[Any, ...], dict[str, str]] = {}
+    for row in sorted(rows, key=lambda row: metrics.index(row["metric"])):
+        column = f"{row['metric']}, {row['judge']}" if row["judge"] else row["metric"]
+        cell = _with_interval(row["value"], row["low"], row["high"])
+        table.setdefault(tuple(row[name] for name in ("arm", *keys)), {})[column] = cell
+    named = [dict(zip(("arm", *keys), key, strict=True)) | cells for key, cells in table.items()]
+    return pd.DataFrame(named).fillna(NONE).set_index(["arm", *keys])
+
+
+def _with_interval(value: float, low: float, high: float) -> str:
+    if not is_number(value):
+        return NONE
+    return number(value) if not is_number(low) else f"{number(value)} [{number(low)}, {number(high)}]"
 
 
 def _cells(run: Run) -> Iterator[tuple[Mapping[str, Any], Mapping[str, Any]]]:

@@ -52,6 +52,13 @@ def test_newest_run_is_the_one_that_finished_last(make_run, tmp_path):
     os.utime(last / "metrics.json", (2_000, 2_000))
     assert report.newest_run(tmp_path) == last
     assert report.newest_run(tmp_path / "fixture") is None
+    last.parent.rename(tmp_path / "reference")  # as a clone has them
+    assert report.newest_run(tmp_path) is None
+
+
+def test_a_run_is_its_folder_where_it_is_printed(make_run):
+    path = make_run()
+    assert repr(report.load_run(path)) == f"Run({str(path)!r})"
 
 
 def test_the_report_needs_no_model_library():

@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 
 from bench import report
+from bench.report.words import number
 
 ROOT = Path(__file__).resolve().parents[2]
-NOTEBOOK = ROOT / "notebooks" / "compare_arms.ipynb"
 
 
 def numbers_in(value: Any) -> Iterator[float]:
@@ -108,23 +108,73 @@ def test_figures_are_those_that_the_report_writes(run, make_run, tmp_path):
     assert names == {file.stem for file in (tmp_path / "two" / "figures").iterdir()} and names
 
 
-@pytest.mark.slow
-def test_the_notebook_runs_on_a_finished_run(make_run, monkeypatch):
-    path = make_run()
-    monkeypatch.setenv("RUN", str(path))
+def test_wide_puts_the_named_metrics_side_by_side(run):
+    table = report.wide(report.tidy(run), "kl_ref", "win_rate")
+
+    assert list(table.columns) == ["kl_ref", "win_rate, gold", "win_rate, reward_model"]
+    rate = run.metrics["arms"]["dpo"]["win_rate"]["gold"]
+    value, low, high = (number(of) for of in (rate["value"], *rate["ci95"]))
+    assert table.loc["dpo", "win_rate, gold"] == f"{value} [{low}, {high}]"
+    assert set(table.index) == {"sft", "best_of_n", "ppo", "dpo"}
+
+
+def execute(name: str, home: Path) -> list[Any]:
+    """The outputs of a notebook as a fresh clone has it: notebooks/, the published results, and nothing of its own."""
+    (home / "notebooks").mkdir(parents=True)
+    (home / "results").mkdir()
+    (home / "results" / "reference").symlink_to(ROOT / "results" / "reference")
+    notebook = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4)
+    where = {"metadata": {"path": str(home / "notebooks")}}
+    nbclient.NotebookClient(notebook, timeout=600, resources=where).execute()
+    return [output for cell in notebook.cells for output in cell.get("outputs", [])]
+
+
+@pytest.fixture
+def clone(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    notebook = nbformat.read(NOTEBOOK, as_version=4)
-
-    nbclient.NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(NOTEBOOK.parent)}}).execute()
-
-    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
-    assert outputs[0]["text"].strip() == str(path)
-    shown = [kind for output in outputs for kind in output.get("data", {})]
-    assert shown.count("image/svg+xml") == len(report.figures(report.load_run(path)))
-    assert shown.count("text/html") == 6  # arms, head to head, claims, cost, reward models, every number
+    for name in ("RUN", "SWEEP"):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path / "clone"
 
 
-def test_the_notebook_is_stored_without_outputs():
-    notebook = nbformat.read(NOTEBOOK, as_version=4)
+def shown(outputs: list[Any], kind: str) -> list[str]:
+    return [output["data"][kind] for output in outputs if kind in output.get("data", {})]
+
+
+@pytest.mark.slow
+def test_compare_arms_shows_the_published_run_in_a_fresh_clone(clone):
+    outputs = execute("compare_arms", clone)
+
+    assert outputs[0]["text"].strip() == str(clone / "results" / "reference" / "builtin")
+    assert len(shown(outputs, "image/svg+xml")) == len(
+        report.figures(report.load_run(ROOT / "results" / "reference" / "builtin"))
+    )
+    tables = shown(outputs, "text/html")
+    assert len(tables) == 6  # arms, head to head, claims, cost, reward models, every number
+    assert max(table.partition("</tr>")[0].count("<th") for table in tables) <= 16
+
+
+@pytest.mark.slow
+def test_beta_sweep_shows_the_published_sweep_in_a_fresh_clone(clone):
+    outputs = execute("beta_sweep", clone)
+
+    assert outputs[0]["text"].startswith("42 runs in ")
+    table, _ = shown(outputs, "text/html")  # by setting, and every number
+    assert table.count("<td>3</td>") == 1 + 5 + 7  # the SFT model, and each beta of DPO and PPO: three seeds
+    assert len(shown(outputs, "image/svg+xml")) >= 3
+
+
+@pytest.mark.slow
+def test_own_data_reads_files_and_the_published_run_in_a_fresh_clone(clone):
+    outputs = execute("own_data", clone)
+
+    (sizes,) = [text for text in shown(outputs, "text/plain") if text.startswith("{")]
+    assert "'demonstrations, train'" in sizes and "'evaluation prompts'" in sizes
+    assert len(shown(outputs, "text/html")) == 1 and shown(outputs, "image/svg+xml")
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem)
+def test_a_notebook_is_stored_without_outputs(path):
+    notebook = nbformat.read(path, as_version=4)
     for cell in notebook.cells:
         assert not cell.get("outputs") and cell.get("execution_count") is None

@@ -41,6 +41,7 @@ from bench.evaluate.summary_metrics import check_models
 from bench.files import read_json, write_json, write_jsonl
 from bench.models.loading import base_context_length, base_tokenizer, pick_device
 from bench.pipeline.ahead import line_ahead
+from bench.pipeline.by_prompt import write_by_prompt
 from bench.pipeline.cache import FinishedStage
 from bench.pipeline.cells import cells
 from bench.pipeline.controlled import LABEL, labelled, with_known_reward
@@ -364,5 +365,6 @@ def _write_rows(folder: Path, evaluation: Evaluation) -> None:
         write_jsonl(folder / "completions" / f"{arm}.jsonl", evaluation.rows(arm))
     for judge, verdicts in evaluation.verdicts.items():
         write_jsonl(folder / "verdicts" / f"{judge}.jsonl", [asdict(verdict) for verdict in verdicts])
+    write_by_prompt(folder, evaluation.data.eval_prompts, evaluation.completions, evaluation.verdicts)
     prompts = [{"prompt_id": p.id, "prompt": p.prompt, "reference": p.reference} for p in evaluation.data.eval_prompts]
     write_jsonl(folder / "prompts.jsonl", prompts)

@@ -6,17 +6,45 @@ from typing import Any
 from bench.arms import REFERENCE
 from bench.evaluate.seeds import Points
 from bench.report.load import Run
-from bench.report.read import rows_of
+from bench.report.read import object_of, rows_of
 
 
 def points(run: Run, arm: str, judge: str, cell: str = "") -> Mapping[str, float]:
-    """prompt_id -> 1, 0.5 or 0 of the arm against the reference summary; empty where the verdicts are not there.
+    """prompt_id -> 1, 0.5 or 0 of the arm against the reference summary; empty where that is not known.
 
     Args:
         cell: the folder of another evaluation than the headline's, such as `grid/validation-t0.7`.
     """
-    file = run.path / cell / "verdicts" / f"{judge}.jsonl"
-    return points_of(rows_of(file), arm, REFERENCE) if file.exists() else {}
+    return Duels(run, judge, cell).points(arm, REFERENCE)
+
+
+class Duels:
+    """One judge's points in a cell of a run, from its verdicts or, where these are not there, from by_prompt.json."""
+
+    def __init__(self, run: Run, judge: str, cell: str = "") -> None:
+        file = run.path / cell / "verdicts" / f"{judge}.jsonl"
+        self._rows = rows_of(file) if file.exists() else None
+        self._kept = {} if self._rows is not None else _kept(run, cell).get("points", {}).get(judge, {})
+        self._prompts = _kept(run, cell).get("prompts", [])
+
+    @property
+    def is_there(self) -> bool:
+        return bool(self._rows or self._kept)
+
+    def points(self, arm: str, opponent: str) -> Mapping[str, float]:
+        """prompt_id -> 1, 0.5 or 0 of the arm against the opponent; empty where it is not known."""
+        if self._rows is not None:
+            return points_of(self._rows, arm, opponent)
+        return _column(self._prompts, self._kept.get(f"{arm}_vs_{opponent}", []))
+
+
+def _kept(run: Run, cell: str = "") -> dict[str, Any]:
+    file = run.path / cell / "by_prompt.json"
+    return object_of(file) if file.exists() else {}
+
+
+def _column(prompts: Sequence[str], values: Sequence[float | None]) -> Mapping[str, float]:
+    return {prompt: value for prompt, value in zip(prompts, values, strict=False) if value is not None}
 
 
 def points_of(rows: Sequence[Mapping[str, Any]], arm: str, opponent: str) -> Mapping[str, float]:
@@ -32,7 +60,8 @@ def kls(run: Run, arm: str) -> Mapping[str, float]:
     """prompt_id -> KL to the SFT model along the arm's sample, nats; empty where it is not known."""
     file = run.path / "completions" / f"{arm}.jsonl"
     if not file.exists():
-        return {}
+        kept = _kept(run)
+        return _column(kept.get("prompts", []), kept.get("kl", {}).get(arm, []))
     return {row["prompt_id"]: row["kl"] for row in rows_of(file) if row.get("kl") is not None}
 
 
@@ -42,6 +71,9 @@ def share_prompts(runs: Sequence[Run]) -> bool:
     prompts = [dict(zip(run.prompts["prompt_id"], run.prompts["prompt"], strict=True)) for run in runs]
     if all(prompts):
         return all(of_run == prompts[0] for of_run in prompts)
+    posts = [_kept(run).get("posts") for run in runs]
+    if all(posts):
+        return len(set(posts)) == 1
     return any(run.setting("config.data.kind") != "synthetic" for run in runs)
 
 
@@ -50,16 +82,14 @@ class Verdicts:
 
     def __init__(self, runs: Sequence[Run], judge: str) -> None:
         self.shared = share_prompts(runs)
-        files = {run.setting("seed"): run.path / "verdicts" / f"{judge}.jsonl" for run in runs}
-        self._rows = None
-        if self.shared and all(file.exists() for file in files.values()):
-            self._rows = {seed: rows_of(file) for seed, file in files.items()}
+        by_seed = {run.setting("seed"): Duels(run, judge) for run in runs} if self.shared else {}
+        self._of = by_seed if by_seed and all(of_run.is_there for of_run in by_seed.values()) else None
 
     def against(self, arm: str, opponent: str) -> Mapping[int, Points] | None:
         """seed -> prompt -> 1, 0.5 or 0."""
-        if self._rows is None:
+        if self._of is None:
             return None
-        found = {seed: points_of(rows, arm, opponent) for seed, rows in self._rows.items()}
+        found = {seed: of_run.points(arm, opponent) for seed, of_run in self._of.items()}
         return found if all(found.values()) else None
 
     def of_a_duel(self, a: str, b: str) -> Mapping[int, tuple[Points, Points]] | None:

@@ -1,11 +1,13 @@
 """At equal KL, from run folders: policies are counted once, and what is said is what was computed."""
 
+import shutil
+
 import numpy as np
 import pytest
 
 from bench import report
 from bench.evaluate.matched_kl import matched_kl
-from bench.report.by_prompt import kls, points
+from bench.report.by_prompt import Duels, kls, points, share_prompts
 from bench.report.frontier import frontiers, in_words, matched, section
 from bench.report.page import Figures, Text
 
@@ -51,3 +53,28 @@ def test_words():
     )
     assert in_words(found | {"ci95": [-0.01, 0.05]}, "gold").endswith("not decided at this n.")
     assert "not compared, too far" in in_words({"reason": "too far"}, "gold")
+
+
+def test_what_is_kept_of_every_prompt_says_the_same_without_verdicts_and_completions(runs):
+    """Points and KL of by_prompt.json are those of the rows; other posts are not taken for the same."""
+    whole = {judge: frontiers(runs, judge) for judge in ("gold", "reward_model")}
+    duels = {judge: Duels(runs[0], judge).points("dpo", "ppo") for judge in whole}
+    assert all(duels.values())
+    shared = share_prompts(runs)
+    for run in runs:
+        for name in ("verdicts", "completions"):
+            shutil.rmtree(run.path / name)
+        (run.path / "prompts.jsonl").unlink()
+    lean = [report.load_run(run.path) for run in runs]
+
+    assert share_prompts(lean) == shared
+    for judge, expected in whole.items():
+        assert Duels(lean[0], judge).points("dpo", "ppo") == duels[judge]
+        for found, wanted in zip(frontiers(lean, judge).values(), expected.values(), strict=True):
+            for arm, other in zip(found, wanted, strict=True):
+                for policy, before in zip(arm, other, strict=True):
+                    assert policy.points == before.points
+                    assert policy.kl == pytest.approx(before.kl, abs=1e-5)
+    file = lean[0].path / "by_prompt.json"
+    file.write_text(file.read_text(encoding="utf-8").replace('"posts": "', '"posts": "other'), encoding="utf-8")
+    assert not share_prompts(lean)

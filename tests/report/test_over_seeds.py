@@ -159,6 +159,7 @@ def test_shared_prompts_do_not_average_out_over_seeds(seeds_that_share_prompts, 
     values = [0.6, 0.7, 0.5]
     for path, value in zip(seeds_that_share_prompts, values, strict=True):
         shutil.rmtree(path / "verdicts")
+        (path / "by_prompt.json").unlink()
         found = {"value": value, "ci95": [value - 0.05, value + 0.05], "n": 40}
         edit(
             path / "metrics.json", lambda metrics, found=found: metrics["arms"]["dpo"]["win_rate"]["gold"].update(found)
@@ -185,6 +186,7 @@ def test_verdicts_of_shared_prompts_tell_seeds_and_prompts_apart(seeds_that_shar
         ]
         write_jsonl(path / "verdicts" / "gold.jsonl", rows)
         (path / "verdicts" / "reward_model.jsonl").unlink()
+        (path / "by_prompt.json").unlink()
 
         def even(metrics):
             metrics["arms"]["dpo"]["win_rate"]["gold"]["value"] = 0.5

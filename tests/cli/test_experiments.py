@@ -121,7 +121,14 @@ def check_run(stdout: str, arms: list[str], judges: list[str], gold: bool) -> Pa
     return folder
 
 
-@pytest.mark.parametrize("experiment", sorted({*EXPERIMENTS} - {*LARGER, CONTROLLED}))
+@pytest.mark.parametrize(
+    "experiment",
+    # The six arms of paper_gptj are those of temperature, and half a minute.
+    [
+        pytest.param(name, marks=pytest.mark.long if name == "paper_gptj" else ())
+        for name in sorted({*EXPERIMENTS} - {*LARGER, CONTROLLED})
+    ],
+)
 def test_experiment_takes_one_step(experiment: str, command: Callable, smallest: list[str], smallest_world: list[str]):
     no_server = ["judge=builtin"] if experiment == "paper_gptj" else []
     outcome = command(f"experiment={experiment}", *smallest, *smallest_world, *no_server)

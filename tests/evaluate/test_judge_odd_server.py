@@ -172,6 +172,7 @@ def test_asked_again(judge_server, make_judge, make_items, right_verdicts, cache
     assert sorted(row.text for row in cache.rows()) == ["A", "B"]
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_2000_judgements(judge_server, make_judge, make_items, right_verdicts, cache):
     """None guessed, none lost that can be read, none bought twice."""

@@ -11,14 +11,17 @@ from bench.report.kept import kept_or_rendered
 
 @pytest.fixture
 def times_rendered(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The runs that were rendered, by a stand-in that is quick."""
     rendered: list[Path] = []
-    real = kept.render_run
 
     def render(run_dir: Path) -> Path:
         rendered.append(run_dir)
-        return real(run_dir)
+        (run_dir / "figures").mkdir(exist_ok=True)
+        for name in ("report.md", "report.html", "figures/a.svg"):
+            (run_dir / name).write_text(f"{name} of this run", encoding="utf-8")
+        return run_dir / "report.html"
 
-    render.__module__ = real.__module__
+    render.__module__ = kept.render_run.__module__
     monkeypatch.setattr(kept, "render_run", render)
     return rendered
 

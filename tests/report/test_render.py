@@ -112,10 +112,15 @@ BEFORE = ("stages", "wall_s", "device_hours", "gpu_hours", "peak_memory_gib", "m
 """Fields of a cost that the meter has always had."""
 REFERENCE = Path(__file__).parents[2] / "results" / "reference"
 PUBLISHED = sorted(path.parent.relative_to(REFERENCE).as_posix() for path in REFERENCE.glob("**/metrics.json"))
+FIRST = {next(name for name in PUBLISHED if name.split("/")[0] == of) for of in {n.split("/")[0] for n in PUBLISHED}}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", PUBLISHED)
+@pytest.mark.parametrize(
+    "name",
+    # Of many runs of one experiment the first is like the others.
+    [pytest.param(name, marks=() if "/" not in name or name in FIRST else pytest.mark.long) for name in PUBLISHED],
+)
 def test_the_published_runs_render(name):
     page = run_page(report.load_run(REFERENCE / name))
     text = to_markdown(page)

@@ -133,7 +133,7 @@ def test_dpo_equals_stock_dpo(make_policy, architecture, tokenizer, tmp_path, pa
     assert "forward" not in vars(policy)  # neither ours nor TRL's stays
     packed_calls.clear()
     trainer, log = stock_dpo(tmp_path / "sft", tokenizer, tmp_path, config={"precompute_ref_log_probs": True})
-    train(trainer, log, DPO, a_context(tmp_path, "dpo"))
+    train(trainer, log, DPO, DPOSettings(**BATCH), a_context(tmp_path, "dpo"))
     assert packed_calls == []
 
     assert len(ours) == len(log.rows) == 3
@@ -283,7 +283,7 @@ def test_reward_training_equals_the_stock_one(make_classifier, architecture, tok
         processing_class=tokenizer,
         callbacks=[log],
     )
-    train(trainer, log, REWARD, context)
+    train(trainer, log, REWARD, RewardSettings(**BATCH), context)
 
     assert len(packed_calls) == 3 and len(ours) == len(log.rows) == 3
     for found, expected in zip(ours, log.rows, strict=True):

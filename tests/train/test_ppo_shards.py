@@ -26,7 +26,6 @@ from bench.train.settings.ppo import PPOSettings
 from bench.train.shards import held_bytes
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
-FAMILIES = {"llama": "plain", "gpt_neox": "lora"}
 
 
 def in_processes(count: int, target: Callable[..., None], *arguments: object) -> None:
@@ -46,9 +45,9 @@ def train_in_shares(folder: Path, names: list[str], rank: int, count: int, port:
 
 @pytest.mark.parametrize("count", [2, pytest.param(4, marks=pytest.mark.long)])
 def test_shares_train_what_whole_networks_do(count: int, tmp_path: Path):
-    """Llama and GPT-NeoX, full and LoRA, k1 and exact KL, separate and shared value heads; every process' rows differ
-    in number and length, so that some have more micro-batches than others."""
-    names = list(VARIANTS) if count == 2 else ["plain", "lora"]
+    """Llama and GPT-NeoX, full and LoRA, k1 and exact KL; on four also shared value heads and minibatches of one row.
+    The processes' rows differ in number and length, so that some have more micro-batches than others."""
+    names = ["plain", "lora"] if count == 2 else list(VARIANTS)
     in_processes(count, train_in_shares, tmp_path, names)
 
     for name in names:

@@ -16,6 +16,8 @@ LARGER = ["nplus_pythia_2_8b", "nplus_pythia_6_9b"]
 """Those that differ from another in the model alone, which a step of a small one has no use for."""
 CONTROLLED = "tldr_controlled"
 """Takes its step in test_controlled.py, with data of its kind."""
+LIKE_OTHERS = ["paper_gptj", "all_arms", "out_of_distribution", "tldr_smollm2"]
+"""Those whose arms, sets and files others have too."""
 ARMS_OF = {
     "builtin_overoptimisation": ["sft", "ppo"],
     "beta_frontier": ["sft", "ppo", "dpo"],
@@ -123,9 +125,8 @@ def check_run(stdout: str, arms: list[str], judges: list[str], gold: bool) -> Pa
 
 @pytest.mark.parametrize(
     "experiment",
-    # The six arms of paper_gptj are those of temperature, and half a minute.
     [
-        pytest.param(name, marks=pytest.mark.long if name == "paper_gptj" else ())
+        pytest.param(name, marks=pytest.mark.long if name in LIKE_OTHERS else ())
         for name in sorted({*EXPERIMENTS} - {*LARGER, CONTROLLED})
     ],
 )
@@ -144,6 +145,7 @@ def test_experiment_takes_one_step(experiment: str, command: Callable, smallest:
     assert set(watched) == ({"ppo", "dpo"} if experiment == "overoptimisation" else set())
 
 
+@pytest.mark.long
 def test_own_files_with_other_column_names(command: Callable, smallest: list[str], own_files: Path):
     """The experiment's own kind of data: files, here with the columns called something else."""
     names = {"prompt": "text", "chosen": "better", "rejected": "worse", "completion": "summary"}

@@ -264,6 +264,7 @@ print(cost.peak_rss_gib)
     assert float(printed) * 2**30 == pytest.approx(peak, rel=0.05)
 
 
+@pytest.mark.long
 def test_a_fork_does_not_count_its_parents_pages_again(samples: Callable[[int], None]):
     block = np.ones(SIZE, dtype=np.uint8)
     before = resident()

@@ -97,6 +97,7 @@ def judged(tmp_path_factory: pytest.TempPathFactory) -> tuple[OpenAIJudge, Model
     return judge, model
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @settings(
     max_examples=EXAMPLES,

@@ -18,8 +18,8 @@ from bench.pipeline.runner import run
 from bench.report import render_run
 from bench.stages import sft
 
-WAYS = {"gemma2", "mpt"}
-"""With a head of its own, and padded rows of which each runs whole for every token; the others are run by test-long."""
+WAYS = {"mpt"}
+"""Padded rows, of which each runs whole for every token; the other ways are run by test-long, and probed elsewhere."""
 
 
 @pytest.mark.slow

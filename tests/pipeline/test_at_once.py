@@ -52,6 +52,7 @@ def test_of_two_identical_runs_one_computes_and_both_finish(make_config: Callabl
     assert record["command"] == f"command {computed}"
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_two_runs_make_what_both_want_once(make_config: Callable[..., RunConfig], tmp_path: Path):
     """Of other names, so that none waits for the other run, but for each of its stages."""

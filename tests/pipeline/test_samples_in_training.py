@@ -67,6 +67,7 @@ def test_what_they_cost_stands_apart(finished: tuple[RunConfig, Path], watched: 
     assert sampled["cost"]["other"]["wall_s"] >= 0
 
 
+@pytest.mark.long
 def test_costs_measured_again_are_those_of_the_training_alone(watched: tuple[RunConfig, Path], monkeypatch):
     monkeypatch.setattr("bench.train.samples.Samples.take", lambda *_: pytest.fail("it was sampled"))
 

@@ -38,6 +38,7 @@ def config(make_config: Callable[..., RunConfig], tmp_path: Path) -> RunConfig:
     return replace(config, best_of_n=replace(config.best_of_n, n=4))
 
 
+@pytest.mark.long
 def test_a_run_without_references_compares_arms_with_each_other(config: RunConfig, capsys: pytest.CaptureFixture[str]):
     folder = run(config, "the command")
     metrics = read_json(folder / "metrics.json")

@@ -32,6 +32,7 @@ def test_every_figure_of_one_run_has_something_to_draw_and_no_other_is_on_its_pa
     assert both < names(FIGURES, [full])
 
 
+@pytest.mark.long
 def test_every_figure_over_runs_is_in_the_list(make_run):
     betas = [report.load_run(make_run(f"b{b}", dpo_beta=b, ppo_beta=b)) for b in (0.02, 0.1, 0.5, 2.0)]
     seeds = [report.load_run(make_run(f"s{seed}", seed=seed)) for seed in (0, 1)]

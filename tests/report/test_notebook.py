@@ -164,6 +164,7 @@ def test_beta_sweep_shows_the_published_sweep_in_a_fresh_clone(clone):
     assert len(shown(outputs, "image/svg+xml")) >= 3
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_own_data_reads_files_and_the_published_run_in_a_fresh_clone(clone):
     outputs = execute("own_data", clone)

@@ -350,6 +350,6 @@ def test_samples_that_are_not_the_policys_have_a_negative_kl(monkeypatch: pytest
 
 def test_a_reward_model_that_is_exploited_is_found_where_the_truth_is_known(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(ppo_module, "decode", lambda tokenizer, ids: ids)
-    gold = one_by_one(lambda prompt, ids: -float(ids.count(5)))
+    gold = one_by_one(lambda prompt, ids: -float(sum(token == 5 for token in ids)))
     rows = ppo(20, only(5), gold=gold, learning_rate=0.01, max_new_tokens=8)
     assert "overoptimised" in found("ppo", rows)

@@ -9,9 +9,11 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from bench.cli.conf_dir import conf_dir
+from bench.cli.home import at_home
 from bench.cli.one_line import fail
 from bench.cli.settings import resolved
 from bench.errors import ConfigError, UserError
+from bench.terminal import spoken
 
 _CONFIG = "config"
 _MANUAL = """\
@@ -31,9 +33,10 @@ Exit code: 0 there is a table; 2 config or data cannot be used; 1 the machine la
 """
 
 
+@spoken
 def main() -> int:
     """Run the command line and return the exit code."""
-    arguments = sys.argv[1:]
+    arguments = at_home(sys.argv[1:])
     if {"--help", "-h"} & set(arguments):
         print(_MANUAL)
         return 0

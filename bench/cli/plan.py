@@ -9,9 +9,11 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from bench.cli.conf_dir import conf_dir
+from bench.cli.home import at_home
 from bench.cli.one_line import fail
 from bench.cli.settings import resolved
 from bench.errors import ConfigError, UserError
+from bench.terminal import spoken
 
 _CONFIG = "config"
 _OWN = "plan."
@@ -41,9 +43,10 @@ the machine lacks something, such as memory.
 """
 
 
+@spoken
 def main() -> int:
     """Run the command line and return the exit code."""
-    arguments = sys.argv[1:]
+    arguments = at_home(sys.argv[1:])
     if {"--help", "-h"} & set(arguments):
         print(_MANUAL)
         return 0

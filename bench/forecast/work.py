@@ -21,7 +21,7 @@ from bench.forecast.decoding import decoding
 from bench.forecast.rows import Rows, RunRows
 from bench.forecast.shape import ModelShape
 from bench.train.settings.common import OptimizerSettings
-from bench.train.settings.rloo import within_budget
+from bench.train.settings.rloo import RLOOSettings, within_budget
 
 if TYPE_CHECKING:
     from bench.config import RunConfig
@@ -178,7 +178,7 @@ class Counting:
 
     def _ppo(self) -> Work:
         settings, episodes = self.config.ppo, self.config.budget.ppo_episodes
-        batch = min(settings.batch_size, episodes)
+        batch = self._episodes_at_once
         updates = episodes // batch
         rollouts = self.sampled(self.rows.posts, updates * batch)
         passes, head = self.passes(rollouts), self.head(rollouts.completion_tokens)
@@ -200,7 +200,7 @@ class Counting:
         )
 
     def _rloo(self) -> Work:
-        settings = within_budget(self.config.rloo, self.config.budget.ppo_episodes, 1)
+        settings = self._rloo_settings
         updates = self.config.budget.ppo_episodes // settings.batch_size
         rollouts = self.sampled(self.rows.posts, updates * settings.batch_size)
         passes, head = self.passes(rollouts), self.head(rollouts.completion_tokens)
@@ -252,16 +252,22 @@ class Counting:
 
     def moments(self, stage: str) -> int:
         """How often the stage samples on the way; 0 for one that does not."""
-        budget, settings = self.config.budget, self.config.samples_in_training
-        if stage == "dpo":
-            steps = math.ceil(math.ceil(self.rows.pairs.count / self.config.dpo.batch_size) * budget.dpo_epochs)
-        elif stage == "ppo":
-            steps = budget.ppo_episodes // min(self.config.ppo.batch_size, budget.ppo_episodes)
-        elif stage == "rloo":
-            steps = budget.ppo_episodes // within_budget(self.config.rloo, budget.ppo_episodes, 1).batch_size
-        else:
-            return 0
-        return len(settings.steps(steps))
+        config = self.config
+        steps: Mapping[str, Callable[[], int]] = {
+            "dpo": lambda: _steps(config.dpo, self.rows.pairs.count, config.budget.dpo_epochs),
+            "ppo": lambda: config.budget.ppo_episodes // self._episodes_at_once,
+            "rloo": lambda: config.budget.ppo_episodes // self._rloo_settings.batch_size,
+        }
+        return len(config.samples_in_training.steps(steps[stage]())) if stage in steps else 0
+
+    @property
+    def _episodes_at_once(self) -> int:
+        """Of an update of PPO."""
+        return min(self.config.ppo.batch_size, self.config.budget.ppo_episodes)
+
+    @property
+    def _rloo_settings(self) -> RLOOSettings:
+        return within_budget(self.config.rloo, self.config.budget.ppo_episodes, 1)
 
     def _evaluation(self) -> Work:
         """Scores of every arm's summaries and of the writers', and of the held-out pairs."""
@@ -319,8 +325,13 @@ class Counting:
         return Work(score=self.passes(rows, pairs).forward, head=self.head(rows.completion_tokens))
 
     def _stepping(self, settings: OptimizerSettings, rows: int, epochs: float) -> Work:
-        steps = math.ceil(math.ceil(rows / settings.batch_size) * epochs)
+        steps = _steps(settings, rows, epochs)
         return Work(optimizer_steps=steps, stepped=0 if settings.lora_rank else steps * self.shape.parameters)
+
+
+def _steps(settings: OptimizerSettings, rows: int, epochs: float) -> int:
+    """Of an optimizer over so many rows."""
+    return math.ceil(math.ceil(rows / settings.batch_size) * epochs)
 
 
 def _mean(values: np.ndarray) -> float:

@@ -24,8 +24,8 @@ class Duels:
     def __init__(self, run: Run, judge: str, cell: str = "") -> None:
         file = run.path / cell / "verdicts" / f"{judge}.jsonl"
         self._rows = rows_of(file) if file.exists() else None
-        self._kept = {} if self._rows is not None else _kept(run, cell).get("points", {}).get(judge, {})
-        self._prompts = _kept(run, cell).get("prompts", [])
+        kept = {} if file.exists() else _kept(run, cell)
+        self._prompts, self._kept = kept.get("prompts", []), kept.get("points", {}).get(judge, {})
 
     @property
     def is_there(self) -> bool:

@@ -31,14 +31,28 @@ def put_adapters(network: PreTrainedModel, settings: OptimizerSettings, seed: in
     return adapter
 
 
+def frozen_to_bf16(network: PreTrainedModel) -> None:
+    """Make the weights that are not trained bf16."""
+    for parameter in _frozen(network):
+        parameter.data = parameter.data.bfloat16()
+
+
+def _frozen(network: PreTrainedModel) -> list[torch.nn.Parameter]:
+    return [parameter for parameter in network.parameters() if not parameter.requires_grad]
+
+
 class FrozenInBf16:
     """Makes the frozen weights of a network with adapters bf16, to be run under autocast; the fp32 ones, to which the
     adapters are added in the end, wait in main memory."""
 
     def __init__(self, network: PreTrainedModel) -> None:
-        self._whole = {p: p.detach().to("cpu", copy=True) for p in network.parameters() if not p.requires_grad}
-        for parameter in self._whole:
-            parameter.data = parameter.data.bfloat16()
+        self._whole = {p: p.detach().to("cpu", copy=True) for p in _frozen(network)}
+        frozen_to_bf16(network)
+
+    def round_again(self) -> None:
+        """Undo what merging adapters into the bf16 weights and taking them out again has rounded."""
+        for parameter, whole in self._whole.items():
+            parameter.data.copy_(whole)
 
     def restore(self) -> None:
         for parameter, whole in self._whole.items():

@@ -225,10 +225,8 @@ class PPOTrainer:
 
     def _save(self, saver: ppo_checkpoint.Saver, rows: TrainingLog) -> None:
         """A checkpoint, if it is time; weights in shares are put together by all processes."""
-        if self.learner.is_sharded:
-            if processes.from_main(saver.is_due()):
-                saver.save(self.context.scratch, self._state(rows))
-        elif processes.is_main() and saver.is_due():
+        is_due = processes.is_main() and saver.is_due()
+        if processes.from_main(is_due) if self.models.is_sharded else is_due:
             saver.save(self.context.scratch, self._state(rows))
 
     def _state(self, rows: TrainingLog) -> ppo_checkpoint.State:

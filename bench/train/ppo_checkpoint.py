@@ -19,6 +19,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from bench import processes
 from bench.errors import RunFolderError
 from bench.train.master_weights import MasterWeights
+from bench.train.shards import whole_tensor
 
 _FILE = "ppo.safetensors"
 _SAVING_SHARE = 0.02  # of the run's time at most goes into checkpoints
@@ -108,7 +109,7 @@ def restore(state: State, networks: Mapping[str, nn.Module], optimizers: Mapping
 def _whole(tensor: Tensor) -> Tensor:
     if not isinstance(tensor, DTensor):
         return tensor
-    whole = tensor.full_tensor()
+    whole = whole_tensor(tensor)
     return whole.cpu() if processes.is_main() else whole[:0]
 
 

@@ -24,7 +24,7 @@ from bench.forward import (
 )
 from bench.models.loading import RewardModel, load_policy, load_reward_model
 from bench.records import Rollout
-from bench.train.lora import FrozenInBf16, put_adapters
+from bench.train.lora import FrozenInBf16, frozen_to_bf16, put_adapters
 from bench.train.recompute import keep, recompute
 from bench.train.settings.ppo import PPOSettings
 from bench.train.shards import Skeleton, mesh_of_all, shard
@@ -97,6 +97,17 @@ class PPOModels:
         """How many networks with a backbone of their own lie in memory."""
         separate = not isinstance(self.value, SharedValueHead)
         return 2 + (self.ref_policy is not None) + separate
+
+    @property
+    def is_sharded(self) -> bool:
+        """Whether each process holds a share of every network: fp32 weights, whose blocks compute in bf16 by
+        themselves where that is asked for."""
+        return self.skeleton is not None
+
+    @property
+    def autocasts_in_bf16(self) -> bool:
+        """Whether bf16 means autocast, over adapters in fp32, and not bf16 weights over fp32 master copies."""
+        return self.adapter is not None and not self.is_sharded
 
     @property
     def trained(self) -> dict[str, nn.Module]:
@@ -175,7 +186,7 @@ class PPOModels:
         """Make what lies beneath the adapters bf16, for the time of the training."""
         self.frozen = FrozenInBf16(self.policy)
         if isinstance(self.value, PreTrainedModel):
-            FrozenInBf16(self.value)  # its weights are thrown away in the end
+            frozen_to_bf16(self.value)  # which is thrown away in the end
 
     def shard(self, device: torch.device, bf16: bool) -> None:
         """Leave this process its share of every network, on `device`; the processes of the run must all do so."""

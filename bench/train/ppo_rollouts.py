@@ -108,14 +108,14 @@ def rollout_sampler(
         tokenizer,
         temperature=rollouts.temperature,
         max_new_tokens=rollouts.max_new_tokens,
-        autocasts=bf16 and models.adapter is not None and models.skeleton is None,
+        autocasts=bf16 and models.autocasts_in_bf16,
     )
 
 
 def whole_policy(models: PPOModels, bf16: bool) -> Callable[[], PreTrainedModel]:
     """What gives the policy to sample from: itself, or, of one in shares, a whole copy that is there only while it
     samples."""
-    if models.skeleton is None:
+    if not models.is_sharded:
         return lambda: models.policy
     device, dtype = models.policy.device, torch.bfloat16 if bf16 else torch.float32
     return lambda: models.gathered(device, dtype)[0]

@@ -7,7 +7,6 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
 from transformers import get_scheduler
 
 from bench.forward import lm_head, token_kl
@@ -19,6 +18,7 @@ from bench.train.ppo_experience import Experience
 from bench.train.ppo_models import Outputs, PPOModels, SharedValueHead, autocast
 from bench.train.ranks import Ranks
 from bench.train.settings.ppo import PPOSettings
+from bench.train.shards import whole_tensor
 from bench.train.warmup import warmup_steps
 
 _OF_POLICY = ("policy_loss", "approx_kl", "clip_fraction", "entropy", "ratio_max")
@@ -43,9 +43,7 @@ class PPOUpdate:
     ) -> None:
         self.models, self.settings, self.temperature, self.ranks = models, settings, temperature, ranks
         self.device = models.policy.device
-        # Networks in shares keep fp32 weights, and their blocks compute in bf16 by themselves.
-        self.is_sharded = models.skeleton is not None
-        self.bf16, self.autocasts = bf16, bf16 and models.adapter is not None and not self.is_sharded
+        self.bf16, self.autocasts = bf16, bf16 and models.autocasts_in_bf16
         steps = updates * settings.ppo_epochs * settings.num_mini_batches
         warmup = warmup_steps(settings.warmup_steps, steps)
         rates = {
@@ -53,7 +51,7 @@ class PPOUpdate:
             "value": settings.value_learning_rate or settings.learning_rate,
         }
         self.optimizers = {name: _optimizer(net, rates[name], settings) for name, net in models.trained.items()}
-        if bf16 and not self.autocasts and not self.is_sharded:
+        if bf16 and not self.autocasts and not models.is_sharded:
             self.optimizers = {name: MasterWeights(inner) for name, inner in self.optimizers.items()}
         self.schedulers = {
             name: get_scheduler(settings.schedule, optimizer, num_warmup_steps=warmup, num_training_steps=steps)
@@ -163,7 +161,7 @@ class PPOUpdate:
     def in_step(self, groups: list[Int[Tensor, " _"]]) -> list[Int[Tensor, " _"]]:
         """The groups, and behind them as many as the process with most has more, of one row: where weights lie in
         shares, a pass of one process needs all the others. Those behind count nothing."""
-        most = self.ranks.reduce({"groups": len(groups)}, self.device, "max")["groups"] if self.is_sharded else 0
+        most = self.ranks.reduce({"groups": len(groups)}, self.device, "max")["groups"] if self.models.is_sharded else 0
         spare = groups[0][:1] if groups else torch.zeros(1, dtype=torch.long, device=self.device)
         return [*groups, *[spare] * (int(most) - len(groups))]
 
@@ -238,11 +236,6 @@ class _Phase(NamedTuple):
 
 def trained_parameters(network: nn.Module) -> list[nn.Parameter]:
     return [parameter for parameter in network.parameters() if parameter.requires_grad]
-
-
-def whole_tensor(tensor: Tensor) -> Tensor:
-    """A tensor of which each process holds a share, put together."""
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def _optimizer(network: nn.Module, learning_rate: float, settings: PPOSettings) -> torch.optim.Optimizer:

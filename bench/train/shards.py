@@ -7,7 +7,6 @@ blocks compute in bf16 and gradients are summed in fp32.
 """
 
 import copy
-from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
@@ -68,6 +67,11 @@ def _shard_backbone(network: PreTrainedModel, mesh: DeviceMesh, bf16: bool) -> N
         head.weight = network.get_input_embeddings().weight
 
 
+def whole_tensor(tensor: Tensor) -> Tensor:
+    """A tensor of which each process holds a share, put together; one that is whole as it is."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
 class Skeleton:
     """A network's modules without weights, taken before it is sharded, to be filled with the gathered ones."""
 
@@ -86,7 +90,7 @@ class Skeleton:
         seen: dict[int, nn.Parameter] = {}  # a weight in two places stays one
         for name, parameter in network.named_parameters(remove_duplicate=False):
             if id(parameter) not in seen:
-                gathered = parameter.full_tensor() if isinstance(parameter, DTensor) else parameter.detach().clone()
+                gathered = whole_tensor(parameter)
                 kept = gathered.to(device, dtype) if keep else torch.empty(0)
                 seen[id(parameter)] = nn.Parameter(kept, requires_grad=False)
             whole[name] = seen[id(parameter)]
@@ -97,11 +101,3 @@ class Skeleton:
             for name, _ in list(module.named_parameters(recurse=False)):
                 module.register_parameter(name, whole[f"{place}.{name}" if place else name])
         return copied.to(device)
-
-
-def held_bytes(networks: Iterator[nn.Module], optimizers: Iterator[torch.optim.Optimizer]) -> int:
-    """Bytes of weights and optimizer states on this process."""
-    tensors = [p for network in networks for p in network.parameters()]
-    tensors += [v for o in optimizers for s in o.state.values() for v in s.values() if isinstance(v, Tensor)]
-    local = {id(t): t.to_local() if isinstance(t, DTensor) else t for t in tensors}
-    return sum(t.numel() * t.element_size() for t in local.values())

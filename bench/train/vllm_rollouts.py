@@ -66,10 +66,12 @@ class VLLMSampler:
 
     @torch.no_grad()
     def sample(self, prompts: Sequence[list[int]], seed: int, places: Int[Tensor, " B"], total: int) -> Rollout:
-        if self.models.skeleton is not None:  # a whole copy, until its weights are sent
+        if self.models.is_sharded:  # a whole copy, until its weights are sent
             policy, adapter = self.models.gathered(self.device, torch.float32)
             self.engine.model = adapter or policy
         self.engine.sync_weights()
+        if self.models.frozen is not None:  # TRL has merged adapters into them and taken these out again
+            self.models.frozen.round_again()
         self.engine.model = self.models.adapter or self.models.policy
         _, completions, *_ = self.engine.generate(list(prompts), images=None, num_generations=1)
         tokens = torch.full((len(prompts), self.max_new_tokens), self.pad, device=self.device)

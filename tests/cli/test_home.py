@@ -1,5 +1,6 @@
 """`~` is the home folder wherever a path is given."""
 
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -37,3 +38,14 @@ def test_a_command_with_it_is_read(home: Path, command):
 
     assert outcome.exit_code == 1
     assert f"model '{home}/model' is not there" in outcome.stderr
+
+
+@pytest.mark.parametrize("module", ["plan", "known_reward"])
+def test_commands_that_take_a_runs_overrides_read_it_too(
+    module: str, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    arguments = ["experiment=tldr_controlled", "data.root=~/posts", "results_dir=~/runs"]
+    monkeypatch.setattr("sys.argv", [module, *arguments])
+    code = import_module(f"bench.cli.{module}").main()
+
+    assert code != 0 and f"{home}/posts" in capsys.readouterr().err

@@ -30,8 +30,8 @@ from bench.train.ppo import PPOTrainer
 from bench.train.ppo_experience import Experience
 from bench.train.ppo_models import PPOModels, ppo_models
 from bench.train.ppo_rollouts import PromptIds
-from bench.train.ppo_update import whole_tensor
 from bench.train.settings.ppo import PPOSettings
+from bench.train.shards import whole_tensor
 
 PAD, EOS = 0, 1
 TOKENS: Any = SimpleNamespace(pad_token_id=PAD, eos_token_id=EOS)

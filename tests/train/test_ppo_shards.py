@@ -19,11 +19,11 @@ from ppo_world import (
 )
 from safetensors.torch import load_file, save_file
 from test_ppo_processes import PROCESSES, free_port
+from torch.distributed.tensor import DTensor
 
 from bench.files import read_json, write_json
 from bench.train.ppo import PPOTrainer
 from bench.train.settings.ppo import PPOSettings
-from bench.train.shards import held_bytes
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 
@@ -98,10 +98,15 @@ def test_a_run_goes_on_in_another_number_of_processes(tmp_path: Path):
 
 
 def held(trainer: PPOTrainer) -> int:
+    """Bytes of weights and optimizer states on this process, after a run."""
     trainer.train(PROMPTS[:3])
     models = trainer.models
     networks = [n for n in (models.policy, models.ref_policy, models.reward.model, models.value) if n is not None]
-    return held_bytes(iter(networks), iter(trainer.learner.optimizers.values()))
+    tensors = [p for network in networks for p in network.parameters()]
+    for optimizer in trainer.learner.optimizers.values():
+        tensors += [v for state in optimizer.state.values() for v in state.values() if isinstance(v, torch.Tensor)]
+    local = [t.to_local() if isinstance(t, DTensor) else t for t in {id(t): t for t in tensors}.values()]
+    return sum(t.numel() * t.element_size() for t in local)
 
 
 def hold_shares(folder: Path, rank: int, count: int, port: int) -> None:

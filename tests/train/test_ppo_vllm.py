@@ -92,6 +92,23 @@ def test_vllm_samples_from_the_policy_as_it_is_now(vllm, tmp_path, architecture,
     assert before.shape != after.shape or not torch.equal(before, after)  # the step did change what is sampled
 
 
+def test_sending_adapters_leaves_the_bf16_base_as_it_was(vllm, tmp_path, architecture):
+    """TRL merges them into the weights and takes them out again, which bf16 rounds each time: the base would drift,
+    and with it the reference, the policy without its adapters."""
+    settings = {"rollout_engine": "vllm", "learning_rate": 0.05, "lora_rank": 2}
+    sft_policy(architecture).save_pretrained(tmp_path)
+    models = small_models(PPOSettings(**{**SETTINGS, **settings}), architecture)
+    models.policy.name_or_path = str(tmp_path)
+    models.freeze_in_bf16()
+    before = [p.clone() for p in models.policy.parameters() if not p.requires_grad]
+    trainer = make_trainer(models=models, temperature=0.7, bf16=True, episodes=12, **settings)
+    trainer.train(PROMPTS)
+    trainer.roll_out(PROMPTS)
+    assert {p.dtype for p in before} == {torch.bfloat16}
+    after = [p for p in models.policy.parameters() if not p.requires_grad]
+    assert all(torch.equal(p, q) for p, q in zip(before, after, strict=True))
+
+
 def test_vllm_samples_as_the_loop_does(vllm, tmp_path):
     """Plain temperature sampling up to the limit, ended by the EOS alone."""
     sft_policy().save_pretrained(tmp_path)

@@ -98,7 +98,6 @@ def judged(tmp_path_factory: pytest.TempPathFactory) -> tuple[OpenAIJudge, Model
 
 
 @pytest.mark.long
-@pytest.mark.slow
 @settings(
     max_examples=EXAMPLES,
     deadline=None,
@@ -110,7 +109,6 @@ def judged(tmp_path_factory: pytest.TempPathFactory) -> tuple[OpenAIJudge, Model
     texts=st.lists(summaries, min_size=SUMMARIES, max_size=SUMMARIES, unique=True),
     shown=st.lists(posts, min_size=POSTS, max_size=POSTS, unique=True),
 )
-@pytest.mark.slow
 def test_no_wrong_side(judged: tuple[OpenAIJudge, Model], texts: list[str], shown: list[str]):
     judge, _ = judged
     pairs = list(itertools.combinations(range(SUMMARIES), 2))
@@ -129,7 +127,7 @@ def test_no_wrong_side(judged: tuple[OpenAIJudge, Model], texts: list[str], show
             assert verdict.verdict == expected, (a, b, verdict)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_it_was_all_asked(judged: tuple[OpenAIJudge, Model]):
     """Most of the 10,080 questions are different ones; the rest came from the cache or were equal summaries."""
     judge, model = judged

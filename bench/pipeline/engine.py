@@ -30,6 +30,7 @@ from bench.records import ComparisonData, Completion
 from bench.stages.context import IN_TRAINING, Built, StageContext
 from bench.stages.generate import COMPLETIONS
 from bench.train.log import TrainingLog
+from bench.train.samples import Taken
 
 
 class Recipe(NamedTuple):
@@ -44,6 +45,8 @@ class Recipe(NamedTuple):
 
 OnRows = Callable[[str, TrainingLog], None]
 """on_rows(stage, its whole log), whenever a row has come."""
+OnTaken = Callable[[str, Taken], None]
+"""on_taken(stage, samples), as its trainer takes them on the way."""
 OnStage = Callable[[FinishedStage], None]
 """on_stage(stage), as soon as it is there."""
 
@@ -63,6 +66,7 @@ class Engine:
         self.config, self.data, self.tokenizer, self.cache_dir = config, data, tokenizer, cache_dir
         self.cache = StageCache(cache_dir / "stages", user)
         self.on_rows: OnRows = lambda stage, rows: None
+        self.on_taken: OnTaken = lambda stage, taken: None
         self.on_stage: OnStage = lambda stage: None
         self.device = pick_device(config.model.device)
         self.bf16 = use_bf16(config.model.precision, self.device)
@@ -204,6 +208,7 @@ class Engine:
             health=config.health,
             gold=self.data.gold,
             on_rows=lambda rows: self.on_rows(stage.name, rows),
+            on_taken=lambda taken: self.on_taken(stage.name, taken),
             apart=apart,
         )
 

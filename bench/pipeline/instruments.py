@@ -26,7 +26,7 @@ class Instruments:
     """What a run measures with.
 
     Attributes:
-        folders: stage -> where it left its model.
+        folders: stage -> where it left its model; may grow, as stages are finished.
         dtype: of models that are not trained.
         cache_dir: of bought verdicts, and of models that come in a package.
     """
@@ -75,6 +75,10 @@ class Instruments:
             for arm in ("dpo", "sft")
         )
         return [x - y for x, y in zip(policy, ref, strict=True)]
+
+    def unload(self) -> None:
+        """Leave the models; what they said is remembered."""
+        self._scorers.clear()
 
     @cached_property
     def models(self) -> TextModels:

@@ -49,6 +49,7 @@ from bench.pipeline.engine import Engine, unmoved
 from bench.pipeline.evaluation import Evaluation, add_costs
 from bench.pipeline.instruments import Instruments, text_models
 from bench.pipeline.live import OnRows, check_report_to, shown_live
+from bench.pipeline.live_samples import LiveSamples
 from bench.pipeline.preflight import contents, preflight, require_fits
 from bench.pipeline.remeasure import remeasured, require_one_process
 from bench.pipeline.run_folder import SCHEMA, TrainingLogs, claim, config_hash, finish, note, one_at_a_time, recorded
@@ -177,6 +178,12 @@ def _stages(config: RunConfig) -> list[Stage]:
     return [*arms.needed(config.arms, *others), *(arms.generated(arms.arm_of(arm)) for arm in config.arms)]
 
 
+def _before_arms(config: RunConfig) -> list[tuple[Stage, None]]:
+    """No arm is made from the judge's reward model: it comes last, but where it judges the arms while they train."""
+    judges = config.samples_in_training.points and "reward_model" in config.judge.names
+    return [(arms.stage_of("judge_reward"), None)] if judges else []
+
+
 def _run(config: RunConfig, folder: Path, record: dict[str, Any], show: OnRows = lambda stage, rows: None) -> None:
     start = time.perf_counter()
     cache_dir = Path(config.results_dir) / ".cache"
@@ -191,13 +198,15 @@ def _run(config: RunConfig, folder: Path, record: dict[str, Any], show: OnRows =
         logs.write(stage, rows)
         show(stage, rows)
 
-    def taken(stage: FinishedStage) -> None:
+    def there(stage: FinishedStage) -> None:
+        folders[stage.name] = stage.folder
         record.setdefault("cache", []).append(stage.folder.name)
         note(folder, record)
 
+    folders: dict[str, Path] = {}
     engine = Engine(config, data, tokenizer, cache_dir, user=f"{config.name}/{folder.name}")
     if processes.is_main():
-        engine.on_rows, engine.on_stage = grown, taken
+        engine.on_rows, engine.on_stage = grown, there
     preflight(engine)
     labels = labelled(engine, makes=False)
     say(line_ahead(engine, (headline, *grid), _stages(config)))
@@ -207,13 +216,12 @@ def _run(config: RunConfig, folder: Path, record: dict[str, Any], show: OnRows =
         statistics = _statistics(data, tokenizer, statistics["truncated_prompts"])
         say(format_statistics(statistics))
     sampled = [(arms.generated(arms.arm_of(arm)), cell) for cell in (headline, *grid) for arm in config.arms]
-    # What no arm is made from comes last: the judge's reward model.
-    engine.finish([*sampled, *((stage, None) for stage in _stages(config))])
+    instruments = Instruments(config, folders, tokenizer, engine.device, engine.frozen_dtype, cache_dir)
+    engine.on_taken = LiveSamples(instruments, headline, show)
+    engine.finish([*_before_arms(config), *sampled, *((stage, None) for stage in _stages(config))])
     if not processes.is_main():
         return
 
-    folders = {name: stage.folder for name, stage in engine.done.items()}
-    instruments = Instruments(config, folders, tokenizer, engine.device, engine.frozen_dtype, cache_dir)
     with metered(engine.device) as evaluation_cost:
         evaluations = [
             Evaluation(

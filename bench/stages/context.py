@@ -26,7 +26,7 @@ from bench.records import ComparisonData, EvalPrompt, GoldReward, PreferencePair
 from bench.train.context import TrainingContext
 from bench.train.health.settings import DEFAULT_HEALTH, HealthSettings
 from bench.train.log import TrainingLog
-from bench.train.samples import HeldOut, Samples
+from bench.train.samples import HeldOut, Samples, Taken
 
 if TYPE_CHECKING:
     from bench.config import RunConfig
@@ -45,6 +45,7 @@ class StageContext:
         cache_dir: where models that come in a package are kept.
         gold: the known reward, for the log alone; training never sees it.
         on_rows: called with the whole training log whenever it has grown.
+        on_taken: called with samples of held-out posts as they are taken on the way.
         apart: the context in which what is done is no cost of the stage; None where no samples are to be taken.
     """
 
@@ -58,6 +59,7 @@ class StageContext:
     health: HealthSettings = DEFAULT_HEALTH
     gold: GoldReward | None = None
     on_rows: Callable[[TrainingLog], None] = lambda rows: None
+    on_taken: Callable[[Taken], None] = lambda taken: None
     apart: Callable[[], AbstractContextManager[None]] | None = nullcontext
 
     @property
@@ -75,7 +77,7 @@ class StageContext:
         samples = None
         if held_out is not None and inputs is not None and self.apart is not None:
             where = (inputs["sft"], self.device, self.bf16)
-            samples = Samples(self.name, held_out, self.tokenizer, *where, self.apart)
+            samples = Samples(self.name, held_out, self.tokenizer, *where, self.apart, self.on_taken)
         return TrainingContext(
             self.name,
             seed,

@@ -2,8 +2,8 @@
 
 They show what a run's end does not: how far the policy was from the SFT model, and how good, on the way (Gao et al.
 2022; Rafailov et al. 2024). The training must not notice: weights, their gradients and every generator stay as they
-are, and what the samples cost is measured apart. Rewards and verdicts come with the evaluation, so that an arm without
-a reward model needs none for this.
+are, and what the samples cost is measured apart. Rewards and verdicts are not this module's: `on_taken` may ask for
+them at once, and the evaluation does, so that an arm without a reward model needs none for this.
 """
 
 import time
@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -19,7 +19,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from bench import processes
 from bench.generation import SamplingConfig, sample_all
 from bench.models.loading import load_policy
-from bench.records import EvalPrompt
+from bench.records import Completion, EvalPrompt
 from bench.scoring import as_completions
 from bench.train.settings.samples import SamplesSettings
 
@@ -35,6 +35,15 @@ class HeldOut:
     seed: int
 
 
+class Taken(NamedTuple):
+    """The samples after `step` of `steps`, and the posts that they are of, in one order."""
+
+    step: int
+    steps: int
+    samples: Sequence[Completion]
+    prompts: Sequence[EvalPrompt]
+
+
 @dataclass
 class Samples:
     """Takes the samples of one training run, on rank 0.
@@ -43,6 +52,7 @@ class Samples:
         stage: the run's.
         reference: folder of the SFT model, which is in memory only while a sample is taken.
         apart: the context in which what is done is no cost of the stage.
+        on_taken: called with the samples of every moment, apart too.
         rows: `step`, and a `Completion`'s fields; a checkpoint keeps them.
     """
 
@@ -53,6 +63,7 @@ class Samples:
     device: torch.device
     bf16: bool
     apart: Callable[[], AbstractContextManager[None]]
+    on_taken: Callable[[Taken], None] = lambda taken: None
     rows: list[dict[str, Any]] = field(default_factory=list)
 
     def take(self, step: int, steps: int, policy: PreTrainedModel) -> float:
@@ -62,13 +73,16 @@ class Samples:
         start = time.perf_counter()
         devices = [self.device] if self.device.type == "cuda" else []
         was_training = policy.training
-        with self.apart(), torch.random.fork_rng(devices), self._autocast():
+        with self.apart(), torch.random.fork_rng(devices):
             policy.eval()
-            self.rows += [{"step": step, **row} for row in self._sample(policy)]
+            with self._autocast():
+                samples = self._sample(policy)
             policy.train(was_training)
+            self.rows += [{"step": step, **asdict(sample)} for sample in samples]
+            self.on_taken(Taken(step, steps, samples, self.held_out.prompts))
         return time.perf_counter() - start
 
-    def _sample(self, policy: PreTrainedModel) -> list[dict[str, Any]]:
+    def _sample(self, policy: PreTrainedModel) -> list[Completion]:
         plan = self.held_out
         sampling = SamplingConfig(plan.settings.temperature, plan.batch_size)
         sampled = sample_all(
@@ -81,8 +95,7 @@ class Samples:
         )
         frozen = torch.bfloat16 if self.bf16 else torch.float32
         ref_policy = load_policy(self.reference, self.device, frozen)
-        completions = as_completions(self.stage, plan.prompts, sampled, policy, ref_policy, self.tokenizer, sampling)
-        return [asdict(completion) for completion in completions]
+        return as_completions(self.stage, plan.prompts, sampled, policy, ref_policy, self.tokenizer, sampling)
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16)

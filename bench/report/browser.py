@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from bench.arms import REFERENCE
+from bench.report.by_prompt import said
 from bench.report.load import Run
 from bench.report.words import arm_name, count, is_number, judge_name, number, plain
 
@@ -61,7 +62,7 @@ def samples(run: Run, completions: Mapping[str, Mapping[str, Mapping[str, Any]]]
     ids = {row["prompt_id"]: place for place, row in enumerate(prompts)}
     has_references = any(row["reference"] for row in prompts)
     writers = [*([REFERENCE] if has_references else []), *completions]
-    verdicts = {judge: table for judge, table in run.verdicts.items() if table.duels}
+    verdicts = said(run)
     places = {writer: place for place, writer in enumerate(writers)}
     known = sorted({duel for of in verdicts.values() for duel in of.duels if set(duel) <= set(writers)})
     rewards = [kind for kind in _REWARDS if any(kind in (row.get("reward") or {}) for row in _first_rows(completions))]
@@ -82,8 +83,8 @@ def samples(run: Run, completions: Mapping[str, Mapping[str, Mapping[str, Any]]]
             else _row(completions[writer].get(prompt["prompt_id"]), rewards)
             for writer in writers
         ]
-        said = [of_judge[place].tobytes().decode("ascii") for of_judge in letters]
-        part = _json([plain(prompt["prompt_id"]), cut(prompt["prompt"]), texts, said])
+        heard = [of_judge[place].tobytes().decode("ascii") for of_judge in letters]
+        part = _json([plain(prompt["prompt_id"]), cut(prompt["prompt"]), texts, heard])
         size += len(part.encode())
         if size > MOST_BYTES:
             break

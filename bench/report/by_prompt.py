@@ -3,10 +3,14 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from bench.arms import REFERENCE
 from bench.evaluate.seeds import Points
 from bench.report.load import Run
-from bench.report.read import object_of, rows_of
+from bench.report.read import VerdictTable, object_of, rows_of
+
+_LETTERS = {1.0: "a", 0.5: "t", 0.0: "b", None: "u"}
 
 
 def points(run: Run, arm: str, judge: str, cell: str = "") -> Mapping[str, float]:
@@ -41,6 +45,41 @@ class Duels:
 def _kept(run: Run, cell: str = "") -> dict[str, Any]:
     file = run.path / cell / "by_prompt.json"
     return object_of(file) if file.exists() else {}
+
+
+class KeptVerdicts:
+    """One judge's points of by_prompt.json where a run has no verdicts left: what was said over both orders."""
+
+    def __init__(self, prompts: Sequence[str], points: Mapping[str, Sequence[float | None]]) -> None:
+        self._prompts = prompts
+        self._points = {(a, b): values for duel, values in points.items() for a, _, b in [duel.partition("_vs_")]}
+
+    @property
+    def duels(self) -> list[tuple[str, str]]:
+        return [*self._points]
+
+    def letters(self, ids: Mapping[str, int], duels: Sequence[tuple[str, str]]) -> np.ndarray:
+        """(prompts, 2 x duels) bytes, as `VerdictTable.letters`: all in the first order, as the points hold none."""
+        table = np.full((len(ids), 2 * len(duels)), ord("."), np.uint8)
+        for place, duel in enumerate(duels):
+            for prompt, value in zip(self._prompts, self._points.get(duel, []), strict=False):
+                if prompt in ids:
+                    table[ids[prompt], 2 * place] = ord(_LETTERS[value])
+        return table
+
+
+def said(run: Run) -> Mapping[str, VerdictTable | KeptVerdicts]:
+    """Judge -> what it said of each pair and prompt: its verdicts, or where these are not there its points."""
+    if run.verdicts:
+        return {judge: table for judge, table in run.verdicts.items() if table.duels}
+    kept = _kept(run)
+    points = kept.get("points", {})
+    return {judge: KeptVerdicts(kept["prompts"], points[judge]) for judge in run.judges if judge in points}
+
+
+def keeps_points(run: Run) -> bool:
+    """Whether by_prompt.json is there."""
+    return bool(_kept(run))
 
 
 def _column(prompts: Sequence[str], values: Sequence[float | None]) -> Mapping[str, float]:

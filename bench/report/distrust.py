@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from bench.report.columns import marked_judge
 from bench.report.load import NOT_TRAINED, TRUTH, Run, estimate_columns
 from bench.report.words import Row, arm_name, count, in_words, is_number, judge_name, number
 
@@ -31,6 +32,17 @@ def failed_checks(run: Run) -> dict[str, str]:
         " nothing by it."
         for judge, texts in preferred.items()
     }
+
+
+def with_fails(run: Run, rows: Sequence[Row]) -> list[Row]:
+    """The rows, each with whether its judge fails a check: `judge_fails`, which the column JUDGE says."""
+    failed = failed_checks(run)
+    return [{**row, "judge_fails": row["judge"] in failed} for row in rows]
+
+
+def judge_called(run: Run, judge: str) -> str:
+    """The judge's name where its numbers stand alone: with the mark of one that fails a check."""
+    return marked_judge(judge, judge in failed_checks(run))
 
 
 def checks(run: Run) -> list[dict[str, Any]]:

@@ -336,7 +336,12 @@ class Reading:
     @staticmethod
     def samples(outline: Outline) -> Any:
         """What the browser of samples holds; of a prompt `id`, `post`, `verdicts`, and a row by writer."""
-        data = json.loads(outline.scripts[0])
+        return Reading.as_read(outline.scripts[0])
+
+    @staticmethod
+    def as_read(text: str) -> Any:
+        """The same of its JSON."""
+        data = json.loads(text)
         names = data["writers"]
         return data | {
             "samples": [

@@ -5,7 +5,7 @@ import pytest
 from bench import report
 from bench.report.compare import comparison_page
 from bench.report.distrust import failed_checks, failed_over, overoptimised
-from bench.report.page import Table, to_markdown
+from bench.report.page import Figures, Table, to_markdown
 from bench.report.render import run_page
 from bench.report.sections.answer import answer
 from bench.report.summary import summary
@@ -71,6 +71,11 @@ def test_a_failing_judge_says_so_wherever_its_number_stands(fooled):
     said = {row[1].text for row in head_to_head.rows}
     assert said == {"gold judge", "reward-model judge, which fails a check"}
     assert all("before any training" in table.note for table in (results, head_to_head))
+    by_length = [b for b in sections["Length"] if isinstance(b, Table)]
+    assert all({row[1].text for row in table.rows} == said for table in by_length)
+    titles = {plot.title for blocks in sections.values() for b in blocks if isinstance(b, Figures) for plot in b.plots}
+    of_judge = {title for title in titles if "reward-model judge" in title}
+    assert len(of_judge) > 3 and all("which fails a check" in title for title in of_judge)
 
 
 def test_over_seeds_it_is_said_in_how_many(make_run, edit):

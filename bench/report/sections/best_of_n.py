@@ -5,6 +5,7 @@ from typing import Any
 import pandas as pd
 
 from bench.report.columns import MEASURES, Column, table_of, win_rate_columns
+from bench.report.distrust import judge_called
 from bench.report.load import Run, estimate_columns, frame, records
 from bench.report.page import Block, Figures, Text
 from bench.report.plot import NEUTRAL, Plot, drawn, error_bars, new_axes, per_cent_axis, point_style, styled
@@ -73,7 +74,7 @@ def best_of_n_curve(run: Run) -> Plot | None:
             [row["n"] for row in line],
             [100 * row[column] for row in line],
             yerr=100 * error_bars(line, column),
-            label=judge_name(judge),
+            label=judge_called(run, judge),
             **style,
         )
         parts.append(f"{judge_name(judge)}: " + ", ".join(f"n {row['n']} {in_words(row, column)}" for row in line))

@@ -17,12 +17,13 @@ from bench.report.columns import (
     verdict,
     win_rate_columns,
 )
+from bench.report.distrust import failed_checks, judge_called, with_fails
 from bench.report.load import COMPARED, Run, frame, records
 from bench.report.page import Block, Figures, Text
 from bench.report.plot import NEUTRAL, Plot, drawn, error_bars, new_axes, per_cent_axis, point_style, slug, styled
 from bench.report.sections.head_to_head import head_to_head_table
 from bench.report.sections.results import arm_table
-from bench.report.words import Cell, arm_name, count, in_words, is_number, judge_name, n_in_words
+from bench.report.words import Cell, arm_name, count, in_words, is_number, n_in_words
 
 _CELL = (
     Column("set", lambda row: Cell(row["set"])),
@@ -49,7 +50,7 @@ def section(run: Run) -> list[Block]:
             [
                 *_CELL,
                 ARM,
-                *win_rate_columns(judges),
+                *win_rate_columns(judges, failed=failed_checks(run)),
                 Column("n", lambda row: Cell(count(row["n_prompts"]))),
                 estimate_column("kl_ref", "KL to SFT (nats)", 2),
                 estimate_column("reward_gold", "gold reward", 2),
@@ -58,7 +59,7 @@ def section(run: Run) -> list[Block]:
             rows,
         ),
     ]
-    duels = [row for row in records(grid_duels(run)) if {row["arm_a"], row["arm_b"]} <= COMPARED]
+    duels = [row for row in with_fails(run, records(grid_duels(run))) if {row["arm_a"], row["arm_b"]} <= COMPARED]
     if duels:
         blocks.append(
             table_of(
@@ -124,7 +125,7 @@ def win_rate_vs_temperature(run: Run, of_set: str, judge: str) -> Plot | None:
     temperatures = sorted({row["temperature"] for row in rows})
     if len(temperatures) < 2:
         return None
-    title = f"Win rate against temperature, {judge_name(judge)}" + ("" if of_set == "test" else f", {of_set}")
+    title = f"Win rate against temperature, {judge_called(run, judge)}" + ("" if of_set == "test" else f", {of_set}")
     figure, axes = new_axes()
     arms = list(dict.fromkeys(row["arm"] for row in rows))
     width = (temperatures[-1] - temperatures[0]) / 80

@@ -22,16 +22,16 @@ from bench.report.columns import (
     table_of,
     verdict,
 )
-from bench.report.distrust import failed_checks
+from bench.report.distrust import failed_checks, judge_called, with_fails
 from bench.report.load import NOT_TRAINED, Run, estimate_columns, frame, records, to_number
 from bench.report.page import Block, Figures, Text
 from bench.report.plot import NEUTRAL, SERIES, Plot, dots, new_axes, rows_axis, slug, styled
-from bench.report.words import Cell, arm_name, count, has, in_words, is_number, judge_name, n_in_words, number
+from bench.report.words import Cell, arm_name, count, has, in_words, is_number, n_in_words, number
 
 
 def section(run: Run) -> list[Block]:
     failed = failed_checks(run)
-    duels = [{**row, "judge_fails": row["judge"] in failed} for row in records(head_to_head_table(run))]
+    duels = with_fails(run, records(head_to_head_table(run)))
     if not duels:
         return []
     note = (
@@ -68,7 +68,7 @@ def section(run: Run) -> list[Block]:
     ]
     blocks.append(Figures(pairwise_matrix(run)))
     blocks += _power(run)
-    paired = [{**row, "judge_fails": row["judge"] in failed} for row in records(paired_wins_table(run))]
+    paired = with_fails(run, records(paired_wins_table(run)))
     if paired:
         blocks.append(
             table_of(
@@ -206,7 +206,7 @@ def pairwise_matrix(run: Run) -> list[Plot]:
         axes.set_xticks(range(len(arms)), names, rotation=35, ha="right")
         axes.set_xlim(-0.5, len(arms) - 0.5)
         axes.grid(False)
-        title, p = f"Who beats whom, {judge_name(judge)}", "Holm's p" if has(duels, "p_holm") else "p"
+        title, p = f"Who beats whom, {judge_called(run, judge)}", "Holm's p" if has(duels, "p_holm") else "p"
         axes.set(title=title, xlabel="% of posts on which the row beats the column")
         told = [f"{arm_name(row['arm_a'])} over {arm_name(row['arm_b'])} {in_words(row, 'win_rate')}" for row in duels]
         ns = [row["win_rate_n"] for row in duels if is_number(row.get("win_rate_n"))]
@@ -228,7 +228,7 @@ def strengths(run: Run) -> list[Plot]:
         rows = sorted((row for row in table if is_number(row.get(column))), key=lambda row: -row[column])
         if not rows:
             continue
-        title = f"Bradley-Terry strength, {judge_name(judge)}"
+        title = f"Bradley-Terry strength, {judge_called(run, judge)}"
         figure, axes = dots([arm_name(row["arm"], short=True) for row in rows], rows, column, among=run.arms)
         axes.axvline(0, color=NEUTRAL, linewidth=1, linestyle="--")
         axes.set(title=title, xlabel="nats")

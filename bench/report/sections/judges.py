@@ -15,7 +15,7 @@ from bench.report.columns import (
     table_of,
     text_column,
 )
-from bench.report.distrust import checks, failed_checks
+from bench.report.distrust import checks, failed_checks, judge_called
 from bench.report.load import TRUTH, Run, estimate_columns, frame, records, with_interval
 from bench.report.page import Block, Figures, Note
 from bench.report.plot import NEUTRAL, Plot, error_bars, new_axes, per_cent_axis, point_style, slug, styled
@@ -161,8 +161,12 @@ def judge_agreement(run: Run) -> list[Plot]:
             )
         per_cent_axis(axes.xaxis)
         per_cent_axis(axes.yaxis)
-        title = f"Win rates by two judges: {judge_name(first)}, {judge_name(second)}"
-        axes.set(title="Win rates by two judges", xlabel=f"%, {judge_name(first)}", ylabel=f"%, {judge_name(second)}")
+        title = f"Win rates by two judges: {judge_called(run, first)}, {judge_called(run, second)}"
+        axes.set(
+            title="Win rates by two judges",
+            xlabel=f"%, {judge_called(run, first)}",
+            ylabel=f"%, {judge_called(run, second)}",
+        )
         figure.legend(loc="outside lower center", ncols=3)
         told = [f"{arm_name(row['arm'])} {in_words(row, x)} and {in_words(row, y)}" for row in rows]
         row = agreed.get((first, second)) or agreed.get((second, first)) or {}

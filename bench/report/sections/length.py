@@ -9,6 +9,7 @@ import pandas as pd
 from bench.arms import REFERENCE
 from bench.report.browser import coldest
 from bench.report.columns import ARM, JUDGE, count_column, estimate_column, share_column, table_of, text_column
+from bench.report.distrust import failed_checks, judge_called, with_fails
 from bench.report.load import Run, estimate_columns, frame, records, to_number
 from bench.report.page import Block, Figures, Table, Text
 from bench.report.plot import (
@@ -29,7 +30,6 @@ from bench.report.words import (
     count,
     in_words,
     is_number,
-    judge_name,
     n_in_words,
     number,
     ratio_bin,
@@ -39,10 +39,10 @@ from bench.report.words import (
 
 def section(run: Run) -> list[Block]:
     """Win rates with length taken out, and by length."""
-    controlled = records(length_table(run))
+    controlled = with_fails(run, records(length_table(run)))
     if not controlled:
         return []
-    bins = records(length_bin_table(run))
+    bins, failed = records(length_bin_table(run)), failed_checks(run)
     by_arm: dict[tuple[str, str], dict[str, Row]] = {}
     for row in bins:
         by_arm.setdefault((row["arm"], row["judge"]), {})[ratio_bin(row)] = row
@@ -79,7 +79,7 @@ def section(run: Run) -> list[Block]:
                 [
                     [
                         ARM.write({"arm": arm}),
-                        JUDGE.write({"judge": judge}),
+                        JUDGE.write({"judge": judge, "judge_fails": judge in failed}),
                         *(share(of_arm[name], "win_rate", with_n=True) for name in names),
                     ]
                     for (arm, judge), of_arm in by_arm.items()
@@ -169,7 +169,7 @@ def win_rate_by_length(run: Run) -> list[Plot]:
             continue
         bins = list(dict.fromkeys(ratio_bin(row) for row in table if row["judge"] == judge))
         arms = list(dict.fromkeys(row["arm"] for row in rows))
-        title = f"Win rate by length, {judge_name(judge)}"
+        title = f"Win rate by length, {judge_called(run, judge)}"
         figure, axes = new_axes((4.8, 1.6 + len(bins) * (0.25 + 0.13 * len(arms))))
         for arm, offset in zip(arms, np.linspace(-0.3, 0.3, len(arms)) if len(arms) > 1 else [0.0], strict=True):
             of_arm = [row for row in rows if row["arm"] == arm]

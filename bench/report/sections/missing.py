@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from bench.arms import REFERENCE, STAGES
+from bench.report.by_prompt import keeps_points
 from bench.report.load import Run
 from bench.report.page import Block, Note
 from bench.report.words import arm_name, count, judge_name
@@ -40,7 +41,11 @@ def _files(run: Run) -> Iterator[str]:
             elif lacking := len(ids.keys() - written.get(arm, set())):
                 yield f"completions/{arm}.jsonl has nothing on {count(lacking)} of {count(len(ids))} prompts"
     if not (run.path / "verdicts").is_dir():
-        yield "verdicts/ is not in the run folder: samples are shown without verdicts"
+        yield (
+            "verdicts/ is not in the run folder: samples are shown with what by_prompt.json has, both orders as one"
+            if keeps_points(run)
+            else "verdicts/ is not in the run folder: samples are shown without verdicts"
+        )
     else:
         for judge in run.judges:
             if judge not in run.verdicts:

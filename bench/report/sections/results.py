@@ -68,7 +68,10 @@ def _answers(run: Run, table: Sequence[Row], judges: Sequence[str], failed: Cont
             _marked(column, run, judge)
             for column, judge in zip(win_rate_columns(judges, failed=failed), judges, strict=True)
         ),
-        *(share_column(f"equal_length_{judge}", f"at equal length, {judge_name(judge)}") for judge in judges[:1]),
+        *(
+            share_column(f"equal_length_{judge}", f"at equal length, {marked_judge(judge, judge in failed)}")
+            for judge in judges[:1]
+        ),
         KL,
         *LENGTHS,
         *(estimate_column(f"rating_{column}", f"mean {plain(column)}") for column in _ratings(run)),

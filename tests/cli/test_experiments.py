@@ -16,13 +16,14 @@ LARGER = ["nplus_pythia_2_8b", "nplus_pythia_6_9b"]
 """Those that differ from another in the model alone, which a step of a small one has no use for."""
 CONTROLLED = "tldr_controlled"
 """Takes its step in test_controlled.py, with data of its kind."""
-LIKE_OTHERS = ["paper_gptj", "all_arms", "out_of_distribution", "tldr_smollm2"]
+LIKE_OTHERS = ["paper_gptj", "all_arms", "out_of_distribution", "tldr_smollm2", "training_budget"]
 """Those whose arms, sets and files others have too."""
 ARMS_OF = {
     "builtin_overoptimisation": ["sft", "ppo"],
     "beta_frontier": ["sft", "ppo", "dpo"],
     "overoptimisation": ["sft", "best_of_n", "ppo", "dpo"],
     "tuned": ["sft", "ppo", "dpo"],
+    "training_budget": ["sft", "ppo", "dpo"],
     "temperature": ["base", "sft", "preferred_ft", "best_of_n", "ppo", "dpo"],
     "paper_gptj": ["base", "sft", "preferred_ft", "best_of_n", "ppo", "dpo"],
     "all_arms": ["base", "sft", "preferred_ft", "best_of_n", "rloo", "ppo", "dpo"],

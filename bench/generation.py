@@ -1,6 +1,6 @@
 """The one place where text is sampled: rollouts and evaluation, both arms."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -41,6 +41,7 @@ def sample(
     generator: torch.Generator,
     samples_per_prompt: int = 1,
     among: tuple[torch.Tensor, int] | None = None,
+    at_once: int | None = None,
 ) -> Rollout:
     """`samples_per_prompt` completions per prompt, with the log-probs of their tokens at the sampling temperature.
 
@@ -55,46 +56,67 @@ def sample(
             uniform numbers per row whichever rows have finished.
         among: where several processes sample one batch: the places (B,) of this call's rows in it, and its number of
             rows. Each row then gets what it would get if the batch were sampled in one call.
+        at_once: rows that the cache holds at most, None for all. Each row draws the same, whatever rows it runs with.
     """
     device, batch = model.device, len(prompts) * samples_per_prompt
-    growing = decoder(model, prompts, samples_per_prompt, max_new_tokens)
-
+    places, total = among or (torch.arange(batch, device=device), batch)
+    head = lm_head(model)
     completion = torch.full((batch, max_new_tokens), pad_token_id, device=device)
     logps = torch.zeros((batch, max_new_tokens), device=device)
     mask = torch.zeros((batch, max_new_tokens), dtype=torch.bool, device=device)
     finished = torch.zeros(batch, dtype=torch.bool, device=device)
-    rows = torch.arange(batch, device=device)  # original row of each row that still grows
-    places, total = among or (rows, batch)
-    head = lm_head(model)
 
-    for step in range(max_new_tokens):
-        distribution = (head(growing.hidden).float() / (temperature or 1.0)).log_softmax(-1)
-        if temperature == 0:
-            chosen = distribution.argmax(-1)
-        else:
-            # Inverse-CDF draws from one uniform per original row: what a row gets does not depend on the others.
-            uniform = torch.rand(total, generator=generator, device=generator.device).to(device)[places[rows]]
-            cdf = distribution.exp().cumsum(-1)
-            chosen = torch.searchsorted(cdf, (uniform * cdf[:, -1])[:, None], right=True)[:, 0]
-            chosen = chosen.clamp(max=distribution.size(-1) - 1)
-        live = ~finished[rows]
-        out = rows[live]
-        completion[out, step] = chosen[live]
-        logps[out, step] = distribution[live].gather(1, chosen[live, None])[:, 0]
-        mask[out, step] = True
-        finished[rows] |= chosen == eos_token_id
-        live = ~finished[rows]
-        if not live.any() or step + 1 == max_new_tokens:
-            break
-        if (~live).float().mean() >= _COMPACT_WHEN_FINISHED:
-            keep = live.nonzero()[:, 0]
-            growing.keep(keep)
-            chosen, rows = chosen[keep], rows[keep]
-        growing.advance(chosen)
+    def grow(some: Sequence[int], nths: Sequence[int]) -> int:
+        """Sample these prompts' nth samples; the number of steps."""
+        growing = decoder(model, [prompts[i] for i in some], len(nths), max_new_tokens)
+        # Original row of each row that still grows.
+        rows = torch.tensor([i * samples_per_prompt + nth for i in some for nth in nths], device=device)
+        for step in range(max_new_tokens):
+            distribution = (head(growing.hidden).float() / (temperature or 1.0)).log_softmax(-1)
+            if temperature == 0:
+                chosen = distribution.argmax(-1)
+            else:
+                # Inverse-CDF draws from one uniform per original row: what a row gets does not depend on the others.
+                uniform = torch.rand(total, generator=generator, device=generator.device).to(device)[places[rows]]
+                cdf = distribution.exp().cumsum(-1)
+                chosen = torch.searchsorted(cdf, (uniform * cdf[:, -1])[:, None], right=True)[:, 0]
+                chosen = chosen.clamp(max=distribution.size(-1) - 1)
+            live = ~finished[rows]
+            out = rows[live]
+            completion[out, step] = chosen[live]
+            logps[out, step] = distribution[live].gather(1, chosen[live, None])[:, 0]
+            mask[out, step] = True
+            finished[rows] |= chosen == eos_token_id
+            live = ~finished[rows]
+            if not live.any():
+                return step + 1
+            if step + 1 < max_new_tokens:
+                if (~live).float().mean() >= _COMPACT_WHEN_FINISHED:
+                    keep = live.nonzero()[:, 0]
+                    growing.keep(keep)
+                    chosen, rows = chosen[keep], rows[keep]
+                growing.advance(chosen)
+        return max_new_tokens
 
+    if at_once is None or batch <= at_once:
+        grow(range(len(prompts)), range(samples_per_prompt))
+    else:
+        before, ends = generator.get_state(), dict[int, torch.Tensor]()
+        for some, nths in _runs([len(prompt) for prompt in prompts], samples_per_prompt, at_once):
+            generator.set_state(before)
+            steps = grow(some, nths)
+            ends[steps] = generator.get_state()
+        generator.set_state(ends[max(ends)])
     return as_rollout(
         [p for p in prompts for _ in range(samples_per_prompt)], completion, mask, logps, finished, pad_token_id
     )
+
+
+def _runs(lengths: Sequence[int], samples: int, at_once: int) -> Iterator[tuple[list[int], range]]:
+    """Prompts of similar length by number, and which samples of each: what runs together, at most so many rows."""
+    for prompts in similar_lengths(lengths, max_rows=max(1, at_once // samples)):
+        for first in range(0, samples, at_once):
+            yield prompts, range(first, min(first + at_once, samples))
 
 
 def as_rollout(
@@ -140,32 +162,30 @@ def sample_all(
     was_training = model.training
     model.eval()
     results: dict[tuple[int, int], tuple[list[int], bool]] = {}  # of a prompt's nth sample
-    together = max(1, sampling.batch_size // samples_per_prompt)
-    for chunk in similar_lengths([len(prompt) for prompt in prompts], max_rows=together):
-        for done in range(0, samples_per_prompt, sampling.batch_size):
-            samples = min(sampling.batch_size, samples_per_prompt - done)
-            total, steps = len(chunk) * samples, 0
-            own, nths = _share(len(chunk), samples) if shared else (range(len(chunk)), range(samples))
-            if own and nths:
-                places = [(place, nth) for place in own for nth in nths]
-                rollout = sample(
-                    model,
-                    [prompts[chunk[place]] for place in own],
-                    max_new_tokens=max_new_tokens,
-                    eos_token_id=eos_id(tokenizer),
-                    pad_token_id=pad_id(tokenizer),
-                    temperature=sampling.temperature,
-                    generator=generator,
-                    samples_per_prompt=len(nths),
-                    among=(torch.tensor([p * samples + nth for p, nth in places], device=model.device), total),
-                )
-                steps = rollout.completion_mask.size(1)
-                rows = zip(places, rollout.completion_ids, rollout.completion_mask, rollout.is_finished, strict=True)
-                for (place, nth), ids, mask, finished in rows:
-                    results[chunk[place], done + nth] = ids[mask].tolist(), bool(finished)
-            if shared:
-                _catch_up(generator, total, max(processes.gather(steps)) - steps, sampling.temperature)
-            on_batch(total)
+    for chunk, nths in _runs([len(prompt) for prompt in prompts], samples_per_prompt, sampling.batch_size):
+        samples, steps = len(nths), 0
+        total = len(chunk) * samples
+        own, own_nths = _share(len(chunk), samples) if shared else (range(len(chunk)), range(samples))
+        if own and own_nths:
+            places = [(place, nth) for place in own for nth in own_nths]
+            rollout = sample(
+                model,
+                [prompts[chunk[place]] for place in own],
+                max_new_tokens=max_new_tokens,
+                eos_token_id=eos_id(tokenizer),
+                pad_token_id=pad_id(tokenizer),
+                temperature=sampling.temperature,
+                generator=generator,
+                samples_per_prompt=len(own_nths),
+                among=(torch.tensor([p * samples + nth for p, nth in places], device=model.device), total),
+            )
+            steps = rollout.completion_mask.size(1)
+            rows = zip(places, rollout.completion_ids, rollout.completion_mask, rollout.is_finished, strict=True)
+            for (place, nth), ids, mask, finished in rows:
+                results[chunk[place], nths[nth]] = ids[mask].tolist(), bool(finished)
+        if shared:
+            _catch_up(generator, total, max(processes.gather(steps)) - steps, sampling.temperature)
+        on_batch(total)
     model.train(was_training)
     if shared:
         results = {key: row for part in processes.gather(results) for key, row in part.items()}

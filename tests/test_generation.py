@@ -236,3 +236,38 @@ def test_sample_all_gives_each_prompt_its_samples_in_order(make_policy, tokenize
     expected = [(rows_of(rollout)[0], bool(rollout.is_finished[0])) for rollout in alone for _ in range(3)]
     assert results == expected
     assert sum(done) == 3 * len(PROMPTS)
+
+
+@pytest.mark.parametrize("samples", [1, 3])
+@pytest.mark.parametrize("at_once", [1, 2, 5])  # with 3 samples: some of a prompt's, some, one prompt's
+def test_rows_draw_the_same_however_few_run_at_once(make_policy, monkeypatch, samples, at_once):
+    model, held = make_policy(), []
+    eos = common_token(draw(model))
+    plain = generation.decoder
+
+    def watched(model, prompts, samples, new_tokens):
+        held.append(len(prompts) * samples)
+        return plain(model, prompts, samples, new_tokens)
+
+    monkeypatch.setattr(generation, "decoder", watched)
+    generators = [torch.Generator().manual_seed(7) for _ in range(2)]
+    whole, cut = (
+        sample(
+            model,
+            PROMPTS,
+            max_new_tokens=12,
+            eos_token_id=eos,
+            pad_token_id=PAD,
+            temperature=0.7,
+            generator=generator,
+            samples_per_prompt=samples,
+            at_once=most,
+        )
+        for generator, most in zip(generators, (None, at_once), strict=True)
+    )
+
+    assert torch.equal(cut.input_ids, whole.input_ids) and torch.equal(cut.is_finished, whole.is_finished)
+    torch.testing.assert_close(cut.logps, whole.logps, atol=1e-5, rtol=1e-5)
+    assert held[0] == sum(held[1:]) == samples * len(PROMPTS) and max(held[1:]) <= at_once
+    assert len(set(whole.completion_mask.sum(1).tolist())) > 1  # so that the last run's steps are not the longest's
+    assert torch.equal(*(torch.rand(3, generator=generator) for generator in generators))  # so is what is drawn next

@@ -183,8 +183,7 @@ class Sizing:
         trained = 0.0 if lora else parameters
         # Under LoRA the reference is the policy.
         weights = self.width * parameters * (learning + 2 - lora)
-        sampling = self.cache(rollouts.prompt, episodes)
-        drawing = _COPIES * _FP32 * episodes * self.shape.vocabulary
+        sampling, drawing = self._drawing(rollouts, episodes)
         activations = self.saved(largest.tokens, largest.longest, settings.activation_checkpointing)
         logits = self.logits(largest.completions, learns=True)
         gradients = _FP32 * trained
@@ -210,20 +209,25 @@ class Sizing:
         a_token = self.shape.saved[_FP32] + longest * self.shape.saved_of_pairs[_FP32]
         references = int(settings.beta > 0)
         states = 2 if settings.optimizer == "adamw" else 1
+        activations = size * longest * a_token * (1 + 1 / self.shape.layers)
+        logits = _COPIES * _FP32 * size * self.config.budget.max_completion_tokens * self.shape.vocabulary
+        gradients = _FP32 * parameters
+        sampling, drawing = self._drawing(rollouts, min(settings.batch_size, self.config.budget.ppo_episodes))
+        learns = gradients + activations + logits > sampling + drawing
         return Memory(
             process=self.process,
             weights=_FP32 * parameters * (1 + references) + self.width * parameters,
             optimizer=_FP32 * states * parameters,
-            gradients=_FP32 * parameters,
-            activations=size * longest * a_token * (1 + 1 / self.shape.layers),
-            logits=_COPIES * _FP32 * size * self.config.budget.max_completion_tokens * self.shape.vocabulary,
+            gradients=gradients if learns else 0.0,
+            activations=activations if learns else 0.0,
+            logits=logits if learns else drawing,
+            cache=0.0 if learns else sampling,
         )
 
     def _sampling(self, prompts: Rows, rows: int, networks: int) -> Memory:
         size = min(rows, max(1, prompts.count))
         scored = size * (float(prompts.prompt.mean()) + self.config.budget.max_completion_tokens)
-        cache, scoring = self.cache(prompts.prompt, size), self.passing(scored)
-        drawing = _COPIES * _FP32 * size * self.shape.vocabulary
+        (cache, drawing), scoring = self._drawing(prompts, size), self.passing(scored)
         samples = cache + drawing > scoring
         return Memory(
             process=self.process,
@@ -246,6 +250,11 @@ class Sizing:
         )
 
     # Parts of stages
+
+    def _drawing(self, prompts: Rows, rows: int) -> tuple[float, float]:
+        """The cache of sampling so many rows, which run `sampling.batch_size` at a time, and the logits of a step."""
+        at_once = min(rows, self.config.sampling.batch_size)
+        return self.cache(prompts.prompt, at_once), _COPIES * _FP32 * at_once * self.shape.vocabulary
 
     def _rollouts(self) -> Rows:
         lengths = np.minimum(self.rows.written, self.config.budget.max_completion_tokens)

@@ -190,7 +190,7 @@ class Counting:
         heads_in_it = 4 - lora + 3 * full  # the value model has none to speak of
         steps = updates * settings.ppo_epochs * settings.num_mini_batches
         trained = 0 if lora else self.shape.parameters * (1 + separate)
-        return self._sampling(self.rows.posts, updates * batch, batch) + Work(
+        return self._sampling(self.rows.posts, updates * batch, self._together(batch)) + Work(
             policy=passes.trained(settings) * (1 + separate) * settings.ppo_epochs,
             score=passes.forward * (2 + separate + runs_policy),
             head=head * (heads_before + heads_in_it * settings.ppo_epochs),
@@ -204,9 +204,10 @@ class Counting:
         updates = self.config.budget.ppo_episodes // settings.batch_size
         rollouts = self.sampled(self.rows.posts, updates * settings.batch_size)
         passes, head = self.passes(rollouts), self.head(rollouts.completion_tokens)
-        together = settings.batch_size // settings.num_generations
+        groups = settings.batch_size // settings.num_generations
+        together = self._together(groups, settings.num_generations)
         lora = settings.lora_rank > 0
-        sampling = self._sampling(self.rows.posts, updates * together, together, settings.num_generations)
+        sampling = self._sampling(self.rows.posts, updates * groups, together, settings.num_generations)
         return sampling + Work(
             policy=passes.trained(settings),
             score=passes.forward * (1 + (settings.beta > 0)),
@@ -218,7 +219,7 @@ class Counting:
 
     def _best_of_n(self) -> Work:
         n = self.config.best_of_n.at(self.config.sampling.temperature)
-        together = max(1, self.config.sampling.batch_size // n)
+        together = self._together(self.rows.prompts.count, n)
         rows = self.sampled(self.rows.prompts, self.rows.prompts.count * n)
         samples = self._sampling(self.rows.prompts, self.rows.prompts.count, together, n)
         return samples + Work(score=self.passes(rows).forward, rows_read=rows.count)
@@ -226,7 +227,7 @@ class Counting:
     def _label(self) -> Work:
         if not isinstance(data := self.config.data, ControlledConfig):
             return Work()
-        together = max(1, self.config.sampling.batch_size // data.samples_per_post)
+        together = self._together(self.rows.labelled.count, data.samples_per_post)
         return self._sampling(self.rows.labelled, self.rows.labelled.count, together, data.samples_per_post)
 
     def _generate(self, arm: str) -> Work:
@@ -303,6 +304,10 @@ class Counting:
         limit = self.config.budget.max_completion_tokens
         lengths = np.full(1, limit) if unlimited else np.minimum(self.rows.written, limit)
         return Rows(count, prompts.prompt, (np.resize(lengths, len(prompts.prompt)),))
+
+    def _together(self, prompts: int, samples: int = 1) -> int:
+        """How many prompts of a batch of so many are sampled at once, with all their samples."""
+        return max(1, min(prompts, self.config.sampling.batch_size // samples))
 
     def _sampling(self, prompts: Rows, count: int, together: int, samples: int = 1, unlimited: bool = False) -> Work:
         """`samples` completions for each of `count` prompts, `together` prompts at a time; a prompt runs once."""

@@ -25,6 +25,7 @@ def needs(config: "RunConfig", data: ComparisonData) -> dict[str, Any]:
         "settings": config.ppo,
         "episodes": config.budget.ppo_episodes,
         "max_new_tokens": config.budget.max_completion_tokens,
+        "at_once": config.sampling.batch_size,
         "prompts": distinct_prompts(data.preferences["train"]),
         "seed": config.seed,
         **held_out(config, data),
@@ -39,6 +40,7 @@ def build(
     settings: PPOSettings,
     episodes: int,
     max_new_tokens: int,
+    at_once: int,
     prompts: Mapping[str, str],
     seed: int,
     held_out: HeldOut | None = None,
@@ -59,7 +61,7 @@ def build(
         models,
         context.tokenizer,
         settings,
-        RolloutBudget(settings.temperature, episodes, max_new_tokens),
+        RolloutBudget(settings.temperature, episodes, max_new_tokens, at_once),
         training,
     )
     token_ids = [PromptIds(name, context.tokenizer(text).input_ids) for text, name in prompts.items()]

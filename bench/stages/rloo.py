@@ -22,6 +22,7 @@ def needs(config: "RunConfig", data: ComparisonData) -> dict[str, Any]:
         "settings": config.rloo,
         "episodes": config.budget.ppo_episodes,
         "max_new_tokens": config.budget.max_completion_tokens,
+        "at_once": config.sampling.batch_size,
         "prompts": distinct_prompts(data.preferences["train"]),
         "seed": config.seed,
         **held_out(config, data),
@@ -36,6 +37,7 @@ def build(
     settings: RLOOSettings,
     episodes: int,
     max_new_tokens: int,
+    at_once: int,
     prompts: Mapping[str, str],
     seed: int,
     held_out: HeldOut | None = None,
@@ -47,7 +49,7 @@ def build(
         context.tokenizer,
         list(prompts),
         settings,
-        RolloutBudget(settings.temperature, episodes, max_new_tokens),
+        RolloutBudget(settings.temperature, episodes, max_new_tokens, at_once),
         training,
     )
     context.save(policy, folder)

@@ -49,8 +49,13 @@ class TrainingContext:
 
 @dataclass(frozen=True)
 class RolloutBudget:
-    """How many completions a trainer may sample, and how: plain sampling at `temperature`, which is above 0."""
+    """How many completions a trainer may sample, and how: plain sampling at `temperature`, which is above 0.
+
+    Attributes:
+        at_once: completions that are sampled together at most, None for a whole batch; what is drawn is the same.
+    """
 
     temperature: float
     episodes: int
     max_new_tokens: int
+    at_once: int | None = None

@@ -56,6 +56,7 @@ class LoopSampler:
 
     Args:
         policy: gives the policy as it is now, whole.
+        at_once: rows that are sampled together at most.
         autocasts: it has adapters in fp32 over weights in bf16.
     """
 
@@ -68,10 +69,11 @@ class LoopSampler:
         *,
         temperature: float,
         max_new_tokens: int,
+        at_once: int | None = None,
         autocasts: bool = False,
     ) -> None:
         self.policy, self.tokenizer, self.temperature = policy, tokenizer, temperature
-        self.max_new_tokens, self.autocasts = max_new_tokens, autocasts
+        self.max_new_tokens, self.at_once, self.autocasts = max_new_tokens, at_once, autocasts
 
     @torch.no_grad()
     def sample(self, prompts: Sequence[list[int]], seed: int, places: Int[Tensor, " B"], total: int) -> Rollout:
@@ -86,6 +88,7 @@ class LoopSampler:
                 temperature=self.temperature,
                 generator=torch.Generator(policy.device).manual_seed(seed),
                 among=(places, total),
+                at_once=self.at_once,
             )
 
 
@@ -108,6 +111,7 @@ def rollout_sampler(
         tokenizer,
         temperature=rollouts.temperature,
         max_new_tokens=rollouts.max_new_tokens,
+        at_once=rollouts.at_once,
         autocasts=bf16 and models.autocasts_in_bf16,
     )
 

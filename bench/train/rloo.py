@@ -116,6 +116,7 @@ def train_rloo(
             temperature=rollouts.temperature,
             generator=generator,
             samples_per_prompt=settings.num_generations,
+            at_once=rollouts.at_once,
         )
         return [ids[mask].tolist() for ids, mask in zip(rollout.completion_ids, rollout.completion_mask, strict=True)]
 

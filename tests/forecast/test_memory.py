@@ -146,6 +146,23 @@ def test_the_cache_of_sampling(
     assert sizing(shape, rows).cache(rows.prompts.prompt, len(prompts)) == pytest.approx(held + at_once)
 
 
+@pytest.mark.parametrize("stage", ["ppo", "rloo"])
+def test_rollouts_hold_the_cache_of_a_few(
+    stage: str, rows: RunRows, shape: ModelShape, make_config: Callable[..., RunConfig]
+):
+    """Of 8 rollouts 2 run at once; keys and values so large that sampling is the peak."""
+    wide = replace(shape, keys=10_000 * shape.keys)
+    few, all_at_once = (
+        make_config(sampling=replace(CONFIG.sampling, batch_size=size), budget=replace(CONFIG.budget, ppo_episodes=8))
+        for size in (2, 8)
+    )
+
+    two, eight = (sizing(wide, rows, config=config) for config in (few, all_at_once))
+
+    assert two.of(stage).cache == two.cache(rows.posts.prompt, 2) > 0
+    assert eight.of(stage).cache == eight.cache(rows.posts.prompt, 8) > two.of(stage).cache
+
+
 def test_logits_are_bounded(shape: ModelShape, rows: RunRows):
     large = replace(shape, vocabulary=2**20)
 

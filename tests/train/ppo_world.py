@@ -133,6 +133,7 @@ def make_trainer(
     bf16: bool = False,
     scratch: Path = Path("unused"),
     checkpoint_every_s: float = 1e9,
+    at_once: int | None = None,
     **settings: Any,
 ) -> PPOTrainer:
     """A trainer whose reference policy is not its policy, so that the KL is not 0."""
@@ -148,7 +149,7 @@ def make_trainer(
         models,
         TOKENS,
         PPOSettings(**{**SETTINGS, **settings}),
-        RolloutBudget(temperature, episodes, max_new_tokens),
+        RolloutBudget(temperature, episodes, max_new_tokens, at_once),
         a_context(scratch, "ppo", seed=seed, bf16=bf16, checkpoint_every_s=checkpoint_every_s),
     )
 

@@ -356,6 +356,13 @@ def test_in_bf16_the_sampler_follows_the_policy_and_the_first_ratio_is_1(options
         assert parameter.dtype is torch.float32  # at the end again: the masters
 
 
+def test_rollouts_are_sampled_a_few_at_a_time_and_are_the_same():
+    whole, cut = (make_trainer(at_once=at_once).roll_out(PROMPTS) for at_once in (None, 3))
+
+    for name in ("input_ids", "completion_ids", "completion_mask", "is_finished"):
+        assert torch.equal(getattr(cut, name), getattr(whole, name)), name
+
+
 def test_every_prompt_comes_once_before_any_comes_again():
     trainer = make_trainer(batch_size=3, micro_batch_size=3)
     ids = [index for _ in range(4) for index in trainer.order.take(3, of=4)]

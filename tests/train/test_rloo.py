@@ -64,8 +64,8 @@ def test_two_updates_are_reinforce_with_a_leave_one_out_baseline(
         tokenizer,
         PROMPTS,
         settings,
-        # Two updates; the budget is not overspent.
-        RolloutBudget(TEMPERATURE, episodes=13, max_new_tokens=5),
+        # Two updates; the budget is not overspent. The cache holds one prompt's samples at a time.
+        RolloutBudget(TEMPERATURE, episodes=13, max_new_tokens=5, at_once=3),
         a_context(tmp_path, "rloo"),
     )
 

@@ -6,6 +6,7 @@ What is resampled is what was drawn: the prompt, or the post where several prefe
 import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,6 +21,8 @@ ALPHA = 0.05
 Z = float(stats.norm.isf(ALPHA / 2))
 BATCH_ELEMENTS = 2**22
 """Resampled values held at once (32 MiB), so that memory does not grow with n."""
+_IN_CACHE = 2**18
+"""Numbers that stay in a processor's cache while they are multiplied."""
 BEYOND_TIES = 1e-4
 """Chance that the true share of ties lies outside the range over which `share_test` takes the largest p-value."""
 
@@ -65,7 +68,7 @@ def bootstrap_mean(
         differing = 1 - (ALPHA / 2) ** (1 / x.size)
         low, high = (mean + differing * (bound - mean) for bound in bounds)
         return Interval(mean, low, high, x.size)
-    return bca_interval((x,), np.mean, mean, 1e-9 * float(np.ptp(x)), seed, resamples)
+    return bca_interval((x,), lambda means: means, mean, 1e-9 * float(np.ptp(x)), seed, resamples)
 
 
 def ratio_of_means(above: ArrayLike, below: ArrayLike, seed: int, resamples: int = RESAMPLES) -> Interval:
@@ -74,43 +77,64 @@ def ratio_of_means(above: ArrayLike, below: ArrayLike, seed: int, resamples: int
     value = float(a.mean() / b.mean())
     if np.ptp(a - value * b) <= 1e-12 * max(np.abs(a).max(), np.abs(b).max()):
         return no_interval(value, a.size, f"the ratio is the same on all {a.size} prompts")
-    return bca_interval(
-        (a, b), lambda x, y, axis: x.mean(axis) / y.mean(axis), value, 1e-9 * abs(value), seed, resamples
-    )
+    return bca_interval((a, b), np.divide, value, 1e-9 * abs(value), seed, resamples)
 
 
 def bca_interval(
     samples: tuple[np.ndarray, ...],
-    statistic: Callable[..., Any],
+    of_means: Callable[..., np.ndarray],
     value: float,
     equal_within: float,
     seed: int,
     resamples: int,
 ) -> Interval:
-    """`statistic` of samples paired by prompt, `value` as they stand, with its BCa interval (Efron 1987).
+    """A function of the means of samples paired by prompt, `value` as they stand, with its BCa interval (Efron 1987).
 
     BCa counts the resamples below the value, and those equal to it by half. Of four values 9 % of the resamples are
     the values in another order: equal, but for rounding, which would count them by chance, so that the same values
     in another process had other ends. What lies within `equal_within` of the value is therefore counted as equal.
+
+    It is that of `scipy.stats.bootstrap`, whose jackknife takes n^2 steps where means need n.
+
+    Args:
+        of_means: the samples' means, an array each -> the statistic of each.
     """
-
-    def with_ties(*resampled: np.ndarray, axis: int) -> np.ndarray:
-        theirs = np.asarray(statistic(*resampled, axis=axis))
-        return np.where(np.abs(theirs - value) <= equal_within, value, theirs)
-
     n = samples[0].size
-    interval = stats.bootstrap(
-        samples,
-        with_ties,
-        paired=True,
-        vectorized=True,
-        n_resamples=resamples,
-        batch=max(1, BATCH_ELEMENTS // n),
-        confidence_level=1 - ALPHA,
-        method="BCa",
-        rng=np.random.default_rng(seed),
-    ).confidence_interval
-    return Interval(value, float(interval.low), float(interval.high), n)
+    drawn = of_means(*_resampled_means(samples, seed, resamples))
+    drawn = np.where(np.abs(drawn - value) <= equal_within, value, drawn)
+    bias = special.ndtri(((drawn < value).mean() + (drawn <= value).mean()) / 2)
+    without = of_means(*((x.sum() - x) / (n - 1) for x in samples))  # each prompt in turn
+    pull = without.mean() - without
+    acceleration = (pull**3).sum() / (6 * (pull**2).sum() ** 1.5)
+    z = bias + np.array([-Z, Z])
+    shares = special.ndtr(bias + z / (1 - acceleration * z))
+    if not np.isfinite(shares).all():
+        return no_interval(value, n, "all resamples lie on one side of it")
+    low, high = np.quantile(drawn, shares)
+    return Interval(value, float(low), float(high), n)
+
+
+def _resampled_means(samples: tuple[np.ndarray, ...], seed: int, resamples: int) -> np.ndarray:
+    """(samples, resamples): the samples' means in each bootstrap resample of their prompts."""
+    values = np.stack(samples, axis=1)
+    counts = _resample_counts(len(values), seed, resamples)
+    batch = max(1, _IN_CACHE // len(values))
+    parts = [counts[start : start + batch].astype(np.float64) @ values for start in range(0, resamples, batch)]
+    return np.concatenate(parts).T / len(values)
+
+
+@lru_cache(maxsize=2)  # an evaluation has dozens of means over the same prompts
+def _resample_counts(n: int, seed: int, resamples: int) -> np.ndarray:
+    """(resamples, n): how often each of n prompts is in each bootstrap resample.
+
+    A byte holds them: there are at most n, and more than 255 of one prompt have a chance of 1 in 256!.
+    """
+    rng, batch, counts = np.random.default_rng(seed), max(1, BATCH_ELEMENTS // n), []
+    for start in range(0, resamples, batch):
+        drawn = rng.integers(0, n, (min(batch, resamples - start), n))
+        places = drawn + n * np.arange(len(drawn))[:, None]
+        counts.append(np.bincount(places.ravel(), minlength=drawn.size).reshape(drawn.shape).astype(np.uint8))
+    return np.concatenate(counts)
 
 
 def proportion_interval(

@@ -17,6 +17,7 @@ examples:
   python -m bench.perf ppo --trl-1-12 .trl-1.12         TRL 1.12.0 is installed into that folder when it is not there
   python -m bench.perf dpo --profile                    where the time of our own step goes
   python -m bench.perf --scaling                        time and memory against prompt, completion, batch and model size
+  python -m bench.perf --evaluator                      time and memory of the evaluator without a model, by completions
   python -m bench.perf --precision RUN...               whether runs with model.precision=bf16 and fp32 trained alike
 """
 
@@ -30,6 +31,11 @@ def main() -> int:
             from bench.report.precision import compare
 
             print(compare(arguments.precision, arguments.out))
+            return 0
+        if arguments.evaluator:
+            from bench.perf.evaluator import SIZES, run_evaluator
+
+            print(run_evaluator(arguments.completions or SIZES, arguments.rounds, arguments.out))
             return 0
         from bench.perf.run import Settings, run_profile, run_scaling, run_tasks
 
@@ -94,6 +100,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--scaling", action="store_true", help="measure growth with the input instead of the peers")
     parser.add_argument("--profile", action="store_true", help="show where our own time goes instead of the peers")
+    parser.add_argument("--evaluator", action="store_true", help="measure the evaluator without a model instead")
+    parser.add_argument(
+        "--completions", type=int, nargs="+", metavar="N", help="sizes of --evaluator (default 1,000 to 100,000)"
+    )
     parser.add_argument(
         "--precision",
         type=Path,

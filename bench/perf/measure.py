@@ -1,6 +1,8 @@
 """One contender, once: what a worker process does and what it reports."""
 
 import json
+import os
+import platform
 import resource
 import sys
 import time
@@ -10,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.files import write_json
+from bench.provenance import git_state, package_versions
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,20 @@ def peak_memory_gib() -> float:
     """The process's peak resident memory."""
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
+
+
+def provenance() -> dict[str, Any]:
+    """Machine, commit and package versions, for the record."""
+    machine = {"cpu": _cpu_name(), "cores": os.cpu_count(), "python": platform.python_version()}
+    return {"machine": machine, "git": git_state(), "packages": package_versions()}
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
 
 
 def worker_main(run: Callable[[Spec], Measurement]) -> None:

@@ -1,7 +1,6 @@
 """The rounds: workers started one after the other, their results kept as they come, and the table made of them."""
 
 import os
-import platform
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -20,11 +19,11 @@ from bench.models import wheel
 from bench.models.loading import load_policy, load_tokenizer, new_reward_model, save_policy
 from bench.perf import profile
 from bench.perf.contenders import TASKS, UNITS, Contender, contenders
-from bench.perf.measure import Measurement, Spec
+from bench.perf.measure import Measurement, Spec, provenance
 from bench.perf.tables import markdown
 from bench.perf.workload import Workload, from_built_in_world, from_folder, of_lengths, token_counts
 from bench.progress import StageBar
-from bench.provenance import git_state, package_versions, stable_hash
+from bench.provenance import stable_hash
 from bench.reach import code_key
 from bench.special_tokens import pad_id
 from bench.validation import require
@@ -131,7 +130,7 @@ def run_scaling(settings: Settings) -> str:
                 bar.update(1)
             measured[point] = {"point": asdict(point), "parameters": parameters, "measurements": runs}
     axes = {axis: [measured[point] for point in points] for axis, points in scaling.AXES.items()}
-    write_json(settings.out / "scaling.json", {**_provenance(), "axes": axes, "names": names})
+    write_json(settings.out / "scaling.json", {**provenance(), "axes": axes, "names": names})
     table = scaling.table(axes, names)
     (settings.out / "scaling.md").write_text(table, encoding="utf-8")
     scaling.figure(axes, names, settings.out / "scaling.svg")
@@ -156,14 +155,9 @@ def measure_all(
         for contender in who:
             if len(measured[contender.name]) <= round_:
                 measured[contender.name].append(asdict(_work(contender, specs[contender.name], settings)))
-                write_json(path, {**record, "key": key, **_provenance(), "measurements": measured})
+                write_json(path, {**record, "key": key, **provenance(), "measurements": measured})
             on_run(1)
     return measured
-
-
-def _provenance() -> dict[str, Any]:
-    machine = {"cpu": _cpu_name(), "cores": os.cpu_count(), "python": platform.python_version()}
-    return {"machine": machine, "git": git_state(), "packages": package_versions()}
 
 
 def _work(contender: Contender, spec: Spec, settings: Settings) -> Measurement:
@@ -253,14 +247,6 @@ def _trl_1_12(folder: Path) -> Path:
                 f"cannot install {_TRL_1_12} into {folder}: {(done.stderr.strip().splitlines() or ['pip failed'])[-1]}"
             )
     return folder
-
-
-def _cpu_name() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown")
 
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}

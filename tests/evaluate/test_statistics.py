@@ -8,6 +8,7 @@ from scipy.special import ndtr, ndtri
 from statsmodels.stats.multitest import multipletests
 
 from bench.errors import DataError
+from bench.evaluate import statistics
 from bench.evaluate.statistics import (
     Counts,
     bootstrap_mean,
@@ -66,8 +67,40 @@ def test_interval_is_a_function_of_the_seed_and_seed_0_is_a_seed():
 def test_batches_of_resamples_do_not_change_the_interval(monkeypatch):
     values = np.random.default_rng(0).normal(size=50).tolist()
     whole = bootstrap_mean(values, seed=5)
-    monkeypatch.setattr("bench.evaluate.statistics.BATCH_ELEMENTS", 50 * 7)
-    assert bootstrap_mean(values, seed=5) == whole
+    for size in ("BATCH_ELEMENTS", "_IN_CACHE"):
+        monkeypatch.setattr(statistics, size, 50 * 7)
+        statistics._resample_counts.cache_clear()
+        found = bootstrap_mean(values, seed=5)
+        assert (found.low, found.high) == pytest.approx((whole.low, whole.high), rel=1e-12)
+
+
+@pytest.mark.parametrize("n", [12, 50, 256])  # of fewer, resamples are equal to the value but for rounding
+def test_intervals_of_means_are_those_of_scipys_bootstrap(n: int):
+    """scipy draws the same resamples, averages each as it stands, and leaves each prompt out in n^2 steps."""
+    rng = np.random.default_rng(n)
+    x, y = rng.exponential(size=n) ** 2, rng.normal(5, 1, size=n)
+
+    def plain(samples, statistic) -> tuple[float, float]:
+        return stats.bootstrap(
+            samples, statistic, paired=True, n_resamples=500, method="BCa", rng=np.random.default_rng(7)
+        ).confidence_interval
+
+    mean, ratio = bootstrap_mean(x.tolist(), 7, 500), ratio_of_means(x, y, 7, 500)
+    assert (mean.low, mean.high) == pytest.approx(plain((x,), np.mean), abs=1e-9)
+    assert (ratio.low, ratio.high) == pytest.approx(
+        plain((x, y), lambda a, b, axis=-1: a.mean(axis) / b.mean(axis)), abs=1e-9
+    )
+
+
+def test_means_over_the_same_prompts_draw_once(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(
+        np.random, "default_rng", lambda seed, make=np.random.default_rng: drawn.append(0) or make(seed)
+    )
+    statistics._resample_counts.cache_clear()
+    for shift in range(5):
+        bootstrap_mean([0.0 + shift, 1.0, 3.0], seed=1)
+    assert len(drawn) == 1
 
 
 def test_ends_do_not_hang_on_rounding():

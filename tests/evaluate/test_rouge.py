@@ -1,8 +1,11 @@
+import random
+
 import pytest
 from rouge_score.rouge_scorer import RougeScorer
 
 from bench.errors import DataError
-from bench.evaluate.rouge import Rouge, rouge_estimates, rouge_scores
+from bench.evaluate import lcs
+from bench.evaluate.rouge import Rouge, one_sentence_per_line, rouge_estimates, rouge_scores
 
 REFERENCE = "the cat sat on the mat"  # 6 tokens, 5 bigrams
 PREDICTION = "the cat on a mat"  # 5 tokens, 4 bigrams
@@ -56,6 +59,33 @@ def test_it_is_rouge_score(use_stemmer):
     for name, scores in found.items():
         assert scores == [score[name].fmeasure for score in expected]
     assert 0 < found["rouge1"][0] < 1
+
+
+@pytest.mark.parametrize("use_stemmer", [True, False])
+def test_it_is_rouge_score_whatever_the_texts(use_stemmer):
+    """Words come again and again, so that many longest common subsequences are to choose from."""
+    rng, words = random.Random(0), "a b cats cat running runs x.y Don't \n ?".split(" ")
+    ends = ["", "", ".", "!\n"]
+    texts = [" ".join(rng.choice(words) + rng.choice(ends) for _ in range(rng.randint(0, 40))) for _ in range(600)]
+    references, predictions = texts[::2], texts[1::2]
+    types = ["rouge1", "rouge2", "rouge3", "rougeL", "rougeLsum"]
+    scorer = RougeScorer(types, use_stemmer=use_stemmer)
+    expected = [
+        scorer.score(one_sentence_per_line(reference), one_sentence_per_line(text))
+        for reference, text in zip(references, predictions, strict=True)
+    ]
+    for name, scores in rouge_scores(predictions, references, use_stemmer, types).items():
+        assert scores == [score[name].fmeasure for score in expected]
+
+
+def test_steps_grow_with_one_text_alone(monkeypatch):
+    """A table has a cell for each two words; here a word of the reference is a step, however long the prediction is."""
+    steps = []
+    monkeypatch.setattr(lcs, "rows", lambda a, b, length, rows=lcs.rows: steps.append(len(a)) or rows(a, b, length))
+    for words in (10, 1000):
+        steps.clear()
+        rouge_scores([" ".join(f"w{i}" for i in range(words))], [REFERENCE])
+        assert sum(steps) == 2 * 6  # for rougeL, and for the one sentence of rougeLsum
 
 
 def test_stemmer_matches_forms_of_a_word():

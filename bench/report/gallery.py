@@ -9,7 +9,7 @@ from bench.files import write_text
 from bench.report import duel_over_seeds, gains, over_seeds, tuned
 from bench.report.claims_over_runs import best_judge
 from bench.report.compare import check_comparable
-from bench.report.frontier import at_equal_kl, matched
+from bench.report.frontier import at_equal, matched
 from bench.report.load import Run, load_run, records
 from bench.report.over_beta import kl_vs_beta, reward_kl_points, win_rate_vs_beta
 from bench.report.over_cost import win_rate_vs_cost
@@ -74,7 +74,7 @@ def _of_seeds(
 def _at_equal_kl(runs: Sequence[Run]) -> list[Plot]:
     judge = best_judge(runs)
     found = matched(runs, judge) if judge else None
-    return [at_equal_kl(found, judge)] if judge and found and not found["reason"] else []
+    return [at_equal(found, judge)] if judge and found and not found["reason"] else []
 
 
 def _over_temperatures(run: Run) -> list[Plot | None]:
@@ -166,7 +166,7 @@ FIGURES = (
         of_runs=True,
     ),
     Drawing(
-        at_equal_kl,
+        at_equal,
         "Who wins at equal KL?",
         "runs of two settings of DPO and of PPO, with completions/ and verdicts/",
         _at_equal_kl,

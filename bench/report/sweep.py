@@ -16,6 +16,8 @@ from bench.tuning import VALIDATION
 _TONES = {BEST: "good", WORSE: "bad", LEVEL: "open"}
 _TEST = "test"
 _LONG = 80
+_BUDGET_OF = {"rloo": "ppo"}
+"""Settings -> those whose budget (`budget.ppo_episodes`) is theirs too."""
 Told = Mapping[tuple[str, str], Sequence[dict[str, Any]]]
 """(arm, judge) -> the rows of `verdicts`."""
 
@@ -31,6 +33,11 @@ def swept(runs: Sequence[Run], arm: str) -> dict[str, list[Run]]:
             for group in sorted(groups)
             for key, value in leaves(run.setting(f"config.{group}", {}), group)
             if not key.endswith(".seed")
+        }
+        | {
+            key: value
+            for key, value in leaves(run.setting("config.budget", {}), "budget")
+            if key.removeprefix("budget.").partition("_")[0] in {_BUDGET_OF.get(group, group) for group in groups}
         }
         for run in of_arm
     ]

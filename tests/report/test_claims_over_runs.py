@@ -6,7 +6,7 @@ import pytest
 
 from bench import report
 from bench.data.evaluation_sets import EvalSetConfig
-from bench.evaluate.matched_kl import matched_kl
+from bench.evaluate.matched import matched as matched_frontiers
 from bench.evaluate.robustness import simpler
 from bench.report.claims_over_runs import best_judge, claims_over_runs, section
 from bench.report.failures import failure_rows, setting_rows
@@ -48,7 +48,7 @@ def test_a_sweep_is_put_to_equal_kl_and_not_to_its_settings_own(make_run):
     runs = [report.load_run(make_run(f"r{i}", dpo_beta=dpo, ppo_beta=ppo)) for i, (dpo, ppo) in enumerate(betas)]
     found = by_view(runs)
 
-    expected = matched_kl(frontiers(runs, "gold"))
+    expected = matched_frontiers(frontiers(runs, "gold"))
     assert found["at equal KL"]["estimate"]["value"] == expected["value"]
     assert found["at equal KL"]["reason"] == "1 seed: a claim about a method needs 3"
     assert found["at own KL"]["reason"] == "each setting has one seed"

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from bench import report
-from bench.evaluate.matched_kl import matched_kl
+from bench.evaluate.matched import matched as matched_frontiers
 from bench.report.by_prompt import Duels, kls, points, share_prompts
-from bench.report.frontier import frontiers, in_words, matched, section
-from bench.report.page import Figures, Text
+from bench.report.compare import comparison_page
+from bench.report.frontier import equal_time, frontiers, in_words, matched, section
+from bench.report.page import Figures, Text, to_markdown
 
 
 @pytest.fixture
@@ -22,15 +23,15 @@ def runs(make_run):
 def test_each_policy_is_there_once_with_its_prompts(runs):
     ((dpo, ppo),) = frontiers(runs, "gold").values()
     assert (len(dpo), len(ppo)) == (3, 2)
-    assert dpo[0].points == points(runs[0], "dpo", "gold") and dpo[0].kl == kls(runs[0], "dpo")
+    assert dpo[0].points == points(runs[0], "dpo", "gold") and dpo[0].spent == kls(runs[0], "dpo")
     rate = runs[0].metrics["arms"]["dpo"]["win_rate"]["gold"]
     assert sum(dpo[0].points.values()) / len(dpo[0].points) == pytest.approx(rate["value"])
     kl = runs[0].metrics["arms"]["dpo"]["kl_ref"]["value"]
-    assert sum(dpo[0].kl.values()) / len(dpo[0].kl) == pytest.approx(kl)
+    assert sum(dpo[0].spent.values()) / len(dpo[0].spent) == pytest.approx(kl)
 
 
 def test_the_section_says_what_was_computed(runs):
-    found = matched_kl(frontiers(runs, "gold"))
+    found = matched_frontiers(frontiers(runs, "gold"))
     assert matched(runs, "gold") == found
     blocks = section(found, "gold")
     assert isinstance(blocks[0], Text) and blocks[0].text == in_words(found, "gold")
@@ -38,11 +39,49 @@ def test_the_section_says_what_was_computed(runs):
     (plot,) = blocks[1].plots
     lines = plot.figure.axes[0].lines
     assert list(np.asarray(lines[0].get_ydata())) == pytest.approx([100 * row["first"]["value"] for row in found["at"]])
-    assert list(np.asarray(lines[0].get_xdata())) == pytest.approx([row["kl"] ** 0.5 for row in found["at"]])
+    assert list(np.asarray(lines[0].get_xdata())) == pytest.approx([row["spent"] ** 0.5 for row in found["at"]])
 
 
 def test_one_setting_is_no_frontier(make_run):
     assert section(matched([report.load_run(make_run())], "gold"), "gold") == []
+
+
+def test_at_equal_time(make_run, edit):
+    """Budgets of both arms differ: the policies stand at the time that they took, CPU time on a busy machine."""
+
+    def spends(path, episodes, epochs, ppo, dpo, **of_cost):
+        edit(path / "run.json", lambda run: run["config"]["budget"].update(ppo_episodes=episodes, dpo_epochs=epochs))
+        for arm, hours in (("ppo", ppo), ("dpo", dpo)):
+            cost = {"device_hours": 2 * hours, "cpu_s": 3600 * hours, "busy": [], **of_cost}
+            edit(path / "metrics.json", lambda m, arm=arm, cost=cost: m["arms"][arm]["cost"].update(cost))
+        return report.load_run(path)
+
+    paths = [make_run(f"r{place}", dpo_beta=beta, ppo_beta=beta) for place, beta in enumerate((0.02, 0.2))]
+    assert equal_time([report.load_run(path) for path in paths]) is None  # betas alone
+    idle = [spends(paths[0], 64, 1.0, 1.0, 0.5), spends(paths[1], 128, 3.0, 4.0, 2.25)]
+    equal = equal_time(idle)
+    assert equal is not None and (equal.name, equal.unit.sign) == ("device time", "h")
+    assert set(equal.spent(idle[0], "dpo").values()) == {1.0}
+    busy = [spends(paths[0], 64, 1.0, 1.0, 0.5, busy=["ppo"]), spends(paths[1], 128, 3.0, 4.0, 2.25)]
+    equal = equal_time(busy)
+    assert equal is not None and equal.name == "CPU time"
+
+    found = matched(busy, "gold", equal)
+
+    # Between 1 and 2.25 h. PPO's roots are 1 and 2, DPO's 0.71 and 1.5: halfway, at 1.25, PPO is a quarter of its way.
+    assert found is not None and found["range"] == pytest.approx([1.0, 2.25])
+    ppo, dpo = ([run.metrics["arms"][arm]["win_rate"]["gold"]["value"] for run in busy] for arm in ("ppo", "dpo"))
+    middle = found["at"][2]
+    assert middle["spent"] == pytest.approx(1.25**2)
+    assert middle["second"]["value"] == pytest.approx(ppo[0] + 0.25 * (ppo[1] - ppo[0]))
+    way = (1.25 - 0.5**0.5) / (1.5 - 0.5**0.5)
+    assert middle["first"]["value"] == pytest.approx(dpo[0] + way * (dpo[1] - dpo[0]))
+    blocks = section(found, "gold", equal)
+    assert isinstance(blocks[0], Text)
+    assert blocks[0].text.startswith("At equal CPU time (1.00 to 2.25 h, 1 seed of 40 prompts), gold judge: DPO's win")
+    page = to_markdown(comparison_page(busy))
+    assert "## At equal time" in page and blocks[0].text.partition("[")[0] in page
+    assert "ppo_episodes 128" in page and "dpo_epochs 3" in page  # which setting
 
 
 def test_words():
@@ -74,7 +113,7 @@ def test_what_is_kept_of_every_prompt_says_the_same_without_verdicts_and_complet
             for arm, other in zip(found, wanted, strict=True):
                 for policy, before in zip(arm, other, strict=True):
                     assert policy.points == before.points
-                    assert policy.kl == pytest.approx(before.kl, abs=1e-5)
+                    assert policy.spent == pytest.approx(before.spent, abs=1e-5)
     file = lean[0].path / "by_prompt.json"
     file.write_text(file.read_text(encoding="utf-8").replace('"posts": "', '"posts": "other'), encoding="utf-8")
     assert not share_prompts(lean)

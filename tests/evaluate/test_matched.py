@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bench.evaluate.matched_kl import Policy, matched_kl
+from bench.evaluate.matched import Policy, matched
 
 
 def policy(kl, wins, n=40):
@@ -16,9 +16,9 @@ def test_by_hand():
     """Roots 1 to 3 against 0 to 2 share 1 to 2: the first goes from 20 to 30 of 40 there, the second from 10 to 20."""
     first = [policy(1.0, 20), policy(9.0, 40)]
     second = [policy(0.0, 0), policy(4.0, 20)]
-    found = matched_kl({0: (first, second)}, resamples=200)
+    found = matched({0: (first, second)}, resamples=200)
     assert found["range"] == pytest.approx([1.0, 4.0])
-    assert [row["kl"] for row in found["at"]] == pytest.approx([1.0, 1.5625, 2.25, 3.0625, 4.0])
+    assert [row["spent"] for row in found["at"]] == pytest.approx([1.0, 1.5625, 2.25, 3.0625, 4.0])
     assert [row["first"]["value"] for row in found["at"]] == pytest.approx(np.linspace(20, 30, 5) / 40)
     assert [row["second"]["value"] for row in found["at"]] == pytest.approx(np.linspace(10, 20, 5) / 40)
     assert found["value"] == pytest.approx(0.25)
@@ -29,8 +29,8 @@ def test_by_hand():
 def test_settings_may_come_in_any_order():
     first = [policy(1.0, 20), policy(9.0, 40), policy(4.0, 25)]
     second = [policy(0.0, 0), policy(4.0, 20)]
-    again = matched_kl({0: (first[::-1], second[::-1])}, resamples=50)
-    assert again["value"] == pytest.approx(matched_kl({0: (first, second)}, resamples=50)["value"])
+    again = matched({0: (first[::-1], second[::-1])}, resamples=50)
+    assert again["value"] == pytest.approx(matched({0: (first, second)}, resamples=50)["value"])
 
 
 def test_three_seeds_have_students_interval():
@@ -38,20 +38,20 @@ def test_three_seeds_have_students_interval():
     seeds = {
         s: ([policy(1.0, w), policy(4.0, w)], [policy(1.0, 10), policy(4.0, 10)]) for s, w in enumerate((18, 22, 20))
     }
-    found = matched_kl(seeds, resamples=50)
+    found = matched(seeds, resamples=50)
     assert found["value"] == pytest.approx(0.25)
     assert found["ci95"] == pytest.approx([0.25 - 4.3027 * 0.05 / 3**0.5, 0.25 + 4.3027 * 0.05 / 3**0.5], abs=1e-4)
-    wider = matched_kl(seeds, resamples=50, shared=True)
+    wider = matched(seeds, resamples=50, shared=True)
     assert wider["ci95"][0] < found["ci95"][0] and wider["ci95"][1] > found["ci95"][1]
 
 
 def test_frontiers_that_do_not_meet_are_refused():
-    apart = matched_kl({0: ([policy(5.0, 9), policy(9.0, 9)], [policy(0.5, 9), policy(1.0, 9)])}, resamples=50)
+    apart = matched({0: ([policy(5.0, 9), policy(9.0, 9)], [policy(0.5, 9), policy(1.0, 9)])}, resamples=50)
     assert apart["value"] is None and apart["at"] == []
-    assert apart["reason"] == "no KL is reached by both arms in every seed (nats: 5 to 9 and 0.5 to 1)"
-    alone = matched_kl({0: ([policy(5.0, 9)], [policy(0.5, 9), policy(1.0, 9)])}, resamples=50)
+    assert apart["reason"] == "nothing is reached by both arms in every seed (KL, nats: 5 to 9 and 0.5 to 1)"
+    alone = matched({0: ([policy(5.0, 9)], [policy(0.5, 9), policy(1.0, 9)])}, resamples=50)
     assert "two settings" in alone["reason"]
-    assert "two settings" in matched_kl({})["reason"]
+    assert "two settings" in matched({})["reason"]
 
 
 @pytest.mark.slow
@@ -70,7 +70,7 @@ def test_intervals_cover():
 
     covered = []
     for repetition in range(150):
-        found = matched_kl({0: (arm(0.3, 100), arm(0.2, 100))}, repetition, 200)
+        found = matched({0: (arm(0.3, 100), arm(0.2, 100))}, repetition, 200)
         covered.append(found["ci95"][0] <= 0.1 <= found["ci95"][1])
     # 150 repetitions of 95 %: 136 to 149 with 99.9 %.
     assert sum(covered) >= 136

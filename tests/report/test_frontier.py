@@ -81,7 +81,7 @@ def test_at_equal_time(make_run, edit):
     assert blocks[0].text.startswith("At equal CPU time (1.00 to 2.25 h, 1 seed of 40 prompts), gold judge: DPO's win")
     page = to_markdown(comparison_page(busy))
     assert "## At equal time" in page and blocks[0].text.partition("[")[0] in page
-    assert "ppo_episodes 128" in page and "dpo_epochs 3" in page  # which setting
+    assert "episodes 128" in page and "epochs 3" in page  # which setting
 
 
 def test_words():

@@ -4,6 +4,7 @@ ROUGE can rise by copying and a reward can rise on loops; these shares tell. Wor
 `words.py`. The thresholds are this project's; the quantities under them are the field's.
 """
 
+import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -103,13 +104,25 @@ def longest_shared_run(a: Sequence[str], b: Sequence[str]) -> int:
     return SequenceMatcher(None, a, b, autojunk=False).find_longest_match().size
 
 
+def shares_run(a: Sequence[str], b: Sequence[str], length: int) -> bool:
+    """Whether some run of `length` words of a, at least 1, stands in b, verbatim."""
+    text = f" {' '.join(b)} "  # no word has a space in it
+
+    def is_there(run: Sequence[str]) -> bool:
+        return f" {' '.join(run)} " in text
+
+    in_each = a[len(a) - length : length]  # the words that all these runs have
+    if len(a) < length or (in_each and not is_there(in_each)):
+        return False
+    return any(is_there(a[i : i + length]) for i in range(len(a) - length + 1))
+
+
 def repeated_share(tokens: Sequence[str], n: int = 4) -> float:
     """1 - distinct / all n-grams, in [0, 1); 0 for a text too short to have any."""
-    grams = [tuple(tokens[i : i + n]) for i in range(len(tokens) - n + 1)]
+    grams = list(zip(*(tokens[i:] for i in range(n)), strict=False))
     return 1 - len(set(grams)) / len(grams) if grams else 0.0
 
 
 def _copies(completion: str, source: str, at_least: int) -> bool:
     own = words(completion)
-    run = longest_shared_run(own, words(source))
-    return run >= at_least and run >= COPIED_SHARE * len(own)
+    return shares_run(own, words(source), max(at_least, math.ceil(COPIED_SHARE * len(own))))

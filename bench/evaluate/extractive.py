@@ -6,31 +6,34 @@ are not theirs.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+
+from bench.evaluate.lcs import Places, places_of
 
 Words = Sequence[str]
+_places = lru_cache(512)(places_of)  # a post is asked for every metric, and again for every arm
 
 
 def fragments(summary: Words, source: Words) -> list[int]:
     """Lengths of the extractive fragments F(A, S): from each word of the summary on, the longest run that the source
     has too; the next one starts behind it (Grusky et al. 2018, section 4)."""
-    places: dict[str, list[int]] = {}
-    for j, word in enumerate(source):
-        places.setdefault(word, []).append(j)
-    lengths, i = [], 0
+    return list(_fragments(tuple(summary), tuple(source)))
+
+
+@lru_cache(16)  # coverage and density are made of the same ones
+def _fragments(summary: tuple[str, ...], source: tuple[str, ...]) -> tuple[int, ...]:
+    places, lengths, i = _places(source), [], 0
     while i < len(summary):
-        length = max((_shared_run(summary, i, source, j) for j in places.get(summary[i], ())), default=0)
-        if length:
-            lengths.append(length)
-        i += max(length, 1)
-    return lengths
-
-
-def _shared_run(a: Words, i: int, b: Words, j: int) -> int:
-    length = 0
-    while i + length < len(a) and j + length < len(b) and a[i + length] == b[j + length]:
-        length += 1
-    return length
+        start, ends = i, places.get(summary[i], 0)  # where in the source the run from `start` on ends
+        while ends:
+            i += 1
+            ends = ends << 1 & places.get(summary[i], 0) if i < len(summary) else 0
+        if i > start:
+            lengths.append(i - start)
+        else:
+            i += 1
+    return tuple(lengths)
 
 
 def coverage(summary: Words, source: Words) -> float | None:
@@ -50,9 +53,15 @@ def compression(summary: Words, source: Words) -> float | None:
 
 def novel_ngrams(summary: Words, source: Words, n: int) -> float | None:
     """Share of the summary's n-grams that the source does not have, 0 to 1; None where the summary has no n words."""
-    own = _ngrams(summary, n)
-    known = set(_ngrams(source, n))
-    return sum(gram not in known for gram in own) / len(own) if own else None
+    own, places = list(_ngrams(summary, n)), _places(tuple(source))
+    return sum(not _is_there(gram, places) for gram in own) / len(own) if own else None
+
+
+def _is_there(gram: Words, places: Places) -> bool:
+    ends = places.get(gram[0], 0)
+    for word in gram[1:]:
+        ends = ends << 1 & places.get(word, 0)
+    return ends != 0
 
 
 def distinct_ngrams(summaries: Sequence[Words], n: int) -> list[float | None]:
@@ -63,18 +72,17 @@ def distinct_ngrams(summaries: Sequence[Words], n: int) -> list[float | None]:
     Distinct-n falls as summaries get longer or more of them are taken, so that it compares arms of one length on the
     same posts. None throughout where there are no words.
     """
-    grams = [_ngrams(summary, n) for summary in summaries]
-    holders = Counter(gram for own in grams for gram in set(own))
+    holders = Counter(gram for summary in summaries for gram in set(_ngrams(summary, n)))
     n_distinct, n_words = len(holders), sum(map(len, summaries))
     if len(summaries) < 2 or not all(n_words - len(summary) for summary in summaries):
         return [n_distinct / n_words if n_words else None for _ in summaries]
     without = [
-        (n_distinct - sum(holders[gram] == 1 for gram in set(own))) / (n_words - len(summary))
-        for own, summary in zip(grams, summaries, strict=True)
+        (n_distinct - sum(holders[gram] == 1 for gram in set(_ngrams(summary, n)))) / (n_words - len(summary))
+        for summary in summaries
     ]
     mean = sum(without) / len(without)
     return [n_distinct / n_words + (len(summaries) - 1) * (mean - one) for one in without]
 
 
-def _ngrams(words: Words, n: int) -> list[tuple[str, ...]]:
-    return [tuple(words[i : i + n]) for i in range(len(words) - n + 1)]
+def _ngrams(words: Words, n: int) -> Iterator[tuple[str, ...]]:
+    return zip(*(words[i:] for i in range(n)), strict=False)

@@ -7,6 +7,7 @@ numbers counts as invented, a number of the post put in the wrong place does not
 
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 
 _NUMERAL = re.compile(r"(?<![\d.])(\d{1,3}(?:,\d{3})+|\d+)(\.\d+)?(k\b)?", re.IGNORECASE)
 _UNITS = dict(zip("one two three four five six seven eight nine".split(), range(1, 10), strict=True))
@@ -18,6 +19,7 @@ _TEENS = dict(
     )
 )
 _TENS = dict(zip("twenty thirty forty fifty sixty seventy eighty ninety".split(), range(20, 100, 10), strict=True))
+_VALUES = _UNITS | _TEENS | _TENS
 _SCALES = {"hundred": 100, "thousand": 1000, "million": 10**6}
 _ORDINALS = dict(
     zip("first second third fourth fifth sixth seventh eighth ninth tenth".split(), range(1, 11), strict=True)
@@ -40,10 +42,15 @@ def novel_numbers(summary: str, source: str) -> set[float]:
     `ninety-nine`, with `hundred`, `thousand`, `million` behind them; `one` alone is a pronoun too often to claim
     anything. In the source ordinals (`second`) and `once`, `couple`, `both`, `dozen` support their number.
     """
+    told = {*_numerals(summary), *_numbers_in_words(summary)}
+    return told - _supported(source) if told else told
+
+
+@lru_cache(512)
+def _supported(source: str) -> set[float]:
     supported = {*_numerals(source), *_numbers_in_words(source)}
     words = set(_LETTERS.findall(source.lower()))
-    supported |= {value for word, value in (_ORDINALS | _LOOSE | {"one": 1}).items() if word in words}
-    return {*_numerals(summary), *_numbers_in_words(summary)} - supported
+    return supported | {value for word, value in (_ORDINALS | _LOOSE | {"one": 1}).items() if word in words}
 
 
 def novel_names(summary: str, source: str) -> set[str] | None:
@@ -53,12 +60,17 @@ def novel_names(summary: str, source: str) -> set[str] | None:
     forum shorthand (`SO`, `GF`) as often as names. A plural or genitive s and the case make no other word. None where
     capitals tell nothing: half of the words or more have one, as in a title.
     """
-    summary, source = summary.replace(_CURLED, "'"), source.replace(_CURLED, "'")
+    summary = summary.replace(_CURLED, "'")
     words = list(_WORD.finditer(summary))
     if words and 2 * sum(word[0][0].isupper() for word in words) >= len(words):
         return None
-    known = {_plain(word) for word in _WORD.findall(source)}
-    return {word[0] for word in words if _looks_like_name(word, summary) and _plain(word[0]) not in known}
+    names = {word[0] for word in words if _looks_like_name(word, summary)}
+    return {name for name in names if _plain(name) not in _known(source)} if names else names
+
+
+@lru_cache(512)
+def _known(source: str) -> set[str]:
+    return {_plain(word) for word in set(_WORD.findall(source.replace(_CURLED, "'")))}
 
 
 def _looks_like_name(word: re.Match[str], text: str) -> bool:
@@ -82,7 +94,10 @@ def _numbers_in_words(text: str) -> Iterator[float]:
     i = 0
     while i < len(words):
         word, following = words[i], words[i + 1] if i + 1 < len(words) else ""
-        value = (_UNITS | _TEENS | _TENS).get(word)
+        value = _VALUES.get(word)
+        if value is None and word != "a":
+            i += 1
+            continue
         if word in _TENS and following in _UNITS:
             value, i = _TENS[word] + _UNITS[following], i + 1
             following = words[i + 1] if i + 1 < len(words) else ""

@@ -34,15 +34,15 @@ _stem = lru_cache(100_000)(PorterStemmer().stem)
 class Tokens(NamedTuple):
     """A text's tokens: all of them, how often each is there, and sentence by sentence."""
 
-    all: list[str]
+    all: Sequence[str]
     counts: Counter[str]
-    sentences: list[list[str]]
+    sentences: Sequence[Sequence[str]]
 
 
 @lru_cache(4096)  # a reference summary is read for every arm
 def tokens(text: str, use_stemmer: bool) -> Tokens:
     """The `words` of a text, those of ASCII stemmed as rouge-score does it: they score as published numbers do."""
-    sentences = [words(sentence) for sentence in one_sentence_per_line(text).split("\n")]
+    sentences: list[Sequence[str]] = [words(sentence) for sentence in one_sentence_per_line(text).split("\n")]
     if use_stemmer:
         sentences = [
             [_stem(word) if len(word) > 3 and word.isascii() else word for word in sentence] for sentence in sentences

@@ -40,6 +40,17 @@ Measure = Callable[[Sequence[Summary], "TextModels"], Values]
 
 
 @dataclass(frozen=True)
+class Each:
+    """A metric that takes a summary by itself. All such metrics of a summary are measured before the next one is read:
+    what is known of its post is then still at hand."""
+
+    of: Callable[[Summary], float | None]
+
+    def __call__(self, rows: Sequence[Summary], models: "TextModels") -> Values:
+        return [self.of(row) for row in rows]
+
+
+@dataclass(frozen=True)
 class Metric:
     """What is measured, how, and how a reader is told.
 
@@ -56,14 +67,9 @@ class Metric:
     model: str = ""
 
 
-def each(measure: Callable[[Summary], float | None]) -> Measure:
-    """A metric that takes a summary by itself."""
-    return lambda rows, models: [measure(row) for row in rows]
-
-
 def of_words(measure: Callable[..., float | None], *args: int) -> Measure:
     """A metric of the summary's words and its source's."""
-    return each(lambda row: measure(words(row.text), words(row.source), *args))
+    return Each(lambda row: measure(words(row.text), words(row.source), *args))
 
 
 def _has_novel_number(row: Summary) -> float:
@@ -106,10 +112,10 @@ def _entailed(rows: Sequence[Summary], models: "TextModels") -> Values:
 
 METRICS: dict[str, Metric] = {
     "novel_numbers": Metric(
-        "names a number that the post lacks", "share", each(_has_novel_number), "by rule, in digits or words"
+        "names a number that the post lacks", "share", Each(_has_novel_number), "by rule, in digits or words"
     ),
     "novel_names": Metric(
-        "names someone or something that the post lacks", "share", each(_has_novel_name), "by rule: capitals"
+        "names someone or something that the post lacks", "share", Each(_has_novel_name), "by rule: capitals"
     ),
     "coverage": Metric(
         "extractive coverage", "share", of_words(extractive.coverage), "words in runs that the post has too"
@@ -145,7 +151,8 @@ def summary_estimates(
     rows: Sequence[Summary], names: Sequence[str], models: "TextModels", seed: int, resamples: int = RESAMPLES
 ) -> dict[str, dict[str, Any]]:
     """Metric -> estimate over the summaries that it applies to; with none of them its value is None."""
-    return {name: _estimate(METRICS[name], rows, models, seed, resamples) for name in names}
+    values = _values(names, rows, models)
+    return {name: _estimate(METRICS[name], values[name], seed, resamples) for name in names}
 
 
 def check_models(names: Sequence[str], models: "TextModels") -> None:
@@ -160,14 +167,19 @@ def descriptions(names: Sequence[str]) -> dict[str, dict[str, str]]:
     return {name: {field: getattr(METRICS[name], field) for field in ("title", "unit", "note")} for name in names}
 
 
-def _estimate(
-    metric: Metric, rows: Sequence[Summary], models: "TextModels", seed: int, resamples: int
-) -> dict[str, Any]:
-    values = [value for value in metric.measure(rows, models) if value is not None]
-    if not values:
+def _values(names: Sequence[str], rows: Sequence[Summary], models: "TextModels") -> dict[str, Values]:
+    alone = {name: measure.of for name in names if isinstance(measure := METRICS[name].measure, Each)}
+    table = [[of(row) for of in alone.values()] for row in rows]
+    found: dict[str, Values] = {name: [row[place] for row in table] for place, name in enumerate(alone)}
+    return found | {name: METRICS[name].measure(rows, models) for name in names if name not in alone}
+
+
+def _estimate(metric: Metric, values: Values, seed: int, resamples: int) -> dict[str, Any]:
+    there = [value for value in values if value is not None]
+    if not there:
         return {"value": None, "ci95": None, "n": 0}
     interval = proportion_interval if metric.unit == "share" else bootstrap_mean
-    return estimate(interval(values, seed, resamples))
+    return estimate(interval(there, seed, resamples))
 
 
 def _where_there_is_text(rows: Sequence[Summary], measure: Callable[[Sequence[Summary]], list[float]]) -> Values:

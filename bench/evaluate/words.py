@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from functools import cache
+from functools import cache, lru_cache
 
 _ASCII_WORD = re.compile(r"[a-z0-9]+")
 # Scripts that put no space between words: Thai, Lao, Tibetan, Myanmar, Khmer, kana, Han (with its later planes).
@@ -14,14 +14,17 @@ _JOINERS = "\u200c\u200d"
 _VARIATION = range(0xFE00, 0xFE10)  # say how a character is drawn
 
 
-def words(text: str) -> list[str]:
+@lru_cache(1024)  # what is measured of one text asks again and again
+def words(text: str) -> tuple[str, ...]:
     """The words of a text in lower case: runs of letters, their marks and digits.
 
     In scripts that put no space between words each character is one, as in published ROUGE of Chinese. Words of
     ASCII are those of the package rouge-score; a letter beyond ASCII, which that takes for a space, is a letter here.
     """
     text = text.lower()
-    return _ASCII_WORD.findall(text) if text.isascii() else _any_word().findall(unicodedata.normalize("NFC", text))
+    if text.isascii():
+        return tuple(_ASCII_WORD.findall(text))
+    return tuple(_any_word().findall(unicodedata.normalize("NFC", text)))
 
 
 @cache

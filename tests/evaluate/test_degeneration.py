@@ -1,3 +1,5 @@
+import random
+
 import pytest
 
 from bench.data.prompts import cnn_dm_prompt, titled_prompt, tldr_prompt
@@ -7,6 +9,7 @@ from bench.evaluate.degeneration import (
     degeneration,
     longest_shared_run,
     repeated_share,
+    shares_run,
 )
 from bench.evaluate.words import words
 
@@ -125,6 +128,17 @@ def test_shares_are_over_the_rows_a_detector_applies_to():
 
 
 def test_words_and_runs():
-    assert words("It's  r/AskReddit: 3 cats, naïve!") == ["it", "s", "r", "askreddit", "3", "cats", "naïve"]
+    assert words("It's  r/AskReddit: 3 cats, naïve!") == ("it", "s", "r", "askreddit", "3", "cats", "naïve")
     assert longest_shared_run("a b c d x".split(), "z b c d a b".split()) == 3
     assert longest_shared_run([], ["a"]) == 0
+
+
+def test_runs_that_are_long_enough():
+    rng, found = random.Random(0), []
+    for _ in range(500):
+        a, b = (rng.choices("a b c".split(), k=rng.randint(0, 12)) for _ in range(2))
+        for length in range(1, 13):
+            found.append(shares_run(a, b, length))
+            assert found[-1] is (longest_shared_run(a, b) >= length)
+    assert 1000 < sum(found) < 5000
+    assert not shares_run(["a"], ["ab", "ba"], 1)  # words, not letters

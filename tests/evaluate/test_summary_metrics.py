@@ -21,6 +21,7 @@ from bench.evaluate.summary_metrics import (
     summary_estimates,
 )
 from bench.evaluate.text_models import TextModels
+from bench.evaluate.words import words
 
 PROMPT = tldr_prompt("family", "My sister", "She sold my guitar in Denver for 200 dollars. Should I call a lawyer?")
 TEXTS = [
@@ -61,6 +62,15 @@ def test_estimates_are_means_over_those_that_a_metric_applies_to(no_models: Text
     assert found["density"]["n"] == found["novel_trigrams"]["n"] == 3
 
 
+def test_a_post_is_read_once_for_all_metrics_of_its_summary(no_models: TextModels):
+    """Of more posts than are remembered: were they read for one metric after the other, each would be read 5 times."""
+    rows = [Summary(f"summary {i}", f"a post about {i}") for i in range(1500)]
+    metrics = ["coverage", "density", "compression", "novel_bigrams", "novel_trigrams"]
+    words.cache_clear()
+    summary_estimates(rows, metrics, no_models, seed=0, resamples=100)
+    assert words.cache_info().misses == 2 * 1500
+
+
 def test_without_words_there_is_no_value(no_models: TextModels):
     found = summary_estimates([Summary.of(PROMPT, "")], ["density", "novel_bigrams"], no_models, seed=0)
     assert list(found.values()) == [{"value": None, "ci95": None, "n": 0}] * 2
@@ -68,8 +78,8 @@ def test_without_words_there_is_no_value(no_models: TextModels):
 
 def test_a_row_tells_a_reader_what_it_is():
     assert set(descriptions(METRICS)) == set(METRICS)  # pyright: ignore[reportArgumentType]
-    for words in descriptions(METRICS).values():  # pyright: ignore[reportArgumentType]
-        assert set(words) == {"title", "unit", "note"} and words["title"] and words["unit"] in ("share", "number")
+    for told in descriptions(METRICS).values():  # pyright: ignore[reportArgumentType]
+        assert set(told) == {"title", "unit", "note"} and told["title"] and told["unit"] in ("share", "number")
 
 
 @pytest.mark.parametrize(

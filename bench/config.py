@@ -118,7 +118,8 @@ class RunConfig:
         for name, wanted in self.sets.items():
             plain = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_]*", name) is not None and name != "test"
             require(plain, "sets", name, "must be a plain name (letters, digits, _) other than test, the headline's")
-            judged = self.judge.names != ("gold",) or isinstance(wanted.data, SyntheticConfig | None)
+            has_truth = isinstance(wanted.data, SyntheticConfig | None) or isinstance(self.data, ControlledConfig)
+            judged = has_truth or self.judge.names != ("gold",)
             require(judged, f"sets.{name}.data", wanted.data, "has no truth for the judge gold; name another judge too")
         tokens = self.budget.max_prompt_tokens + self.budget.max_completion_tokens
         fits = self.model.kind != "tiny" or tokens <= self.model.max_positions

@@ -99,6 +99,10 @@ class KnownReward:
             self._scores.update(zip(new, self._checked(scores, len(new)), strict=True))
         return [self._scores[pair] for pair in asked]
 
+    def of(self, prompts: Sequence[EvalPrompt]) -> "KnownReward":
+        """The same reward of other posts."""
+        return KnownReward(self._scorer, {prompt.id: prompt.prompt for prompt in prompts}, self._name)
+
     def _checked(self, scores: Sequence[float], count: int) -> list[float]:
         try:
             numbers = [float(score) for score in scores]

@@ -12,6 +12,7 @@ from bench.data import load, split_seed, subsample, truncate_prompts
 from bench.data.evaluation_sets import EvalSetConfig
 from bench.data.splits import SplitLimits, one_per_post, post_key
 from bench.errors import DataError
+from bench.evaluate.known_reward import KnownReward
 from bench.progress import say
 from bench.records import ComparisonData, EvalPrompt
 
@@ -90,7 +91,10 @@ def _of_set(
     if wanted.data is not None:
         _require_unseen(name, alone.eval_prompts, data)
     say(f"evaluation set {name}: {len(alone.eval_prompts)} prompts" + (f", {cut} of them cut to fit" if cut else ""))
-    return replace(data, eval_prompts=alone.eval_prompts, gold=source.gold, trivial_policies={})
+    gold = source.gold
+    if gold is None and isinstance(data.gold, KnownReward):  # a scorer of texts scores those of any source
+        gold = data.gold.of(alone.eval_prompts)
+    return replace(data, eval_prompts=alone.eval_prompts, gold=gold, trivial_policies={})
 
 
 def validation_prompts(data: ComparisonData) -> list[EvalPrompt]:

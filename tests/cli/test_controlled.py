@@ -57,9 +57,14 @@ def controlled(root: Path) -> list[str]:
     return ["experiment=tldr_controlled", f"data.root={root}", f"data.reward.settings.model={root / 'bert'}"]
 
 
-def test_the_experiment_at_smoke_size(command: Callable, smallest: list[str], controlled: list[str]):
+def test_the_experiment_at_smoke_size(command: Callable, smallest: list[str], controlled: list[str], root: Path):
     all_rows = [f"budget.{name}=null" for name in ("demonstrations", "pairs", "validation_pairs", "eval_prompts")]
-    outcome = command(*controlled, *smallest, *all_rows)
+    news = root / "news.jsonl"  # in CNN/DM's schema: the known reward knows what is good there too
+    article = "{} keeps the {} . officials said on monday that things are back ."
+    articles = [{"id": f"n{i}", "article": article.format(NAMES[i], THINGS[i]), "highlights": NAMES[i]} for i in (0, 1)]
+    write_jsonl(news, articles)
+    of_news = ["+data@sets.news.data=articles", f"sets.news.data.path={news}", "+sets.news.text=news"]
+    outcome = command(*controlled, *smallest, *all_rows, *of_news)
     assert outcome.exit_code == 0, outcome.stderr
     folder = Path(outcome.stdout.splitlines()[-1]).parent
     metrics, record = read_json(folder / "metrics.json"), read_json(folder / "run.json")
@@ -68,7 +73,7 @@ def test_the_experiment_at_smoke_size(command: Callable, smallest: list[str], co
     counts = metrics["data"]["counts"]
     assert counts["demonstrations"] == {"train": 8, "validation": 6} and counts["eval_prompts"] == 6
     assert 0 < counts["preferences"]["train"] <= 16 and 0 < counts["preferences"]["validation"] <= 12
-    assert [(row["set"], row["n_prompts"]) for row in metrics["grid"]] == [("validation", 6)]
+    assert [(row["set"], row["n_prompts"]) for row in metrics["grid"]] == [("validation", 6), ("news", 2)]
     labels = metrics["labels"]
     assert {split: found["pairs"] for split, found in labels.items()} == {
         split: counts["preferences"][split] for split in ("train", "validation")
@@ -79,9 +84,10 @@ def test_the_experiment_at_smoke_size(command: Callable, smallest: list[str], co
     # The known reward is the judge and the gold reward of every arm, on both sets.
     assert set(metrics["judges"]) == {"gold"} and set(metrics["world"]) == {"trivial"}
     assert set(metrics["world"]["trivial"]) == TRIVIAL
-    for row in (metrics, metrics["grid"][0]):
+    for row, n in zip((metrics, *metrics["grid"]), (6, 6, 2), strict=True):
         for arm in ("sft", "preferred_ft", "best_of_n", "ppo", "dpo", "reference"):
-            assert row["arms"][arm]["reward"]["gold"]["n"] == 6
+            assert row["arms"][arm]["reward"]["gold"]["n"] == n
+        assert row["arms"]["dpo"]["win_rate"]["gold"]["n"] == n
     assert metrics["best_of_n"]["by_n"]["4"]["reward"]["gold"]["n"] == 6
     assert all("gold" in row for row in read_jsonl(folder / "training" / "ppo.jsonl"))
     assert "Known reward" in (folder / "report.md").read_text()
@@ -90,7 +96,7 @@ def test_the_experiment_at_smoke_size(command: Callable, smallest: list[str], co
     # What the pairs cost is shared, as the SFT model is; the reward's code is on record.
     assert "label" in metrics["cost"]["stages"] and "known_reward" in record["code"]
     assert all("label" not in numbers["cost"]["stages"] for numbers in metrics["arms"].values() if "cost" in numbers)
-    again = command(*controlled, *smallest, *all_rows)
+    again = command(*controlled, *smallest, *all_rows, *of_news)
     assert again.exit_code == 0 and "finished: nothing to do" in again.stderr
 
 

@@ -82,6 +82,11 @@ class ComparisonData:
         """Whether the evaluation prompts have reference summaries: all have, or none."""
         return all(prompt.reference for prompt in self.eval_prompts)
 
+    def rows(self, place: str) -> Sequence[Demonstration] | Sequence[PreferencePair]:
+        """Of a split by its name in the data folder's layout, such as "preferences/train"; none where it is absent."""
+        kind, _, split = place.partition("/")
+        return {"demonstrations": self.demonstrations, "preferences": self.preferences}[kind].get(split, [])
+
 
 @dataclass(frozen=True)
 class Rows:

@@ -30,6 +30,7 @@ from bench.kv_cache import PREFILL_TOKENS
 from bench.micro_batches import similar_lengths
 from bench.train.settings.common import BudgetedSettings
 from bench.train.settings.ppo import PPOSettings
+from bench.train.settings.rloo import RLOOSettings
 
 if TYPE_CHECKING:
     from bench.config import RunConfig
@@ -177,7 +178,7 @@ class Sizing:
         parameters, lora = self.shape.parameters, settings.lora_rank > 0
         separate = settings.value_model == "separate"
         episodes = min(settings.batch_size, budget.ppo_episodes)
-        rollouts = self._rollouts()
+        rollouts = self._rollouts(settings)
         largest = self._micro_batch(settings, rollouts, episodes // settings.num_mini_batches, pairs=False)
         learning = 1 + separate
         trained = 0.0 if lora else parameters
@@ -203,7 +204,7 @@ class Sizing:
     def _rloo(self) -> Memory:
         """TRL's: fp32 weights (under autocast in bf16), the reference among them, rows padded, logits whole."""
         settings, parameters = self.config.rloo, self.shape.parameters
-        rollouts = self._rollouts()
+        rollouts = self._rollouts(settings)
         size = min(settings.micro_batch_size, self.config.budget.ppo_episodes)
         longest = float(_largest(rollouts.whole))
         a_token = self.shape.saved[_FP32] + longest * self.shape.saved_of_pairs[_FP32]
@@ -256,9 +257,9 @@ class Sizing:
         at_once = min(rows, self.config.sampling.batch_size)
         return self.cache(prompts.prompt, at_once), _COPIES * _FP32 * at_once * self.shape.vocabulary
 
-    def _rollouts(self) -> Rows:
+    def _rollouts(self, settings: PPOSettings | RLOOSettings) -> Rows:
         lengths = np.minimum(self.rows.written, self.config.budget.max_completion_tokens)
-        posts = self.rows.posts
+        posts = self.rows.posts[settings.prompts]
         return Rows(posts.count, posts.prompt, (np.resize(lengths, len(posts.prompt)),))
 
     def _tokens(self, rows: Rows, pairs: bool) -> float:

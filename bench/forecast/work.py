@@ -178,9 +178,10 @@ class Counting:
 
     def _ppo(self) -> Work:
         settings, episodes = self.config.ppo, self.config.budget.ppo_episodes
+        posts = self.rows.posts[settings.prompts]
         batch = self._episodes_at_once
         updates = episodes // batch
-        rollouts = self.sampled(self.rows.posts, updates * batch)
+        rollouts = self.sampled(posts, updates * batch)
         passes, head = self.passes(rollouts), self.head(rollouts.completion_tokens)
         separate, lora, full = settings.value_model == "separate", settings.lora_rank > 0, settings.kl == "full"
         # Before the update: rewards, reference, values; the policy at the first, and where its sampler's log-probs do
@@ -190,7 +191,7 @@ class Counting:
         heads_in_it = 4 - lora + 3 * full  # the value model has none to speak of
         steps = updates * settings.ppo_epochs * settings.num_mini_batches
         trained = 0 if lora else self.shape.parameters * (1 + separate)
-        return self._sampling(self.rows.posts, updates * batch, self._together(batch)) + Work(
+        return self._sampling(posts, updates * batch, self._together(batch)) + Work(
             policy=passes.trained(settings) * (1 + separate) * settings.ppo_epochs,
             score=passes.forward * (2 + separate + runs_policy),
             head=head * (heads_before + heads_in_it * settings.ppo_epochs),
@@ -201,13 +202,14 @@ class Counting:
 
     def _rloo(self) -> Work:
         settings = self._rloo_settings
+        posts = self.rows.posts[settings.prompts]
         updates = self.config.budget.ppo_episodes // settings.batch_size
-        rollouts = self.sampled(self.rows.posts, updates * settings.batch_size)
+        rollouts = self.sampled(posts, updates * settings.batch_size)
         passes, head = self.passes(rollouts), self.head(rollouts.completion_tokens)
         groups = settings.batch_size // settings.num_generations
         together = self._together(groups, settings.num_generations)
         lora = settings.lora_rank > 0
-        sampling = self._sampling(self.rows.posts, updates * groups, together, settings.num_generations)
+        sampling = self._sampling(posts, updates * groups, together, settings.num_generations)
         return sampling + Work(
             policy=passes.trained(settings),
             score=passes.forward * (1 + (settings.beta > 0)),

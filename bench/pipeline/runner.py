@@ -344,14 +344,10 @@ def _require_rows(config: RunConfig, data: ComparisonData) -> None:
         places.discard("preferences/judge")
     if any(place.startswith("preferences/") for place in places):
         places.add("preferences/validation")  # where what was learnt from pairs is measured
-    splits = {"demonstrations": data.demonstrations, "preferences": data.preferences}
     if config.samples_in_training.points:
         places.add("demonstrations/validation")
     needed: list[tuple[str, Sequence[Any]]] = [("test prompts", data.eval_prompts)]
-    for place in sorted(places):
-        kind, _, split = place.partition("/")
-        needed.append((place, splits[kind].get(split, [])))
-    for name, rows in needed:
+    for name, rows in [*needed, *((place, data.rows(place)) for place in sorted(places))]:
         if not rows:
             raise DataError(
                 f"the data has no {name}, which arms {list(config.arms)} need; add them or change arms/judge"

@@ -10,6 +10,7 @@ from bench.evaluate.seeds import duels_across_seeds
 from bench.report import failures
 from bench.report.by_prompt import Verdicts, share_prompts
 from bench.report.columns import Column, count_column, table_of, verdict
+from bench.report.distrust import unlike_posts
 from bench.report.load import ASKED, Run, distinct, estimate_columns
 from bench.report.over_seeds import groups_of_seeds
 from bench.report.page import Block
@@ -71,6 +72,7 @@ def section(runs: Sequence[Run], judge: str, equal_kl: Mapping[str, Any] | None,
         " Estimates are ratios (claims 1 and 2), a share of posts (at own KL) or points of per cent. n counts posts, of"
         " claim 3 runs, of claim 5 pairs."
     )
+    note = " ".join([note, *unlike_posts(*runs)])
     caption = "What is said of DPO, decided over these runs"
     return [table_of(caption, columns, rows, note), *failures.blocks(runs, judge)]
 

@@ -8,6 +8,12 @@ from bench.report.load import NOT_TRAINED, TRUTH, Run, estimate_columns
 from bench.report.words import Row, arm_name, count, in_words, is_number, judge_name, number
 
 _UNTRAINED = "base"
+_ROLLED_OUT = ("ppo", "rloo")
+_OF_PAIRS = frozenset({"dpo", "preferred_ft"})
+_POSTS = {
+    "demonstrations": "the posts of the demonstrations",
+    "both": "those of the demonstrations as well as of the pairs",
+}
 _TEXTS = {
     "empty": "nothing at all",
     "title": "the post's title",
@@ -82,7 +88,24 @@ def overoptimised(run: Run) -> list[str]:
 
 
 def warnings(run: Run) -> list[str]:
-    return [*overoptimised(run), *failed_checks(run).values()]
+    return [*overoptimised(run), *failed_checks(run).values(), *unlike_posts(run)]
+
+
+def unlike_posts(*runs: Run) -> list[str]:
+    """A sentence for each trainer that was rolled out on posts that what learns from pairs does not see."""
+    said = (_unlike_posts(run, arm) for run in runs for arm in _ROLLED_OUT if _OF_PAIRS & set(run.arms))
+    return [*dict.fromkeys(filter(None, said))]
+
+
+def _unlike_posts(run: Run, arm: str) -> str:
+    posts = _POSTS.get(run.setting(f"config.{arm}.prompts", "pairs"))
+    if posts is None or arm not in run.arms:
+        return ""
+    others = " and ".join(arm_name(other) for other in run.arms if other in _OF_PAIRS)
+    return (
+        f"Unlike posts: {arm_name(arm)} was rolled out on {posts}, {others} saw those of the pairs alone: what"
+        " parts them may be the posts and not the method."
+    )
 
 
 def _overoptimised(run: Run, arm: str) -> str:

@@ -12,7 +12,7 @@ from bench.evaluate.seeds import across_seeds
 from bench.report import duel_over_seeds
 from bench.report.by_prompt import Verdicts, share_prompts
 from bench.report.columns import ARM, JUDGE, Column, count_column, share_column, table_of
-from bench.report.distrust import failed_over, overoptimised
+from bench.report.distrust import failed_over, overoptimised, unlike_posts
 from bench.report.duel_over_seeds import duel_forest, duel_points, duel_summaries, duel_table
 from bench.report.load import NOT_TRAINED, Run, estimate_columns, records, settings, to_number
 from bench.report.page import Block, Figures, Table
@@ -123,7 +123,13 @@ def seeds_section(groups: Sequence[Sequence[Run]]) -> list[Block]:
 def answer(group: Sequence[Run], judge: str) -> list[str]:
     """Who wins head to head, and each arm's mean."""
     means = filter(None, [_means_in_words(group, judge)])
-    return [*duel_over_seeds.answer(group, judge), *means, *failed_over(group).values(), *_overoptimised(group)]
+    return [
+        *duel_over_seeds.answer(group, judge),
+        *means,
+        *failed_over(group).values(),
+        *_overoptimised(group),
+        *unlike_posts(*group),
+    ]
 
 
 def _overoptimised(group: Sequence[Run]) -> list[str]:

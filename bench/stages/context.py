@@ -22,11 +22,12 @@ from bench.files import write_jsonl
 from bench.generation import SamplingConfig, sample_all
 from bench.models.loading import save_policy
 from bench.progress import StageBar
-from bench.records import ComparisonData, EvalPrompt, GoldReward, PreferencePair
+from bench.records import ComparisonData, EvalPrompt, GoldReward
 from bench.train.context import TrainingContext
 from bench.train.health.settings import DEFAULT_HEALTH, HealthSettings
 from bench.train.log import TrainingLog
 from bench.train.samples import HeldOut, Samples, Taken
+from bench.train.settings.common import PLACES, RolledOutOn
 
 if TYPE_CHECKING:
     from bench.config import RunConfig
@@ -115,9 +116,9 @@ def trained(log: TrainingLog, models_resident: int = 1) -> Built:
     return Built(log, tokens_trained=tokens, models_resident=models_resident)
 
 
-def distinct_prompts(pairs: Sequence[PreferencePair]) -> dict[str, str]:
-    """Prompt -> the id of (the last of) its pairs: a post may have several."""
-    return {pair.prompt: pair.id for pair in pairs}
+def rollout_posts(on: RolledOutOn, data: ComparisonData) -> dict[str, str]:
+    """Prompt -> the id of (the last of) its rows: a post may have several pairs, and a demonstration beside them."""
+    return {row.prompt: row.id for place in PLACES[on] for row in data.rows(place)}
 
 
 def held_out(config: "RunConfig", data: ComparisonData) -> dict[str, HeldOut]:

@@ -1,4 +1,4 @@
-"""PPO against the reward model, on the posts of the pairs: neither arm sees a post that the other does not."""
+"""PPO against the reward model. On the posts of the pairs neither arm sees a post that the other does not."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,7 +8,7 @@ import torch
 
 from bench import processes
 from bench.records import ComparisonData
-from bench.stages.context import Built, StageContext, distinct_prompts, held_out
+from bench.stages.context import Built, StageContext, held_out, rollout_posts
 from bench.train.context import RolloutBudget
 from bench.train.ppo import PPOTrainer
 from bench.train.ppo_models import load_ppo_models
@@ -26,7 +26,7 @@ def needs(config: "RunConfig", data: ComparisonData) -> dict[str, Any]:
         "episodes": config.budget.ppo_episodes,
         "max_new_tokens": config.budget.max_completion_tokens,
         "at_once": config.sampling.batch_size,
-        "prompts": distinct_prompts(data.preferences["train"]),
+        "prompts": rollout_posts(config.ppo.prompts, data),
         "seed": config.seed,
         **held_out(config, data),
     }

@@ -1,4 +1,4 @@
-"""RLOO, on the posts and with the episodes of PPO."""
+"""RLOO, with the episodes of PPO."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from bench import processes
 from bench.models.loading import load_reward_model
 from bench.records import ComparisonData
-from bench.stages.context import Built, StageContext, distinct_prompts, held_out
+from bench.stages.context import Built, StageContext, held_out, rollout_posts
 from bench.train.context import RolloutBudget
 from bench.train.rloo import train_rloo
 from bench.train.samples import HeldOut
@@ -23,7 +23,7 @@ def needs(config: "RunConfig", data: ComparisonData) -> dict[str, Any]:
         "episodes": config.budget.ppo_episodes,
         "max_new_tokens": config.budget.max_completion_tokens,
         "at_once": config.sampling.batch_size,
-        "prompts": distinct_prompts(data.preferences["train"]),
+        "prompts": rollout_posts(config.rloo.prompts, data),
         "seed": config.seed,
         **held_out(config, data),
     }

@@ -160,6 +160,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "activation_checkpointing": False,
     },
     "ppo=nplus": {
+        "prompts": "pairs",
         "beta": 0.05, "temperature": 0.7, "kl": "k1", "kl_target": None, "kl_horizon": 10000, "ppo_epochs": 4,
         "num_mini_batches": 1,
         "gamma": 1.0, "lam": 0.95, "clip_range": 0.2, "value_clip_range": 0.2, "vf_coef": 0.1,
@@ -180,6 +181,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "activation_checkpointing": False,
     },
     "rloo=small": {
+        "prompts": "pairs",
         "beta": 0.05, "temperature": 0.7, "num_generations": 4, "missing_eos_score": -1.0, "learning_rate": 5e-6,
         "batch_size": 16, "micro_batch_size": 8, "schedule": "linear", "warmup_steps": 0, "optimizer": "adamw",
         "eps": 1e-5, "weight_decay": 0.0, "max_grad_norm": 1.0, "lora_rank": 0, "lora_alpha": 32,

@@ -159,8 +159,8 @@ def test_rollouts_hold_the_cache_of_a_few(
 
     two, eight = (sizing(wide, rows, config=config) for config in (few, all_at_once))
 
-    assert two.of(stage).cache == two.cache(rows.posts.prompt, 2) > 0
-    assert eight.of(stage).cache == eight.cache(rows.posts.prompt, 8) > two.of(stage).cache
+    assert two.of(stage).cache == two.cache(rows.posts["pairs"].prompt, 2) > 0
+    assert eight.of(stage).cache == eight.cache(rows.posts["pairs"].prompt, 8) > two.of(stage).cache
 
 
 def test_logits_are_bounded(shape: ModelShape, rows: RunRows):

@@ -149,6 +149,23 @@ def test_samples_in_training_are_counted(make_config: Callable[..., RunConfig], 
     assert cell.of(EVALUATION) == Counting(CONFIG, shape, of_further_cell(rows), False).of(EVALUATION)
 
 
+def test_rollouts_are_on_the_posts_that_the_setting_names(prepared, shape: ModelShape, rows: RunRows):
+    data, _, _ = prepared
+    pairs, shown = ({row.prompt for row in data.rows(place)} for place in ("preferences/train", "demonstrations/train"))
+
+    counts = {on: posts.count for on, posts in rows.posts.items()}
+    assert counts == {"pairs": len(pairs), "demonstrations": len(shown), "both": len(pairs | shown)}
+    parts = (rows.pairs, rows.demonstrations)
+    mean = sum(part.count * part.prompt.mean() for part in parts) / sum(part.count for part in parts)
+    assert rows.posts["both"].prompt.mean() == pytest.approx(mean, rel=0.02)
+    # Longer posts, more work.
+    longer = replace(rows.posts["pairs"], prompt=2 * rows.posts["pairs"].prompt)
+    some = replace(rows, posts={**rows.posts, "both": longer})
+    both = replace(CONFIG, ppo=replace(CONFIG.ppo, prompts="both"), rloo=replace(CONFIG.rloo, prompts="both"))
+    for stage in ("ppo", "rloo"):
+        assert Counting(both, shape, some, False).of(stage).flops > Counting(CONFIG, shape, some, False).of(stage).flops
+
+
 def test_no_rows_no_work(shape: ModelShape, rows: RunRows):
     none = Rows(0, np.array([], dtype=np.int64), (np.array([], dtype=np.int64),) * 2)
 

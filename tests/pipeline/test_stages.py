@@ -16,6 +16,8 @@ from bench.pipeline.cache import Build, FinishedStage, StageCache
 from bench.pipeline.engine import Engine
 from bench.pipeline.runner import prepare_data
 from bench.provenance import stable_hash
+from bench.records import ComparisonData, Demonstration, PreferencePair
+from bench.stages.context import rollout_posts
 
 ARMS = tuple(BY_NAME)
 EVERYTHING = {
@@ -69,6 +71,8 @@ def keys(config: RunConfig, tmp_path: Path) -> dict[str, str]:
         ("rloo.beta", 0.5, {"rloo", "generate_rloo"}),
         ("best_of_n.n", 2, {"best_of_n", "generate_best_of_n"}),
         ("ppo.beta", 0.5, {"ppo", "generate_ppo"}),
+        ("ppo.prompts", "demonstrations", {"ppo", "generate_ppo"}),
+        ("rloo.prompts", "both", {"rloo", "generate_rloo"}),
         ("budget.ppo_episodes", 8, {"rloo", "generate_rloo", "ppo", "generate_ppo"}),
         ("budget.max_completion_tokens", 4, {"ppo", "rloo", "best_of_n"} | GENERATED),
         ("sampling.temperature", 1.0, {"best_of_n"} | GENERATED),
@@ -92,6 +96,29 @@ def test_a_change_remakes_what_it_can_change(
 
     assert before.keys() == after.keys() == EVERYTHING
     assert {name for name in EVERYTHING if before[name] != after[name]} == remade
+
+
+def test_rollouts_may_be_on_each_post_once_of_pairs_demonstrations_or_both():
+    pairs = [PreferencePair(f"p{i}", post, "a", "b") for i, post in enumerate(("two", "six", "six"))]
+    data = ComparisonData(
+        demonstrations={"train": [Demonstration("d1", "one", "x"), Demonstration("d2", "two", "x")]},
+        preferences={"train": pairs},
+        eval_prompts=[],
+        source={},
+    )
+
+    assert rollout_posts("pairs", data) == {"two": "p0", "six": "p2"}
+    assert rollout_posts("demonstrations", data) == {"one": "d1", "two": "d2"}
+    assert rollout_posts("both", data) == {"two": "d2", "six": "p2", "one": "d1"}
+
+
+def test_the_worlds_gold_reward_knows_the_posts_of_the_demonstrations(make_config: Callable[..., RunConfig]):
+    data = load(make_config().data, seed=0)
+    first = data.demonstrations["train"][0]
+
+    assert data.gold is not None
+    good, bad = data.gold([(first.id, first.completion), (first.id, "nothing of it")])
+    assert good > bad
 
 
 def test_both_arms_see_the_same_posts_and_the_judge_sees_others(make_config: Callable[..., RunConfig]):

@@ -40,6 +40,24 @@ def test_it_does_not_where_that_is_not_decided_or_the_truth_agrees(make_run, edi
     assert failed_checks(report.load_run(path)) == {}
 
 
+@pytest.mark.parametrize(
+    ("arm", "prompts", "said"),
+    [
+        ("ppo", "demonstrations", "was rolled out on the posts of the demonstrations, DPO saw those of the pairs"),
+        ("ppo", "both", "was rolled out on those of the demonstrations as well as of the pairs, DPO saw"),
+        ("ppo", "pairs", None),
+        ("rloo", "demonstrations", None),  # which the run does not have
+    ],
+)
+def test_arms_that_see_unlike_posts_are_named_where_they_are_compared(make_run, edit, reading, arm, prompts, said):
+    path = make_run()
+    edit(path / "run.json", lambda run: run["config"][arm].update(prompts=prompts))
+    sections = reading.sections(path)
+    tables = [next(b for b in sections[title] if isinstance(b, Table)) for title in ("Head to head", "Claims")]
+    shown = [" ".join(answer(report.load_run(path))), summary(path), *(table.note for table in tables)]
+    assert [(said or "Unlike posts") in text for text in shown] == [said is not None] * 4
+
+
 def test_so_does_one_that_prefers_a_text_that_says_nothing(make_run, edit, reading):
     path = make_run()
 

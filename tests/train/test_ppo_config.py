@@ -10,6 +10,7 @@ from bench.train.settings.ppo import PPOSettings
     ("key", "value", "others"),
     [
         ("kl", "k3", {}),  # k3 in the reward has a wrong gradient
+        ("prompts", "posts", {}),
         ("temperature", 0.0, {}),  # greedy rollouts explore nothing, and their log-probs are at another temperature
         ("whiten_rewards", True, {"kl": "full"}),  # the KL in the loss would keep its scale
         ("max_grad_norm", 0.0, {}),

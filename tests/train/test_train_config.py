@@ -24,6 +24,7 @@ from bench.train.settings.sft import SFTSettings
         (DPOSettings, "dpo.label_smoothing", 0.5),
         (DPOSettings, "dpo.label_smoothing", 0.1),  # sigmoid does not read it
         (RLOOSettings, "rloo.beta", -1.0),
+        (RLOOSettings, "rloo.prompts", "posts"),
         (RLOOSettings, "rloo.num_generations", 1),
         (RLOOSettings, "rloo.num_generations", 5),  # does not divide 64
         (PPOSettings, "ppo.beta", -1.0),

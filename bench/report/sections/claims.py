@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 
 from bench.report.columns import Column, table_of, verdict
+from bench.report.distrust import unlike_posts
 from bench.report.load import Run, estimate_columns, records
 from bench.report.page import Block
 from bench.report.words import Cell, count, estimate
@@ -27,7 +28,8 @@ def section(run: Run) -> list[Block]:
         Column("n", lambda row: Cell(count(row["estimate_n"]))),
         Column("verdict", lambda row: verdict(row["verdict"])),
     ]
-    return [table_of("What is said of DPO, against what this run measured", columns, rows)]
+    note = " ".join(unlike_posts(run))
+    return [table_of("What is said of DPO, against what this run measured", columns, rows, note)]
 
 
 def claims_table(run: Run) -> pd.DataFrame:

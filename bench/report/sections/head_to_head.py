@@ -22,7 +22,7 @@ from bench.report.columns import (
     table_of,
     verdict,
 )
-from bench.report.distrust import failed_checks, judge_called, with_fails
+from bench.report.distrust import failed_checks, judge_called, unlike_posts, with_fails
 from bench.report.load import NOT_TRAINED, Run, estimate_columns, frame, records, to_number
 from bench.report.page import Block, Figures, Text
 from bench.report.plot import NEUTRAL, SERIES, Plot, dots, new_axes, rows_axis, slug, styled
@@ -45,7 +45,7 @@ def section(run: Run) -> list[Block]:
             " many a win rate like this one"
             " would be told from 50 % with 80 % power, a plan for another run and no finding of this one."
         )
-    note = " ".join([note, *failed.values()])
+    note = " ".join([note, *failed.values(), *unlike_posts(run)])
     blocks: list[Block] = [
         table_of(
             "Share of prompts on which the first arm beats the second, a tie counting half",

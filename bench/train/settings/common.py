@@ -1,11 +1,20 @@
 """Settings that trainers share. How long each trains is the budget's, which both arms share."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from bench.validation import require
 
+RolledOutOn = Literal["pairs", "demonstrations", "both"]
+"""Whose posts a trainer samples on: of the training pairs, of the demonstrations, or of both."""
+PLACES: Mapping[RolledOutOn, tuple[str, ...]] = {
+    "pairs": ("preferences/train",),
+    "demonstrations": ("demonstrations/train",),
+    "both": ("preferences/train", "demonstrations/train"),
+}
+"""The data that it then reads, as `bench.arms.Stage.reads` names it."""
 Schedule = Literal["linear", "cosine", "constant", "constant_with_warmup"]
 CHECKPOINT_EVERY_S = 300.0
 """Seconds of work that a kill may lose."""
@@ -106,3 +115,7 @@ def share_of_batch(settings: OptimizerSettings, processes: int) -> tuple[int, in
     if isinstance(settings, BudgetedSettings):
         return rows_per_process(settings, processes), 1
     return settings.micro_batch_size, accumulation_steps(settings, processes)
+
+
+def require_rolled_out_on(group: str, prompts: str) -> None:
+    require(prompts in PLACES, f"{group}.prompts", prompts, f"must be one of {', '.join(PLACES)}")

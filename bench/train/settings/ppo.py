@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Literal
 
-from bench.train.settings.common import BudgetedSettings
+from bench.train.settings.common import BudgetedSettings, RolledOutOn, require_rolled_out_on
 from bench.validation import require
 
 
@@ -12,6 +12,7 @@ from bench.validation import require
 class PPOSettings(BudgetedSettings):
     """PPO; `batch_size` is the episodes of one update, `micro_batch_size` what one backward pass holds."""
 
+    prompts: RolledOutOn = "pairs"
     beta: float = 0.05
     temperature: float = 0.7
     ppo_epochs: int = 4
@@ -36,6 +37,7 @@ class PPOSettings(BudgetedSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        require_rolled_out_on("ppo", self.prompts)
         require(self.beta >= 0, "ppo.beta", self.beta, "must be 0 (no KL pull) or above")
         require(
             self.temperature > 0,

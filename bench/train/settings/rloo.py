@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from bench.train.settings.common import OptimizerSettings
+from bench.train.settings.common import OptimizerSettings, RolledOutOn, require_rolled_out_on
 from bench.validation import require
 
 
@@ -10,6 +10,7 @@ from bench.validation import require
 class RLOOSettings(OptimizerSettings):
     """RLOO; `batch_size` is the completions of one update, `num_generations` of them for each prompt."""
 
+    prompts: RolledOutOn = "pairs"
     beta: float = 0.05
     temperature: float = 0.7
     num_generations: int = 4
@@ -17,6 +18,7 @@ class RLOOSettings(OptimizerSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        require_rolled_out_on("rloo", self.prompts)
         require(
             self.batch_size % self.micro_batch_size == 0,
             "rloo.micro_batch_size",

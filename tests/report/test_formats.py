@@ -1,5 +1,9 @@
 """What a report is written as beside a page: numbers to compute with, tables and figures for a paper."""
 
+import shutil
+import subprocess
+from pathlib import Path
+
 import pandas as pd
 import pytest
 
@@ -9,8 +13,10 @@ from bench.report.formats import write_report
 from bench.report.latex import escape, to_latex
 from bench.report.page import Figures, Page, Section, Table, Text
 from bench.report.plot import Plot, new_axes
+from bench.report.render import run_page
 from bench.report.words import Cell
 
+REFERENCE = Path(__file__).parents[2] / "results" / "reference"
 PAGE = Page(
     title="A report",
     subtitle="of 50 % & more",
@@ -22,10 +28,15 @@ PAGE = Page(
                 Text("not a table"),
                 Table(
                     "Arms_of 2 judges",
-                    ["arm", "win rate (%)", "KL"],
+                    ["arm", "win rate (%), gold judge", "KL", "why"],
                     [
-                        [Cell("DPO"), Cell("55.9 %", "[49.8, 61.8]"), Cell("2.11")],
-                        [Cell("[a&b]"), Cell("[1]"), Cell("\u2013")],
+                        [
+                            Cell("DPO"),
+                            Cell("56 %", "[49, 62]"),
+                            Cell("2.11"),
+                            Cell("a_b", "or c"),
+                        ],
+                        [Cell("[a&b]"), Cell("[1]"), Cell("\u2013"), Cell("deadbeef" * 6)],
                     ],
                     "A note: 5 < 6.",
                 ),
@@ -44,18 +55,30 @@ def test_a_table_pastes_into_a_paper():
 \centering
 \caption{Arms\_of 2 judges.}
 \label{tab:the-results-1}
-\begin{tabular}{llr}
+\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%
+\begin{tabular}{llrp{.4\linewidth}}
 \toprule
-arm & win rate (\%) & KL \\
+arm & \begin{tabular}[b]{@{}l@{}}win rate (\%),\\gold judge\end{tabular} & KL & why \\
 \midrule
-DPO & 55.9 \% {\footnotesize [49.8, 61.8]} & 2.11 \\
-{}[a\&b] & [1] & -- \\
+DPO & \begin{tabular}[t]{@{}l@{}}56 \%\\\footnotesize [49, 62]\end{tabular} & 2.11 & a\_b \newline {\footnotesize or c} \\
+{}[a\&b] & [1] & -- & deadbeefdeadbe\hspace{0pt}efdeadbeefdead\hspace{0pt}beefdeadbeefde\hspace{0pt}adbeef \\
 \bottomrule
-\end{tabular}
-\par\smallskip A note: 5 \textless{} 6.
+\end{tabular}}
+\par\smallskip {\footnotesize\raggedright A note: 5 \textless{} 6.\par}
 \end{table}
 """.lstrip("\n")
     )
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="there is no pdflatex")
+def test_no_table_of_a_published_report_is_wider_than_the_line(tmp_path):
+    (tmp_path / "tables.tex").write_text(to_latex(run_page(report.load_run(REFERENCE / "builtin"))), encoding="utf-8")
+    packages = r"\usepackage{booktabs,graphicx}\usepackage[T1]{fontenc}"
+    paper = rf"\documentclass{{article}}{packages}\begin{{document}}\input{{tables}}\end{{document}}"
+    (tmp_path / "paper.tex").write_text(paper)
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "paper.tex"]
+    outcome = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert outcome.returncode == 0 and "Overfull" not in outcome.stdout, outcome.stdout[-2000:]
 
 
 def test_no_text_is_markup_in_latex():
@@ -95,7 +118,10 @@ def test_the_command_writes_what_is_asked_for(make_run, tmp_path, capsys):
     read = pd.read_csv(tmp_path / "paper" / "numbers.csv", keep_default_na=False, na_values=absent)
     pd.testing.assert_frame_equal(read, report.tidy(run), check_dtype=False)
     win_rate = run.metrics["arms"]["dpo"]["win_rate"]["gold"]["value"]
-    assert f"DPO & {100 * win_rate:.1f} \\%" in (tmp_path / "paper" / "tables.tex").read_text(encoding="utf-8")
+    tables = (tmp_path / "paper" / "tables.tex").read_text(encoding="utf-8")
+    assert rf"DPO & \begin{{tabular}}[t]{{@{{}}r@{{}}}}{100 * win_rate:.1f} \%\\" in (
+        tmp_path / "paper" / "tables.tex"
+    ).read_text(encoding="utf-8")
 
 
 @pytest.mark.slow

@@ -32,7 +32,7 @@ PAGE = Page(
                     [
                         [
                             Cell("DPO"),
-                            Cell("56 %", "[49, 62]"),
+                            Cell("56 %", "[4, 9]"),
                             Cell("2.11"),
                             Cell("a_b", "or c"),
                         ],
@@ -60,7 +60,7 @@ def test_a_table_pastes_into_a_paper():
 \toprule
 arm & \begin{tabular}[b]{@{}l@{}}win rate (\%),\\gold judge\end{tabular} & KL & why \\
 \midrule
-DPO & \begin{tabular}[t]{@{}l@{}}56 \%\\\footnotesize [49, 62]\end{tabular} & 2.11 & a\_b \newline {\footnotesize or c} \\
+DPO & \begin{tabular}[t]{@{}l@{}}56 \%\\\footnotesize [4, 9]\end{tabular} & 2.11 & a\_b \newline {\footnotesize or c} \\
 {}[a\&b] & [1] & -- & deadbeefdeadbe\hspace{0pt}efdeadbeefdead\hspace{0pt}beefdeadbeefde\hspace{0pt}adbeef \\
 \bottomrule
 \end{tabular}}
@@ -119,9 +119,7 @@ def test_the_command_writes_what_is_asked_for(make_run, tmp_path, capsys):
     pd.testing.assert_frame_equal(read, report.tidy(run), check_dtype=False)
     win_rate = run.metrics["arms"]["dpo"]["win_rate"]["gold"]["value"]
     tables = (tmp_path / "paper" / "tables.tex").read_text(encoding="utf-8")
-    assert rf"DPO & \begin{{tabular}}[t]{{@{{}}r@{{}}}}{100 * win_rate:.1f} \%\\" in (
-        tmp_path / "paper" / "tables.tex"
-    ).read_text(encoding="utf-8")
+    assert rf"DPO & \begin{{tabular}}[t]{{@{{}}r@{{}}}}{100 * win_rate:.1f} \%\\" in tables
 
 
 @pytest.mark.slow

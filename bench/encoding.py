@@ -37,11 +37,35 @@ def without_eos(text: str, eos: str) -> str:
     return text
 
 
+def completion_lengths(
+    tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], summaries: Sequence[str]
+) -> list[int]:
+    """How many ids `encode` gives each summary behind its prompt, many at once."""
+    lengths: list[int] = []
+    for start in range(0, len(prompts), _AT_ONCE):
+        some = prompts[start : start + _AT_ONCE]
+        texts = [_text(tokenizer, summary) for summary in summaries[start : start + _AT_ONCE]]
+        alone = tokenizer(list(some)).input_ids
+        whole = tokenizer([f"{prompt} {text}" for prompt, text in zip(some, texts, strict=True)]).input_ids
+        for of_prompt, of_both, text in zip(alone, whole, texts, strict=True):
+            lengths.append(len(_cut(tokenizer, of_prompt, of_both, text) if text else []) + 1)
+    return lengths
+
+
+_AT_ONCE = 256  # ids of a few hundred prompts are some MiB
+
+
 def _behind(tokenizer: PreTrainedTokenizerBase, prompt: str, alone: list[int], summary: str) -> list[int]:
-    text = without_eos(summary, str(tokenizer.eos_token)).strip()
-    if not text:
-        return []
-    whole = tokenizer(f"{prompt} {text}").input_ids
+    text = _text(tokenizer, summary)
+    return _cut(tokenizer, alone, tokenizer(f"{prompt} {text}").input_ids, text) if text else []
+
+
+def _text(tokenizer: PreTrainedTokenizerBase, summary: str) -> str:
+    return without_eos(summary, str(tokenizer.eos_token)).strip()
+
+
+def _cut(tokenizer: PreTrainedTokenizerBase, alone: list[int], whole: list[int], text: str) -> list[int]:
+    """The ids of `whole` behind the prompt's, which are `alone`."""
     if whole[: len(alone)] == alone:
         return whole[len(alone) :]
     return tokenizer(f" {text}", add_special_tokens=False).input_ids

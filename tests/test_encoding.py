@@ -5,7 +5,7 @@ import copy
 import torch
 from tokenizers.processors import TemplateProcessing
 
-from bench.encoding import encode, merges, rows_of
+from bench.encoding import completion_lengths, encode, merges, rows_of
 from bench.records import Rows
 
 
@@ -39,6 +39,15 @@ def test_where_a_prompt_would_merge_into_a_summary_both_are_tokenised_alone():
     b, x = encode(Merging(), "za", "b", "x")  # type: ignore[arg-type]
 
     assert b == (prompt, [ord(" "), ord("b"), 0]) and x == (prompt, [ord(" "), ord("x"), 0])
+
+
+def test_lengths_of_many_are_those_of_each(tokenizer, monkeypatch):
+    monkeypatch.setattr("bench.encoding._AT_ONCE", 2)
+    prompts = ["POST: the cat sat. TL;DR:", "TL;DR:", "POST: a dog ran.", "POST: cake", ""]
+    summaries = ["the cat slept.", "", f" a dog {tokenizer.eos_token}", "the ball was lost in the river", "cake"]
+    each = [len(encode(tokenizer, *pair)[0][1]) for pair in zip(prompts, summaries, strict=True)]
+    assert completion_lengths(tokenizer, prompts, summaries) == each
+    assert each[1] == 1 and each[3] > each[4]
 
 
 def test_an_eos_that_is_written_out_is_the_eos(tokenizer):

@@ -58,6 +58,7 @@ PARTS: Mapping[str, Sequence[tuple[Any, str]]] = {
     "length control": [(comparisons, "_length_controlled")],
     "Bradley-Terry": [(evaluation, "strengths")],
     "judge's habits": [(evaluation, "judge_habits")],
+    "tokens of the references": [(Instruments, "reference_lengths")],
     "files": [(runner, "_write_rows")],
 }
 """Part -> its functions, by the module that calls them. What one of them calls of another is the other's time."""

@@ -1,7 +1,7 @@
 """Completions of finished arms in, metrics.json and verdicts out. Every arm goes through the same lines."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import combinations
 from pathlib import Path
@@ -11,7 +11,6 @@ import numpy as np
 
 from bench.arms import REFERENCE, START, cost_stages, needs_reward
 from bench.cost import StageCost, judge_cost, summed
-from bench.encoding import encode
 from bench.evaluate.arm_numbers import sampled, sampling_numbers, text_numbers
 from bench.evaluate.best_of_n import Candidate, best_of_first, kl_bound, kl_bound_estimate, read_candidates, sizes
 from bench.evaluate.claims import verdicts_on_claims
@@ -23,7 +22,7 @@ from bench.evaluate.judge_error import Labelled, labelled, of_labels, read_label
 from bench.evaluate.judges.asking import AskingJudge
 from bench.evaluate.judges.base import Judge
 from bench.evaluate.judges.config import PANEL
-from bench.evaluate.judges.factory import ask_ahead
+from bench.evaluate.judges.factory import ask_ahead, asked_ahead
 from bench.evaluate.judges.reward_model import RewardModelJudge
 from bench.evaluate.overoptimisation import fit_over_prompts
 from bench.evaluate.panel import agreement_of_judges, majority
@@ -196,8 +195,8 @@ class Evaluation:
         rewards = self.rewards(rows, prompts)
         evaluation = self.config.evaluation
         inputs = [
-            [asdict(row) for row in rows],
-            [asdict(prompt) for prompt in prompts],
+            [vars(row) for row in rows],
+            [vars(prompt) for prompt in prompts],
             rewards,
             [evaluation.metrics, evaluation.embedding_model, evaluation.nli_model, evaluation.rouge_stemmer],
             [self._best_of, *self._draws],
@@ -219,7 +218,7 @@ class Evaluation:
         prompts, rows = self.data.eval_prompts, self.completions[arm]
         rewards = self.rewards(rows, prompts)
         return [
-            asdict(row)
+            vars(row)
             | {
                 "reward": {kind: float(values[place]) for kind, values in rewards.items()},
                 "degenerate": [name for name, hit in detected(sampled(prompt, row)).items() if hit],
@@ -342,6 +341,8 @@ class Evaluation:
 
     def ask_ahead(self, duels: Sequence[tuple[Mapping[str, str], Mapping[str, str], Sequence[EvalPrompt]]]) -> None:
         """Put all questions on these pairs of texts to the judges that can be asked many at once."""
+        if not asked_ahead(self.judges):
+            return
         seed, orders = self.config.seed, self.config.judge.orders
         shown = [question for a, b, prompts in duels for question in questions(a, b, prompts, seed, orders)]
         ask_ahead(self.judges, [item for _, item in shown])
@@ -368,17 +369,12 @@ class Evaluation:
     @cached_property
     def _reference(self) -> list[Completion]:
         """The human summaries as if they were an arm's."""
-        tokenizer = self.instruments.tokenizer
+        prompts = self.data.eval_prompts
         return [
             Completion(
-                arm=REFERENCE,
-                prompt_id=p.id,
-                completion=p.reference,
-                temperature=0.0,
-                n_tokens=len(encode(tokenizer, p.prompt, p.reference)[0][1]),
-                finished=True,
+                arm=REFERENCE, prompt_id=p.id, completion=p.reference, temperature=0.0, n_tokens=n, finished=True
             )
-            for p in self.data.eval_prompts
+            for p, n in zip(prompts, self.instruments.reference_lengths(prompts), strict=True)
         ]
 
     @property

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from bench.encoding import completion_lengths
 from bench.evaluate.judges.base import Judge
 from bench.evaluate.judges.factory import build_judges
 from bench.evaluate.text_models import TextModels
@@ -15,6 +16,7 @@ from bench.models.loading import load_policy, load_reward_model
 from bench.pipeline.checksums import CHECKSUMS, content
 from bench.pipeline.memo import Memo
 from bench.reach import code_key
+from bench.records import EvalPrompt
 from bench.scoring import reward_scores, summed_logps
 
 if TYPE_CHECKING:
@@ -46,6 +48,7 @@ class Instruments:
         self._scorers: dict[str, Any] = {}
         self._scores: dict[tuple[str, str, str], float] = {}
         self._judges: dict[str, list[Judge]] = {}
+        self._reference_lengths: dict[EvalPrompt, int] = {}
 
     def judges(self, cell: "Cell") -> list[Judge]:
         """The judges of a cell's set: they know its truth, are asked about its kind of text, and remember what they
@@ -79,6 +82,14 @@ class Instruments:
     def unload(self) -> None:
         """Leave the models; what they said is remembered."""
         self._scorers.clear()
+
+    def reference_lengths(self, prompts: Sequence[EvalPrompt]) -> list[int]:
+        """Tokens of the reference summaries behind their prompts, EOS included; each is counted once for all cells."""
+        known = self._reference_lengths
+        if new := [prompt for prompt in prompts if prompt not in known]:
+            lengths = completion_lengths(self.tokenizer, [p.prompt for p in new], [p.reference for p in new])
+            known |= zip(new, lengths, strict=True)
+        return [known[prompt] for prompt in prompts]
 
     @cached_property
     def models(self) -> TextModels:

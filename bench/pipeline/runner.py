@@ -368,7 +368,7 @@ def _write_rows(folder: Path, evaluation: Evaluation) -> None:
     for arm in evaluation.completions:
         write_jsonl(folder / "completions" / f"{arm}.jsonl", evaluation.rows(arm))
     for judge, verdicts in evaluation.verdicts.items():
-        write_jsonl(folder / "verdicts" / f"{judge}.jsonl", [asdict(verdict) for verdict in verdicts])
+        write_jsonl(folder / "verdicts" / f"{judge}.jsonl", map(vars, verdicts))
     write_by_prompt(folder, evaluation.data.eval_prompts, evaluation.completions, evaluation.verdicts)
     prompts = [{"prompt_id": p.id, "prompt": p.prompt, "reference": p.reference} for p in evaluation.data.eval_prompts]
     write_jsonl(folder / "prompts.jsonl", prompts)

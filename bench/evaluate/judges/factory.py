@@ -101,6 +101,10 @@ def ask_ahead(judges: Sequence[Judge], items: Sequence[JudgeItem]) -> None:
     A budget is announced, a model is batched and people are sent one file for the whole run; the verdicts are
     remembered, and comparing costs nothing afterwards.
     """
-    for judge in judges:
-        if isinstance(judge, (AskingJudge, HumanJudge)):
-            judge.judge(items)
+    for judge in asked_ahead(judges):
+        judge.judge(items)
+
+
+def asked_ahead(judges: Sequence[Judge]) -> list[Judge]:
+    """Those that `ask_ahead` asks."""
+    return [judge for judge in judges if isinstance(judge, (AskingJudge, HumanJudge))]

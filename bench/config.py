@@ -18,7 +18,7 @@ from bench.progress import say
 from bench.train.health.settings import HealthSettings
 from bench.train.settings.common import CHECKPOINT_EVERY_S, share_of_batch
 from bench.train.settings.dpo import DPOSettings
-from bench.train.settings.ppo import PPOSettings
+from bench.train.settings.ppo import PPOSettings, require_policy_updates
 from bench.train.settings.reward import RewardSettings
 from bench.train.settings.rloo import RLOOSettings, within_budget
 from bench.train.settings.samples import SamplesSettings
@@ -145,6 +145,8 @@ def check_batches(config: RunConfig, processes: int) -> None:
             f"ppo.batch_size is {batch:,}, but budget.ppo_episodes allows {episodes:,} episodes in all: PPO makes one"
             f" update, of {episodes:,}"
         )
+    if "ppo" in config.arms:
+        require_policy_updates(config.ppo, episodes // min(batch, episodes))
     for group in dict.fromkeys(stage.settings for stage in needed(config.arms, *judges)):
         if group in (None, "ppo"):
             continue

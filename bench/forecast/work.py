@@ -190,12 +190,13 @@ class Counting:
         heads_before = 1 + runs_policy + 2 * full
         heads_in_it = 4 - lora + 3 * full  # the value model has none to speak of
         steps = updates * settings.ppo_epochs * settings.num_mini_batches
-        trained = 0 if lora else self.shape.parameters * (1 + separate)
+        moves = 1 - settings.critic_warmup_updates / updates  # the policy's share of the updates
+        trained = 0 if lora else self.shape.parameters * (moves + separate)
         return self._sampling(posts, updates * batch, self._together(batch)) + Work(
-            policy=passes.trained(settings) * (1 + separate) * settings.ppo_epochs,
+            policy=passes.trained(settings) * (moves + separate) * settings.ppo_epochs,
             score=passes.forward * (2 + separate + runs_policy),
-            head=head * (heads_before + heads_in_it * settings.ppo_epochs),
-            optimizer_steps=steps * (1 + separate),
+            head=head * (heads_before + moves * heads_in_it * settings.ppo_epochs),
+            optimizer_steps=steps * (moves + separate),
             stepped=steps * trained,
             tokens_trained=rollouts.completion_tokens * settings.ppo_epochs,
         )

@@ -12,6 +12,11 @@ from torch import Tensor
 from bench.ops import masked_mean
 
 
+def clipped_scores(scores: Float[Tensor, " B"], limit: float | None) -> Float[Tensor, " B"]:
+    """The scores cut to [-limit, limit], as TRL's `score_clip` does; None cuts nothing."""
+    return scores if limit is None else scores.clamp(-limit, limit)
+
+
 def missing_eos_scores(
     scores: Float[Tensor, " B"],
     is_finished: Bool[Tensor, " B"],

@@ -4,12 +4,13 @@ One update:
   1. sample a completion for each prompt of the batch
   2. score: the reward model at the last token
   3. log-probs under the rollout policy and the reference policy, and values, all before the update
-  4. a completion without EOS is penalised
+  4. scores are clipped, where wanted, and a completion without EOS is penalised
   5. reward per token: -beta KL(policy || reference policy), plus the score at the last token
   6. advantages and returns by GAE; advantages whitened over the batch
   7. `ppo_epochs` passes over the batch in minibatches, one optimizer step each: clipped policy loss and clipped value
      loss, the two networks' gradients clipped separately
   8. where there is a target, beta follows the measured KL
+In the first `critic_warmup_updates` the value model alone learns, and beta stays.
 The gradient depends neither on how a minibatch is cut into micro-batches nor on how many processes share the batch (but
 for the rounding of sums, and in bf16 of the forward passes).
 Each process holds all networks, or its share of each where the launcher was told so (`bench.train.shards`).
@@ -47,7 +48,7 @@ from bench.train.ppo_models import (
 from bench.train.ppo_rollouts import PromptIds, PromptOrder, rollout_sampler
 from bench.train.ppo_update import PPOUpdate
 from bench.train.ranks import Ranks
-from bench.train.settings.ppo import PPOSettings
+from bench.train.settings.ppo import PPOSettings, require_policy_updates
 
 _SCALE_PROMPTS = 256  # `normalize_reward` measures the scores' mean and standard deviation on that many SFT samples
 _SAME_LOGPS = 1e-5  # nats: below it the sampler's log-probs stand in for those of the training forward
@@ -57,7 +58,7 @@ class PPOTrainer:
     """Runs the updates, with the two random generators that everything random follows from.
 
     Raises:
-        ConfigError: fewer episodes per update than processes.
+        ConfigError: fewer episodes per update than processes, or no update after the critic's warm-up.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class PPOTrainer:
         self.temperature = rollouts.temperature or 1.0  # greedy rollouts, which settings refuse, compare samplers
         self.batch_size = min(settings.batch_size, rollouts.episodes)  # the budget is never overspent
         self.updates = rollouts.episodes // self.batch_size
+        require_policy_updates(settings, self.updates)
         self.device = models.policy.device
         self.ranks = Ranks.current(self.device)
         if self.batch_size < self.ranks.count:
@@ -123,7 +125,7 @@ class PPOTrainer:
                 batch = [prompts[i] for i in self.order.take(self.batch_size, len(prompts))]
                 experience = self.collect(batch)  # 1 to 6
                 row: Row = {"step": update + 1, **describe(experience, self.kl.beta)}
-                row |= self.update(experience)  # 7 and 8
+                row |= self.update(experience, critic_alone=update < self.settings.critic_warmup_updates)  # 7 and 8
                 if gold is not None:
                     row["gold"] = self._mean_gold(gold, batch, experience.rollout)
                 row["wall_s"] = time.perf_counter() - start
@@ -165,10 +167,11 @@ class PPOTrainer:
             self.reuse_sampler_logps = bool((before.logps - rollout.logps).abs().max() < _SAME_LOGPS)
         return learnt_from(rollout, before, self.kl.beta, self.settings)  # 4 to 6
 
-    def update(self, experience: Experience) -> dict[str, float]:
-        """Steps 7 and 8."""
-        found = self.learner.run(experience, self.order_generator)  # 7
-        self.kl.update(experience.kl.sum(1).mean().item(), len(experience.scores))  # 8
+    def update(self, experience: Experience, critic_alone: bool = False) -> dict[str, float]:
+        """Steps 7 and 8; with `critic_alone` the policy and beta stay."""
+        found = self.learner.run(experience, self.order_generator, critic_alone)  # 7
+        if not critic_alone:
+            self.kl.update(experience.kl.sum(1).mean().item(), len(experience.scores))  # 8
         return found
 
     def _forwards(self, rollout: Rollout) -> dict[str, Tensor]:

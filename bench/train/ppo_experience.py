@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from bench.losses.ppo import future_kl, generalized_advantages, missing_eos_scores, token_rewards
+from bench.losses.ppo import clipped_scores, future_kl, generalized_advantages, missing_eos_scores, token_rewards
 from bench.ops import inverse_std, scale_to_unit_variance, whiten
 from bench.records import Rollout
 from bench.train.settings.ppo import PPOSettings
@@ -48,7 +48,7 @@ class Experience:
 
 
 def learnt_from(rollout: Rollout, before: Forwards, beta: float, settings: PPOSettings) -> Experience:
-    """Steps 4 to 6: penalty, rewards, and advantages and returns by GAE.
+    """Steps 4 to 6: clipping and penalty, rewards, and advantages and returns by GAE.
 
     With k1 in the reward, or with the future exact KL in the reward and the present one in the loss, the gradient is
     that of E[score] - beta KL(policy || reference policy) in expectation. Whitening divides the advantages by their
@@ -56,7 +56,10 @@ def learnt_from(rollout: Rollout, before: Forwards, beta: float, settings: PPOSe
     """
     mask = rollout.completion_mask
     scores = missing_eos_scores(  # 4
-        before.scores, rollout.is_finished, settings.missing_eos_score, settings.missing_eos
+        clipped_scores(before.scores, settings.reward_clip),
+        rollout.is_finished,
+        settings.missing_eos_score,
+        settings.missing_eos,
     )
     in_reward = before.logps - before.ref_logps if before.kl is None else future_kl(before.kl, settings.gamma)
     rewards = token_rewards(scores, in_reward, mask, beta)  # 5

@@ -44,8 +44,8 @@ class PPOUpdate:
         self.models, self.settings, self.temperature, self.ranks = models, settings, temperature, ranks
         self.device = models.policy.device
         self.bf16, self.autocasts = bf16, bf16 and models.autocasts_in_bf16
-        steps = updates * settings.ppo_epochs * settings.num_mini_batches
-        warmup = warmup_steps(settings.warmup_steps, steps)
+        an_update = settings.ppo_epochs * settings.num_mini_batches
+        steps = {"policy": (updates - settings.critic_warmup_updates) * an_update, "value": updates * an_update}
         rates = {
             "policy": settings.learning_rate,
             "value": settings.value_learning_rate or settings.learning_rate,
@@ -54,7 +54,12 @@ class PPOUpdate:
         if bf16 and not self.autocasts and not models.is_sharded:
             self.optimizers = {name: MasterWeights(inner) for name, inner in self.optimizers.items()}
         self.schedulers = {
-            name: get_scheduler(settings.schedule, optimizer, num_warmup_steps=warmup, num_training_steps=steps)
+            name: get_scheduler(
+                settings.schedule,
+                optimizer,
+                num_warmup_steps=warmup_steps(settings.warmup_steps, steps[name]),
+                num_training_steps=steps[name],
+            )
             for name, optimizer in self.optimizers.items()
         }
         if isinstance(models.value, SharedValueHead):
@@ -65,8 +70,10 @@ class PPOUpdate:
                 _Phase(self._learn_value, ("value",), _OF_VALUE),
             ]
 
-    def run(self, experience: Experience, generator: torch.Generator) -> dict[str, float]:
+    def run(self, experience: Experience, generator: torch.Generator, critic_alone: bool = False) -> dict[str, float]:
         """Learn from the batch; `generator` orders its rows. Returns averages over the minibatches.
+
+        With `critic_alone` the policy stays, and so does its learning rate; there are no numbers of it.
 
         The entropy is that of the first pass. With `max_approx_kl`, a minibatch on which the policy has moved further
         is not learnt from, nor is what comes after it; the learning rate goes on as if it had been.
@@ -75,20 +82,24 @@ class PPOUpdate:
         """
         passes = [self._pass(len(experience.scores), generator) for _ in range(self.settings.ppo_epochs)]
         minibatches = [minibatch for chunks in passes for minibatch in chunks]
+        phases = [phase for phase in self._phases if not (critic_alone and "policy" in phase.networks)]
+        learning = {name for phase in phases for name in phase.networks}
         found: list[dict[str, float]] = []
         steps = dict.fromkeys(self.models.trained, 0)
         for minibatch in minibatches:
             found.append({})
-            if not all(self._learn(phase, experience, minibatch, found[-1], steps) for phase in self._phases):
+            if not all(self._learn(phase, experience, minibatch, found[-1], steps) for phase in phases):
                 break
-        for name, scheduler in self.schedulers.items():
+        for name in learning:
             for _ in minibatches[steps[name] :]:
-                scheduler.step()
+                self.schedulers[name].step()
         first_pass = found[: len(passes[0])]
+        of_policy = {}
+        if not critic_alone:
+            of_policy = {"entropy": _mean(first_pass, "entropy"), "ratio_max": max(s["ratio_max"] for s in found)}
         return {
             **{key: _mean(found, key) for key in dict.fromkeys(key for statistics in found for key in statistics)},
-            "entropy": _mean(first_pass, "entropy"),
-            "ratio_max": max(s["ratio_max"] for s in found),
+            **of_policy,
             "optimizer_steps": steps["policy"],
             "learning_rate": float(self.schedulers["policy"].get_last_lr()[0]),
         }
@@ -124,7 +135,7 @@ class PPOUpdate:
         """
         statistics |= self._accumulate(phase, experience, minibatch)
         limit = self.settings.max_approx_kl
-        good = limit is None or not statistics["approx_kl"] > limit
+        good = limit is None or not statistics.get("approx_kl", 0.0) > limit
         for name in phase.networks if good else ():
             parameters = trained_parameters(self.models.trained[name])
             self.ranks.sum_gradients(parameters)

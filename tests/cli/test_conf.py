@@ -165,6 +165,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "num_mini_batches": 1,
         "gamma": 1.0, "lam": 0.95, "clip_range": 0.2, "value_clip_range": 0.2, "vf_coef": 0.1,
         "value_learning_rate": None, "missing_eos": "replace", "missing_eos_score": -1.0, "normalize_reward": False,
+        "reward_clip": None, "critic_warmup_updates": 0,
         "whiten_rewards": False,
         "whiten_advantages": True, "max_approx_kl": None, "value_model": "separate", "lora_rank": 0, "lora_alpha": 32,
         "activation_checkpointing": False,

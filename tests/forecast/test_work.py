@@ -118,6 +118,11 @@ def test_what_a_setting_saves_is_taken_off(make_config: Callable[..., RunConfig]
 
     assert flops("ppo", lora_rank=4) < flops("ppo") < flops("ppo", kl="full")
     assert flops("ppo", value_model="shared") < flops("ppo")
+    one = Counting(make_config(ppo=replace(CONFIG.ppo, critic_warmup_updates=1)), shape, rows, False).of("ppo")
+    both = Counting(CONFIG, shape, rows, False).of("ppo")
+    # Of two updates of two passes the policy learns in one.
+    assert one.optimizer_steps == both.optimizer_steps - 2 and one.policy == pytest.approx(0.75 * both.policy)
+    assert one.head < both.head and one.score == both.score
     assert flops("reference_logps", bf16=True) == 0 < flops("reference_logps")  # then it runs beside the policy:
     assert flops("dpo", bf16=True) == pytest.approx(flops("dpo") + flops("reference_logps"))
     assert flops("base") == 0

@@ -218,11 +218,17 @@ BF16 = {
 }
 """The same for what bf16 adds."""
 
+CRITIC_FIRST: dict[str, dict[str, Any]] = {
+    "critic first": dict(critic_warmup_updates=3, ppo_epochs=2, kl_target=0.5, kl_horizon=40, beta=0.3),
+    "critic first, bf16": dict(critic_warmup_updates=3, bf16=True),
+}
+"""Three updates of the value model alone, and one of both."""
+
 
 def variant_trainer(name: str, checkpoints: Path | None = None, sharded: bool = False) -> PPOTrainer:
     """Of a run that keeps checkpoints below the folder, if one is named."""
     kept = {} if checkpoints is None else {"scratch": checkpoints / name, "checkpoint_every_s": 0.0}
-    settings = {"episodes": 16, "schedule": "linear", **{**VARIANTS, **BF16}[name]}
+    settings = {"episodes": 16, "schedule": "linear", **{**VARIANTS, **BF16, **CRITIC_FIRST}[name]}
     return make_transformer_trainer(**settings, **kept, sharded=sharded)
 
 

@@ -24,11 +24,13 @@ from ppo_world import (
     small_policy,
 )
 
+from bench.errors import ConfigError
 from bench.forward import last_token_scores, logps_and_entropy
 from bench.models.loading import RewardModel
 from bench.ops import masked_mean
 from bench.records import Rollout
 from bench.train.context import RolloutBudget
+from bench.train.log import TrainingLog
 from bench.train.ppo import PPOTrainer
 from bench.train.ppo_experience import Experience, describe
 from bench.train.ppo_models import PPOModels, ScoreScale
@@ -67,6 +69,51 @@ def test_a_missing_eos_may_be_subtracted():
     finished = plain.rollout.is_finished
     assert torch.equal(lowered.scores[finished], plain.scores[finished])
     torch.testing.assert_close(lowered.scores[~finished], plain.scores[~finished] - 1.5)
+
+
+def test_scores_are_clipped_before_the_penalty():
+    clipped = make_trainer(
+        missing_eos="subtract", missing_eos_score=-1.5, reward_clip=0.6, batch_size=8, episodes=8, max_new_tokens=3
+    ).collect(PROMPTS * 2)
+    finished = clipped.rollout.is_finished
+    assert finished.any() and not finished.all()
+    assert torch.equal(clipped.scores[finished], torch.full((int(finished.sum()),), 0.6))  # EOS scores 2.0 - 0.25
+    ends = clipped.rollout.completion_ids[~finished, -1].tolist()
+    # Each token's score less the shift of 0.25, by hand, at most 0.6 and at least -0.6; then the penalty.
+    by_hand = {0: -0.6, 2: 0.25, 3: -0.6, 4: 0.6, 5: -0.25, 6: 0.05, 7: -0.6}
+    assert clipped.scores[~finished].tolist() == pytest.approx([by_hand[token] - 1.5 for token in ends])
+    assert len(set(ends)) > 1
+
+
+def test_the_value_model_may_learn_alone_at_first():
+    """Two updates of three: the policy stays, as do its learning rate and beta; the values learn what they would."""
+    options: dict[str, Any] = dict(episodes=12, ppo_epochs=2, schedule="linear", kl_target=0.1, kl_horizon=4)
+    trainer = make_trainer(**options, critic_warmup_updates=2)
+    start = {name: [p.detach().clone() for p in net.parameters()] for name, net in trainer.models.trained.items()}
+    stayed: list[dict[str, bool]] = []
+
+    def watch(rows: TrainingLog) -> None:
+        trained = trainer.models.trained.items()
+        stayed.append({name: all(map(torch.equal, net.parameters(), start[name])) for name, net in trained})
+
+    trainer.context = replace(trainer.context, on_rows=watch)
+    rows = trainer.train(PROMPTS)
+
+    assert stayed == [{"policy": True, "value": False}, {"policy": True, "value": False}, dict.fromkeys(start, False)]
+    assert [row["optimizer_steps"] for row in rows] == [0, 0, 2]
+    assert ["approx_kl" in row and "policy_grad_norm" in row for row in rows] == [False, False, True]
+    assert [row["learning_rate"] for row in rows] == pytest.approx([1e-3, 1e-3, 0.0])
+    assert [row["beta"] for row in rows] == [0.05] * 3 and trainer.kl.beta != 0.05
+    # The first update's values are those of a run in which the policy learns beside them.
+    beside = make_trainer(**options).train(PROMPTS)
+    assert (
+        rows[0]["value_loss"] == beside[0]["value_loss"] and rows[0]["value_grad_norm"] == beside[0]["value_grad_norm"]
+    )
+
+
+def test_a_warm_up_that_leaves_the_policy_nothing_is_refused():
+    with pytest.raises(ConfigError, match=r"^ppo.critic_warmup_updates must be below the 2 updates .*, got 2$"):
+        make_trainer(episodes=8, critic_warmup_updates=2)
 
 
 def test_scores_are_normalised_on_samples_of_the_sft_model_and_values_with_them():

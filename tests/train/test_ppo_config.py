@@ -20,6 +20,9 @@ from bench.train.settings.ppo import PPOSettings
         ("missing_eos", "ignore", {}),
         ("missing_eos_score", 1.0, {"missing_eos": "subtract"}),  # would be a bonus
         ("max_approx_kl", 0.0, {}),
+        ("reward_clip", 0.0, {}),
+        ("critic_warmup_updates", -1, {}),
+        ("critic_warmup_updates", 1, {"value_model": "shared"}),  # the backbone that learns is the policy's
         ("value_model", "both", {}),
         ("lora_rank", -1, {}),
         ("lora_alpha", 0, {}),

@@ -11,7 +11,16 @@ from typing import Any
 
 import pytest
 import torch
-from ppo_world import BF16, PROMPTS, VARIANTS, make_trainer, make_transformer_trainer, train_all, train_variant
+from ppo_world import (
+    BF16,
+    CRITIC_FIRST,
+    PROMPTS,
+    VARIANTS,
+    make_trainer,
+    make_transformer_trainer,
+    train_all,
+    train_variant,
+)
 from safetensors.torch import load_file
 
 from bench.errors import RunFolderError
@@ -38,7 +47,7 @@ class Killed(Exception):
     """Stands for the process's end."""
 
 
-@pytest.mark.parametrize("variant", [*VARIANTS, *BF16])
+@pytest.mark.parametrize("variant", [*VARIANTS, *BF16, *CRITIC_FIRST])
 def test_two_updates_a_kill_and_two_more_are_four(variant, tmp_path, monkeypatch):
     expected, log = train_variant(variant)
     assert len(log) == 4

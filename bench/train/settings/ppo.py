@@ -28,10 +28,12 @@ class PPOSettings(BudgetedSettings):
     kl_horizon: int = 10_000
     missing_eos: Literal["replace", "subtract"] = "replace"
     missing_eos_score: float | None = -1.0
+    reward_clip: float | None = None
     normalize_reward: bool = False
     whiten_rewards: bool = False
     whiten_advantages: bool = True
     max_approx_kl: float | None = None
+    critic_warmup_updates: int = 0
     value_model: Literal["separate", "shared"] = "separate"
     rollout_engine: Literal["auto", "loop", "vllm"] = "auto"
 
@@ -51,6 +53,12 @@ class PPOSettings(BudgetedSettings):
             "ppo.value_model",
             self.value_model,
             "must be separate or shared",
+        )
+        require(
+            self.critic_warmup_updates >= 0 and (self.critic_warmup_updates == 0 or self.value_model == "separate"),
+            "ppo.critic_warmup_updates",
+            self.critic_warmup_updates,
+            "must be at least 0, and 0 where ppo.value_model is shared: the policy's backbone would learn too",
         )
         engines = ("auto", "loop", "vllm") if find_spec("vllm") else ("auto", "loop")
         require(
@@ -110,5 +118,17 @@ class PPOSettings(BudgetedSettings):
                 self.missing_eos_score,
                 "must be below 0 where ppo.missing_eos is subtract (or null for no penalty)",
             )
+        if self.reward_clip is not None:
+            require(self.reward_clip > 0, "ppo.reward_clip", self.reward_clip, "must be above 0, or null")
         if self.max_approx_kl is not None:
             require(self.max_approx_kl > 0, "ppo.max_approx_kl", self.max_approx_kl, "must be above 0, or null")
+
+
+def require_policy_updates(settings: PPOSettings, updates: int) -> None:
+    """Refuse a warm-up of the critic that leaves the policy none of so many updates."""
+    require(
+        settings.critic_warmup_updates < updates,
+        "ppo.critic_warmup_updates",
+        settings.critic_warmup_updates,
+        f"must be below the {updates} updates that budget.ppo_episodes and ppo.batch_size make",
+    )

@@ -8,7 +8,7 @@ import numpy as np
 from scipy.special import expit
 
 from bench.errors import DataError
-from bench.evaluate.statistics import ALPHA, RESAMPLES
+from bench.evaluate.statistics import ALPHA, BATCH_ELEMENTS, RESAMPLES
 
 PRIOR = 0.5
 """Wins and losses added to every pair of arms that is judged (Haldane 1956, Anscombe 1956): keeps the strength of
@@ -76,8 +76,9 @@ def _posterior(
     rank = np.argsort(np.argsort(found, kind="stable"))
     as_found = np.greater.outer(rank, rank) * met
     prior = np.stack([as_found, met - as_found]).reshape(2, -1)
-    weights = rng.standard_gamma(1.0, (draws, n))
-    tables = weights @ wins.reshape(n, -1) + rng.standard_gamma(PRIOR, (draws, 2)) @ prior
+    flat, at_once = wins.reshape(n, -1), max(1, BATCH_ELEMENTS // n)
+    drawn = [rng.standard_gamma(1.0, (min(at_once, draws - i), n)) @ flat for i in range(0, draws, at_once)]
+    tables = np.concatenate(drawn) + rng.standard_gamma(PRIOR, (draws, 2)) @ prior
     tables = tables.reshape(draws, arms, arms) + NEXT_TO_NOTHING * met
     return _refit(tables, found, fixed)
 

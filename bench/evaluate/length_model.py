@@ -14,6 +14,7 @@ the lengths seen is its raw win rate, and what the model adds is the difference 
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from scipy.special import expit
@@ -32,6 +33,8 @@ _ITERATIONS = 200
 _LONGEST_STEP = 0.5
 """In log-odds: a longer one may leave the slope of the mode that the start is on for one without z."""
 _TOLERANCE = 1e-4
+PROMPTS_AT_ONCE = 2048
+"""Of four arms they take some tens of MiB."""
 
 
 @dataclass(frozen=True)
@@ -85,13 +88,76 @@ def fit_length_model(points: np.ndarray, differences: np.ndarray, difficulty: np
 
 
 class _Model:
-    """Likelihood of coefficients b (T, M): theta and one row for each further term."""
+    """Likelihood of coefficients b (T, M): theta and one row for each further term. Prompts are independent: they are
+    added up part by part, so that no more than `PROMPTS_AT_ONCE` of them are held at all values of z."""
 
     def __init__(self, points: np.ndarray, differences: np.ndarray, difficulty: np.ndarray | None) -> None:
+        self.points, self.arms = points, len(points)
+        has_latent = difficulty is not None and self.arms > 1
+        self.terms = 2 + (difficulty is not None) + has_latent
+        self.parts = [
+            _Part(points[:, some], differences[:, some], None if difficulty is None else difficulty[some], has_latent)
+            for some in _parts(points.shape[1])
+        ]
+
+    def start(self) -> np.ndarray:
+        """The raw win rates, and slopes of 1 so that lambda, whose sign is free, is positive."""
+        raw = np.nansum(self.points, 1) / self.seen.sum(1)
+        return np.stack([np.log(raw / (1 - raw)), *(np.ones(self.arms) for _ in range(1, self.terms))])
+
+    @property
+    def seen(self) -> np.ndarray:
+        """(M, N)"""
+        return ~np.isnan(self.points)
+
+    def log_likelihood(self, b: np.ndarray) -> float:
+        return sum(part.log_likelihood(part.logits(b))[0] for part in self.parts)
+
+    def derivatives(self, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The gradient (T M,), and the information (T M, T M)."""
+        gradient, information = np.zeros(b.size), np.zeros((b.size, b.size))
+        for part in self.parts:
+            logits = part.logits(b)
+            _, posterior = part.log_likelihood(logits)
+            scores = part.scores(logits)
+            gradient += (scores * posterior).sum((1, 2))
+            information += part.information(logits, posterior, scores)
+        return gradient, information
+
+    def penalty(self, spreads: np.ndarray) -> np.ndarray:
+        """(T M, T M): the prior's precision, none on theta."""
+        precision = np.zeros((self.terms * self.arms,) * 2)
+        for j, spread in enumerate(spreads, start=1):
+            rows = slice(j * self.arms, (j + 1) * self.arms)
+            precision[rows, rows] = np.linalg.inv(spread**2 * np.eye(self.arms) + PRIOR_SD**2)
+        return precision
+
+    def spreads(self, b: np.ndarray, covariance: np.ndarray, last: np.ndarray) -> np.ndarray:
+        """The next sds over the arms, each with one arm's worth of `PRIOR_SPREAD`, from the `last` ones.
+
+        MacKay's (1992, Neural Computation 4:415) step for a variance: squares over the number of coefficients that the
+        data determine. It rests where an EM step does, and gets there sooner. lambda keeps `PRIOR_SPREAD`: a few arms
+        hardly tell its size from 0, where its likelihood is far from normal and such a step does not settle.
+        """
+        centred = np.eye(self.arms) - 1 / self.arms
+        found = last.copy()
+        for j in range(1, min(len(b), _LATENT)):
+            rows = slice(j * self.arms, (j + 1) * self.arms)
+            undetermined = np.trace(centred @ covariance[rows, rows]) / last[j - 1] ** 2
+            squares = PRIOR_SPREAD**2 + b[j] @ centred @ b[j]
+            found[j - 1] = np.sqrt(squares / max(1.0, self.arms - undetermined))
+        return found
+
+
+class _Part:
+    """The likelihood of some of the prompts."""
+
+    def __init__(
+        self, points: np.ndarray, differences: np.ndarray, difficulty: np.ndarray | None, has_latent: bool
+    ) -> None:
         self.seen = ~np.isnan(points)[..., None]
         self.y = np.where(self.seen, np.nan_to_num(points)[..., None], 0.0)
         self.arms, self.prompts = points.shape
-        has_latent = difficulty is not None and self.arms > 1
         self.nodes, self.log_weights = (NODES, _LOG_WEIGHTS) if has_latent else (np.zeros(1), np.zeros(1))
         # Each term broadcasts to (M, N, K): arms, prompts, values of z.
         self.terms = [np.ones((1, 1, 1)), differences[..., None]]
@@ -99,11 +165,6 @@ class _Model:
             self.terms.append(difficulty[None, :, None])
         if has_latent:
             self.terms.append(self.nodes[None, None, :])
-
-    def start(self) -> np.ndarray:
-        """The raw win rates, and slopes of 1 so that lambda, whose sign is free, is positive."""
-        raw = self.y.sum((1, 2)) / self.seen.sum((1, 2))
-        return np.stack([np.log(raw / (1 - raw)), *(np.ones(self.arms) for _ in self.terms[1:])])
 
     def logits(self, b: np.ndarray, without: int | None = None) -> np.ndarray:
         """(M, N, K); `without` leaves a term out."""
@@ -138,44 +199,47 @@ class _Model:
         mean = (scores * posterior).sum(2)
         return known - (rooted @ rooted.T - mean @ mean.T)
 
-    def penalty(self, spreads: np.ndarray) -> np.ndarray:
-        """(T M, T M): the prior's precision, none on theta."""
-        precision = np.zeros((len(self.terms) * self.arms,) * 2)
-        for j, spread in enumerate(spreads, start=1):
-            rows = slice(j * self.arms, (j + 1) * self.arms)
-            precision[rows, rows] = np.linalg.inv(spread**2 * np.eye(self.arms) + PRIOR_SD**2)
-        return precision
+    def at_equal_length(self, b: np.ndarray, shares: np.ndarray) -> "_AtEqualLength":
+        """Args: `shares` (M, N), what each prompt weighs in the mean of each arm."""
+        logits = self.logits(b)
+        _, posterior = self.log_likelihood(logits)
+        scores = self.scores(logits)
+        by_prompt = (scores * posterior).sum(2)
+        equal = expit(self.logits(b, without=1))
+        on_prompt = (equal * posterior).sum(2)
+        gradients = np.zeros((self.arms, *b.shape))
+        shifted = np.zeros((self.arms, b.size))
+        for m, share in enumerate(shares):
+            # Through the coefficients at a given z, and through the posterior of z.
+            slope = equal[m] * (1 - equal[m]) * posterior
+            for j, term in enumerate(self.terms):
+                if j != 1:
+                    of_arm = np.broadcast_to(term, (self.arms, *equal[m].shape))[m]
+                    gradients[m, j, m] = share @ (slope * of_arm).sum(1)
+            shifted[m] = ((scores * (equal[m] * posterior)).sum(2) - by_prompt * on_prompt[m]) @ share
+        return _AtEqualLength(by_prompt, on_prompt, gradients.reshape(self.arms, -1) + shifted)
 
-    def spreads(self, b: np.ndarray, covariance: np.ndarray, last: np.ndarray) -> np.ndarray:
-        """The next sds over the arms, each with one arm's worth of `PRIOR_SPREAD`, from the `last` ones.
 
-        MacKay's (1992, Neural Computation 4:415) step for a variance: squares over the number of coefficients that the
-        data determine. It rests where an EM step does, and gets there sooner. lambda keeps `PRIOR_SPREAD`: a few arms
-        hardly tell its size from 0, where its likelihood is far from normal and such a step does not settle.
-        """
-        centred = np.eye(self.arms) - 1 / self.arms
-        found = last.copy()
-        for j in range(1, min(len(b), _LATENT)):
-            rows = slice(j * self.arms, (j + 1) * self.arms)
-            undetermined = np.trace(centred @ covariance[rows, rows]) / last[j - 1] ** 2
-            squares = PRIOR_SPREAD**2 + b[j] @ centred @ b[j]
-            found[j - 1] = np.sqrt(squares / max(1.0, self.arms - undetermined))
-        return found
+class _AtEqualLength(NamedTuple):
+    """Of some prompts: their scores (T M, N), each arm's win rates on them (M, N) and the derivatives of their weighted
+    sums (M, T M)."""
+
+    by_prompt: np.ndarray
+    on_prompt: np.ndarray
+    gradients: np.ndarray
 
 
 def _newton_step(model: _Model, b: np.ndarray, penalty: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """A step that does not lower the penalised likelihood, and the Hessian it was taken with."""
 
     def objective(at: np.ndarray) -> float:
-        return model.log_likelihood(model.logits(at))[0] - float(at.ravel() @ penalty @ at.ravel()) / 2
+        return model.log_likelihood(at) - float(at.ravel() @ penalty @ at.ravel()) / 2
 
-    logits = model.logits(b)
-    _, posterior = model.log_likelihood(logits)
-    scores = model.scores(logits)
-    hessian = model.information(logits, posterior, scores) + penalty
+    gradient, information = model.derivatives(b)
+    hessian = information + penalty
     if (lowest := float(np.linalg.eigvalsh(hessian)[0])) < 1e-6:  # far from the mode z makes it indefinite
         hessian += (0.1 - lowest) * np.eye(len(hessian))
-    gradient = (scores * posterior).sum((1, 2)) - penalty @ b.ravel()
+    gradient -= penalty @ b.ravel()
     step, before = np.linalg.solve(hessian, gradient).reshape(b.shape), objective(b)
     step /= max(1.0, np.abs(step).max() / _LONGEST_STEP)
     while np.abs(step).max() > _TOLERANCE and objective(b + step) < before:
@@ -185,29 +249,26 @@ def _newton_step(model: _Model, b: np.ndarray, penalty: np.ndarray) -> tuple[np.
 
 def _at_equal_length(model: _Model, b: np.ndarray, spreads: np.ndarray) -> LengthFit:
     """Win rates without the length term, over each prompt's posterior of z, and their errors by the delta method."""
-    logits = model.logits(b)
-    _, posterior = model.log_likelihood(logits)
-    scores = model.scores(logits)
     penalty = model.penalty(spreads)
-    covariance = np.linalg.inv(model.information(logits, posterior, scores) + penalty)
-    by_prompt = (scores * posterior).sum(2)
-    equal = expit(model.logits(b, without=1))
+    covariance = np.linalg.inv(model.derivatives(b)[1] + penalty)
+    shares = model.seen / model.seen.sum(1, keepdims=True)
+    found = [
+        part.at_equal_length(b, of_part)
+        for part, of_part in zip(model.parts, (shares[:, some] for some in _parts(shares.shape[1])), strict=True)
+    ]
+    by_prompt, on_prompt = (
+        np.concatenate(arrays, axis=1) for arrays in zip(*(part[:2] for part in found), strict=True)
+    )
     rates, errors = [], []
-    for m in range(model.arms):
-        share = model.seen[m, :, 0] / model.seen[m].sum()  # (N,): what a prompt weighs in this arm's mean
-        on_prompt = (equal[m] * posterior).sum(1)
-        rate = float(share @ on_prompt)
-        # Through the coefficients at a given z, and through the posterior of z.
-        slope = equal[m] * (1 - equal[m]) * posterior
-        gradient = np.zeros(b.shape)
-        for j, term in enumerate(model.terms):
-            if j != 1:
-                of_arm = np.broadcast_to(term, (model.arms, *equal[m].shape))[m]
-                gradient[j, m] = share @ (slope * of_arm).sum(1)
-        shifted = (scores * (equal[m] * posterior)).sum(2) - by_prompt * on_prompt
-        h = covariance @ (gradient.ravel() + shifted @ share)
-        influence = share * (on_prompt - rate) + h @ by_prompt
+    for m, gradient in enumerate(np.sum([part.gradients for part in found], axis=0)):
+        rate = float(shares[m] @ on_prompt[m])
+        h = covariance @ gradient
+        influence = shares[m] * (on_prompt[m] - rate) + h @ by_prompt
         variance = influence @ influence + h @ penalty @ h
         rates.append(rate)
         errors.append(np.sqrt(variance) / (rate * (1 - rate)) if 0 < rate < 1 else np.inf)
     return LengthFit(np.array(rates), np.array(errors), b, spreads)
+
+
+def _parts(prompts: int) -> list[slice]:
+    return [slice(start, start + PROMPTS_AT_ONCE) for start in range(0, prompts, PROMPTS_AT_ONCE)]

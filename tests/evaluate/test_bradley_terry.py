@@ -21,6 +21,14 @@ def test_two_arms_have_the_log_odds_of_their_wins():
     assert found["dpo"]["value"] == pytest.approx(math.log((60 + 5 + 0.5) / (30 + 5 + 0.5)), abs=1e-6)
 
 
+def test_weights_drawn_in_batches_are_those_drawn_at_once(monkeypatch):
+    duels = {("dpo", "reference"): duel(6, 1, 3), ("ppo", "reference"): duel(3, 3, 4)}
+    whole = bradley_terry(duels, "reference", seed=0, resamples=100)
+    monkeypatch.setattr("bench.evaluate.bradley_terry.BATCH_ELEMENTS", 7 * 10)
+    for arm, strength in bradley_terry(duels, "reference", seed=0, resamples=100).items():
+        assert strength["ci95"] == (whole[arm]["ci95"] and pytest.approx(whole[arm]["ci95"], rel=1e-9))
+
+
 def test_consistent_odds_multiply():
     # Odds of 3 against the reference and 1/2 against ppo go with odds of 6 for ppo (but for rounding and half wins).
     strong = {"dpo": math.log(3), "ppo": math.log(6), "reference": 0.0}

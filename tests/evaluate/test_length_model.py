@@ -5,6 +5,7 @@ import pytest
 from scipy import optimize
 from scipy.special import expit
 
+from bench.evaluate import length_model
 from bench.evaluate.length_model import fit_length_model
 
 Z = np.linspace(-9, 9, 1801)
@@ -155,3 +156,19 @@ def test_errors_are_those_of_the_estimator_when_prompts_are_drawn_again():
     # The prior's own part, which resampling of prompts does not see, is small here; the jackknife is rough itself.
     assert fit.standard_errors == pytest.approx(jackknife, rel=0.25)
     assert (fit.standard_errors > 0.9 * jackknife).all()
+
+
+def test_prompts_are_added_up_part_by_part(monkeypatch):
+    points, x, g = world(3, 100, 4)
+    whole = fit_length_model(points, x, g)
+    held = []
+    monkeypatch.setattr(length_model, "PROMPTS_AT_ONCE", 30)
+    init = length_model._Part.__init__
+    monkeypatch.setattr(
+        length_model._Part, "__init__", lambda part, *args: held.append(args[0].shape) or init(part, *args)
+    )
+    parts = fit_length_model(points, x, g)
+    assert held == [(3, 30), (3, 30), (3, 30), (3, 10)]
+    assert whole is not None and parts is not None
+    for name in ("win_rates", "standard_errors", "coefficients", "spreads"):
+        assert getattr(parts, name) == pytest.approx(getattr(whole, name), rel=1e-9)

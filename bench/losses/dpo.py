@@ -33,8 +33,13 @@ class LogRatios:
 
 
 def sigmoid(ratios: LogRatios, beta: float, label_smoothing: float) -> Float[Tensor, " B"]:
-    """-log sigma(beta margin): Eq. 7, Rafailov et al. 2023 (arXiv 2305.18290)."""
-    return -F.logsigmoid(beta * ratios.margin)
+    """-log sigma(beta margin): Eq. 7, Rafailov et al. 2023 (arXiv 2305.18290).
+
+    With a share e of the labels taken to be flipped, cDPO (Mitchell 2023, "A note on DPO with noisy preferences"):
+    -(1 - e) log sigma(beta margin) - e log sigma(-beta margin), which is least at a margin of log((1 - e) / e) / beta.
+    """
+    scaled = beta * ratios.margin
+    return -(1 - label_smoothing) * F.logsigmoid(scaled) - label_smoothing * F.logsigmoid(-scaled)
 
 
 def sigmoid_norm(ratios: LogRatios, beta: float, label_smoothing: float) -> Float[Tensor, " B"]:
@@ -83,6 +88,15 @@ def dpo_loss(
 
     Args:
         beta: the pull to the reference policy; larger keeps the policy closer.
-        label_smoothing: read by `robust` alone.
+        label_smoothing: read by `sigmoid` and `robust` alone.
     """
     return LOSSES[loss_type](ratios, beta, label_smoothing).mean()
+
+
+def sft_loss(chosen_logps: Float[Tensor, " B"], mean_tokens: Float[Tensor, ""]) -> Float[Tensor, ""]:
+    """-log pi of the chosen summaries, a mean over all their tokens as in TRL's loss type `sft`.
+
+    Args:
+        mean_tokens: of the chosen summaries of the whole batch, of which these pairs may be a part.
+    """
+    return -chosen_logps.mean() / mean_tokens

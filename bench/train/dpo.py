@@ -5,6 +5,7 @@ A step:
   2. log pi of the summaries under the policy
   3. the same under the reference: once for all steps before training (`pair_logps`), or, in bf16, beside the policy
   4. log-ratios, and of them the loss (`bench.losses.dpo`) and the implicit rewards, beta times a log-ratio
+  5. where wanted, `sft_weight` times the SFT loss of the chosen summaries
 
 Why in bf16 beside it: two passes of one model that pack their rows differently round differently, by .1 nats for a
 completion (SmolLM2-135M, TL;DR; by .3 if the logits were bf16 too), and a log-ratio is a small difference. In the same
@@ -17,14 +18,14 @@ from typing import Any, NamedTuple
 
 import torch
 from datasets import Dataset
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Num
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl import DPOConfig, DPOTrainer
 
 from bench import processes
 from bench.forward import logps_and_entropy
-from bench.losses.dpo import LogRatios, dpo_loss
+from bench.losses.dpo import LogRatios, dpo_loss, sft_loss
 from bench.micro_batches import similar_lengths
 from bench.models.loading import load_policy
 from bench.ops import masked_mean
@@ -96,6 +97,16 @@ class _Trainer(PairTrainer, DPOTrainer):
     def _precompute_ref_logps(self, dataset: Dataset, *_: Any, **__: Any) -> Dataset:
         return dataset
 
+    def training_step(
+        self, model: nn.Module, inputs: Batch, num_items_in_batch: Num[Tensor, ""] | int | None = None
+    ) -> Float[Tensor, ""]:
+        if self.settings.sft_weight:  # before the batch is cut: the term is a mean over the tokens of all of it
+            counts = (inputs["lengths"] - inputs["prompt_lengths"]).chunk(2)[0].float().to(self.args.device)
+            means = self.accelerator.gather(counts.mean()[None])
+            assert isinstance(means, Tensor)
+            inputs["mean_tokens"] = means.mean()
+        return super().training_step(model, inputs, num_items_in_batch)
+
     def loss_of(self, model: nn.Module, inputs: Batch) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
         rows = {name: inputs[name] for name in ("input_ids", "prompt_lengths", "lengths")}
         logps, entropy = model(**rows)  # 2
@@ -107,6 +118,8 @@ class _Trainer(PairTrainer, DPOTrainer):
         counts = rows["lengths"] - rows["prompt_lengths"]
         ratios = LogRatios(*(logps - ref_logps).chunk(2), *counts.chunk(2))  # 4
         loss = dpo_loss(ratios, self.settings.beta, self.settings.loss_type, self.settings.label_smoothing)
+        if self.settings.sft_weight:  # 5
+            loss = loss + self.settings.sft_weight * sft_loss(logps.chunk(2)[0], inputs["mean_tokens"])
         chosen, rejected = (self.settings.beta * side for side in (ratios.chosen, ratios.rejected))
         chosen_logps, rejected_logps = logps.chunk(2)
         return loss, {

@@ -175,7 +175,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
     # Rafailov et al. 2023, App. B: beta 0.5 for TL;DR, batch 64, RMSprop, 1e-6 after 150 steps; its code: norm 10.
     "dpo=paper": {
-        "beta": 0.5, "loss_type": "sigmoid", "label_smoothing": 0.0, "learning_rate": 1e-6, "batch_size": 64,
+        "beta": 0.5, "loss_type": "sigmoid", "label_smoothing": 0.0, "sft_weight": 0.0,
+        "learning_rate": 1e-6, "batch_size": 64,
         "micro_batch_size": 8, "micro_batch_tokens": 16384, "schedule": "constant_with_warmup", "warmup_steps": 150,
         "optimizer": "rmsprop", "eps": 1e-8, "weight_decay": 0.0, "max_grad_norm": 10.0, "lora_rank": 0,
         "lora_alpha": 32,

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from bench.losses.dpo import LOSSES, LogRatios, dpo_loss
+from bench.losses.dpo import LOSSES, LogRatios, dpo_loss, sft_loss
 from bench.train.settings.dpo import DPO_LOSSES
 
 CHOSEN, REJECTED = (2.0, -2.0), (-1.0, 3.0)  # log-ratios: margins 3 and -5
@@ -23,10 +23,15 @@ def robust(margin: float) -> float:
     return ((1 - FLIPPED) * kept - FLIPPED * flipped) / (1 - 2 * FLIPPED)
 
 
+def cdpo(margin: float) -> float:
+    """Four fifths of the plain loss, and a fifth of that of the other label."""
+    return 0.8 * minus_log_sigmoid(BETA * margin) + 0.2 * minus_log_sigmoid(-BETA * margin)
+
+
 @pytest.mark.parametrize(
     ("loss_type", "expected"),
     [
-        ("sigmoid", [minus_log_sigmoid(0.1 * 3), minus_log_sigmoid(0.1 * -5)]),
+        ("sigmoid", [cdpo(3), cdpo(-5)]),
         ("sigmoid_norm", [minus_log_sigmoid(0.1 * 1), minus_log_sigmoid(0.1 * -3)]),
         ("ipo", [(1 - 5) ** 2, (-3 - 5) ** 2]),  # 1 / (2 beta) = 5
         ("hinge", [1 - 0.1 * 3, 1 - 0.1 * -5]),
@@ -38,6 +43,23 @@ def test_each_type_by_hand(loss_type, expected):
     found = LOSSES[loss_type](ratios, BETA, FLIPPED)
     assert found.tolist() == pytest.approx(expected, rel=1e-6)
     assert dpo_loss(ratios, BETA, loss_type, FLIPPED).item() == pytest.approx(sum(expected) / 2, rel=1e-6)
+
+
+@pytest.mark.parametrize("label_smoothing", [0.0, FLIPPED])
+def test_the_sigmoid_loss_is_least_where_labels_may_be_flipped(label_smoothing):
+    """Without, it falls for ever; with a fifth, at a margin of log(.8 / .2) / beta, where sigma(beta margin) is .8."""
+    margin = torch.tensor([math.log(4) / BETA], requires_grad=True)
+    one = torch.tensor([1])
+    dpo_loss(LogRatios(margin, torch.zeros(1), one, one), BETA, "sigmoid", label_smoothing).backward()
+    assert margin.grad is not None
+    assert margin.grad.item() == pytest.approx(0.0 if label_smoothing else -BETA * 0.2, abs=1e-7)
+
+
+def test_the_sft_term_is_a_mean_over_tokens():
+    """Chosen summaries of 2, 1 and 3 tokens, of which a micro-batch holds the first two: 6 tokens in all."""
+    logps, mean_tokens = torch.tensor([-3.0, -0.5, -4.0]), torch.tensor(2.0)
+    parts = sft_loss(logps[:2], mean_tokens) * 2 / 3 + sft_loss(logps[2:], mean_tokens) / 3
+    assert parts.item() == pytest.approx(7.5 / 6) and sft_loss(logps, mean_tokens).item() == pytest.approx(7.5 / 6)
 
 
 def test_the_hinge_is_satisfied_by_a_margin_of_one_over_beta():

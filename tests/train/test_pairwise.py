@@ -150,6 +150,48 @@ def test_dpo_equals_stock_dpo(make_policy, architecture, tokenizer, tmp_path, pa
     assert ours[2]["loss"] < ours[0]["loss"] - 0.05  # steps that do something
 
 
+@pytest.mark.parametrize("micro_batch_size", [4, 1])
+def test_an_sft_term_equals_stock_trls(micro_batch_size, make_policy, tokenizer, tmp_path, packed_calls, stock):
+    """However the batch is cut: the term is a mean over all its tokens, of which pairs have more or fewer."""
+    save_policy(make_policy(), tokenizer, tmp_path / "sft")
+    policy, ours = train_dpo(tmp_path / "sft", tokenizer, tmp_path, sft_weight=0.7, micro_batch_size=micro_batch_size)
+    assert len(packed_calls) == (4 if micro_batch_size == 4 else 1 + 3 * 4)
+    combined = {"precompute_ref_log_probs": True, "loss_type": ["sigmoid", "sft"], "loss_weights": [1.0, 0.7]}
+    trainer, log = stock_dpo(tmp_path / "sft", tokenizer, tmp_path, config=combined)
+    train(trainer, log, DPO, DPOSettings(**BATCH), a_context(tmp_path, "dpo"))
+
+    assert len(ours) == len(log.rows) == 3
+    for found, expected in zip(ours, log.rows, strict=True):
+        assert found["loss"] == pytest.approx(expected["loss"], rel=1e-5)
+        assert found["grad_norm"] == pytest.approx(expected["grad_norm"], rel=1e-3)
+    (chosen, _), first = slow_logps(load_policy(tmp_path / "sft", CPU), tokenizer), ours[0]["loss"]
+    count = sum(len(tokens(tokenizer, pair)[0][1]) for pair in PAIRS)
+    assert first == pytest.approx(math.log(2) - 0.7 * chosen.sum().item() / count, rel=1e-5)
+    plain, _ = train_dpo(tmp_path / "sft", tokenizer, tmp_path)
+    assert sum(map(torch.sum, slow_logps(policy, tokenizer)[:1])) > sum(
+        map(torch.sum, slow_logps(plain, tokenizer)[:1])
+    )
+
+
+def test_smoothed_labels_equal_stock_trls(make_policy, tokenizer, tmp_path, stock):
+    """TRL 1.16 has cDPO inside `aot`, whose margins of one pair are that pair's."""
+    policy, ref_policy = (make_policy(seed=seed) for seed in (0, 1))
+    ref_logps = torch.tensor(dpo.pair_logps(ref_policy, tokenizer, PAIRS, batch_size=4)).T.flatten()
+    batch = pair_batch([pair_tokens(tokenizer, pair) for pair in PAIRS], pad_id(tokenizer))
+    with torch.no_grad():
+        logps, _ = dpo.summed_logps(policy, **batch)
+    counts = batch["lengths"] - batch["prompt_lengths"]
+    ratios = LogRatios(*(logps - ref_logps).chunk(2), *counts.chunk(2))
+    config = {"loss_type": ["aot"], "label_smoothing": 0.1, "model_init_kwargs": None}
+    trainer, _ = stock_dpo(policy, tokenizer, tmp_path, config=config, ref_model=ref_policy)
+    with torch.no_grad():
+        theirs = [trainer.compute_loss(policy, trainer.data_collator([row])).item() for row in trainer.train_dataset]
+
+    found = dpo_loss(ratios, 0.3, "sigmoid", 0.1).item()
+    assert found == pytest.approx(sum(theirs) / len(theirs), rel=1e-5)
+    assert abs(found - dpo_loss(ratios, 0.3).item()) > 1e-2
+
+
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
 @pytest.mark.parametrize("loss_type", ["sigmoid", "ipo", "hinge", "robust", "sigmoid_norm"])
 def test_every_loss_type_equals_stock_trl(loss_type, attention, make_policy, tokenizer, tmp_path, packed_calls, stock):

@@ -22,7 +22,7 @@ from bench.train.settings.sft import SFTSettings
         (DPOSettings, "dpo.beta", 0.0),
         (DPOSettings, "dpo.loss_type", "nonsense"),
         (DPOSettings, "dpo.label_smoothing", 0.5),
-        (DPOSettings, "dpo.label_smoothing", 0.1),  # sigmoid does not read it
+        (DPOSettings, "dpo.sft_weight", -1.0),
         (RLOOSettings, "rloo.beta", -1.0),
         (RLOOSettings, "rloo.prompts", "posts"),
         (RLOOSettings, "rloo.num_generations", 1),
@@ -38,6 +38,14 @@ from bench.train.settings.sft import SFTSettings
 def test_a_value_out_of_range_is_named(settings, key, value):
     with pytest.raises(ConfigError, match=rf"^{key} must .*, got {value!r}$"):
         settings(**{key.split(".")[1]: value})
+
+
+def test_smoothing_is_refused_where_a_loss_does_not_read_it_and_robust_needs_it():
+    with pytest.raises(ConfigError, match=r"^dpo.label_smoothing must .*, got 0.1$"):
+        DPOSettings(loss_type="ipo", label_smoothing=0.1)
+    with pytest.raises(ConfigError, match=r"^dpo.label_smoothing must .*, got 0.0$"):
+        DPOSettings(loss_type="robust")
+    assert DPOSettings(label_smoothing=0.1).loss_type == "sigmoid"
 
 
 def test_beta_0_switches_the_kl_pull_of_ppo_off():

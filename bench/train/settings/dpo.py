@@ -13,6 +13,7 @@ class DPOSettings(BudgetedSettings):
     beta: float = 0.1
     loss_type: str = "sigmoid"
     label_smoothing: float = 0.0
+    sft_weight: float = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -22,8 +23,9 @@ class DPOSettings(BudgetedSettings):
         )
         require(0 <= self.label_smoothing < 0.5, "dpo.label_smoothing", self.label_smoothing, "must be in [0, 0.5)")
         require(
-            (self.label_smoothing > 0) == (self.loss_type == "robust"),
+            self.loss_type == "sigmoid" or (self.label_smoothing > 0) == (self.loss_type == "robust"),
             "dpo.label_smoothing",
             self.label_smoothing,
-            "must be above 0 with loss_type=robust and 0 with every other, which would not read it",
+            "must be above 0 with loss_type=robust, and 0 with every other but sigmoid, which would not read it",
         )
+        require(self.sft_weight >= 0, "dpo.sft_weight", self.sft_weight, "must be 0 (no such term) or above")

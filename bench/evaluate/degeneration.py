@@ -15,7 +15,7 @@ from typing import Any
 from bench.data.prompts import split_prompt
 from bench.evaluate.rules import TITLE
 from bench.evaluate.statistics import estimate, proportion_interval
-from bench.evaluate.words import words
+from bench.evaluate.words import spelt, words
 
 COPIED_SHARE = 0.8
 """Of the completion's words, in one verbatim run. (Fragments shared with the source: Grusky et al. 2018, Newsroom.)"""
@@ -111,10 +111,15 @@ def shares_run(a: Sequence[str], b: Sequence[str], length: int) -> bool:
     def is_there(run: Sequence[str]) -> bool:
         return f" {' '.join(run)} " in text
 
-    in_each = a[len(a) - length : length]  # the words that all these runs have
+    in_each = in_every_run(a, length)
     if len(a) < length or (in_each and not is_there(in_each)):
         return False
     return any(is_there(a[i : i + length]) for i in range(len(a) - length + 1))
+
+
+def in_every_run(words: Sequence[str], length: int) -> Sequence[str]:
+    """The words that all runs of this length have: those in the middle."""
+    return words[max(0, len(words) - length) : length]
 
 
 def repeated_share(tokens: Sequence[str], n: int = 4) -> float:
@@ -125,4 +130,8 @@ def repeated_share(tokens: Sequence[str], n: int = 4) -> float:
 
 def _copies(completion: str, source: str, at_least: int) -> bool:
     own = words(completion)
-    return shares_run(own, words(source), max(at_least, math.ceil(COPIED_SHARE * len(own))))
+    length = max(at_least, math.ceil(COPIED_SHARE * len(own)))
+    spelling = spelt(source)
+    if not all(word in spelling for word in in_every_run(own, length)):  # mostly so, and sooner known than its words
+        return False
+    return shares_run(own, words(source), length)

@@ -9,10 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
-from bench.evaluate.lcs import Places, places_of
-
 Words = Sequence[str]
-_places = lru_cache(512)(places_of)  # a post is asked for every metric, and again for every arm
 
 
 def fragments(summary: Words, source: Words) -> list[int]:
@@ -23,17 +20,28 @@ def fragments(summary: Words, source: Words) -> list[int]:
 
 @lru_cache(16)  # coverage and density are made of the same ones
 def _fragments(summary: tuple[str, ...], source: tuple[str, ...]) -> tuple[int, ...]:
-    places, lengths, i = _places(source), [], 0
-    while i < len(summary):
-        start, ends = i, places.get(summary[i], 0)  # where in the source the run from `start` on ends
+    places, lengths, i = _places(summary, source), [], 0
+    while i < len(places):
+        start, ends = i, places[i]  # where in the source the run from `start` on ends
         while ends:
             i += 1
-            ends = ends << 1 & places.get(summary[i], 0) if i < len(summary) else 0
+            ends = ends << 1 & places[i] if i < len(places) else 0
         if i > start:
             lengths.append(i - start)
         else:
             i += 1
     return tuple(lengths)
+
+
+@lru_cache(16)
+def _places(summary: tuple[str, ...], source: tuple[str, ...]) -> list[int]:
+    """Of each word of the summary its places in the source, in the bits of a number."""
+    own = set(summary)
+    places: dict[str, int] = {}
+    for j, word in enumerate(source):
+        if word in own:
+            places[word] = places.get(word, 0) | 1 << j
+    return [places.get(word, 0) for word in summary]
 
 
 def coverage(summary: Words, source: Words) -> float | None:
@@ -53,15 +61,17 @@ def compression(summary: Words, source: Words) -> float | None:
 
 def novel_ngrams(summary: Words, source: Words, n: int) -> float | None:
     """Share of the summary's n-grams that the source does not have, 0 to 1; None where the summary has no n words."""
-    own, places = list(_ngrams(summary, n)), _places(tuple(source))
-    return sum(not _is_there(gram, places) for gram in own) / len(own) if own else None
+    places = _places(tuple(summary), tuple(source))
+    starts = range(len(places) - n + 1)
+    return sum(not _ends(places[i : i + n]) for i in starts) / len(starts) if starts else None
 
 
-def _is_there(gram: Words, places: Places) -> bool:
-    ends = places.get(gram[0], 0)
-    for word in gram[1:]:
-        ends = ends << 1 & places.get(word, 0)
-    return ends != 0
+def _ends(places: Sequence[int]) -> int:
+    """Where words of these places follow one another: the places of the last one."""
+    ends, *others = places
+    for of_next in others:
+        ends = ends << 1 & of_next
+    return ends
 
 
 def distinct_ngrams(summaries: Sequence[Words], n: int) -> list[float | None]:
@@ -72,13 +82,15 @@ def distinct_ngrams(summaries: Sequence[Words], n: int) -> list[float | None]:
     Distinct-n falls as summaries get longer or more of them are taken, so that it compares arms of one length on the
     same posts. None throughout where there are no words.
     """
-    holders = Counter(gram for summary in summaries for gram in set(_ngrams(summary, n)))
+    holders: Counter[tuple[str, ...]] = Counter()
+    for summary in summaries:
+        holders.update(set(_ngrams(summary, n)))
+    of_one = {gram for gram, count in holders.items() if count == 1}
     n_distinct, n_words = len(holders), sum(map(len, summaries))
     if len(summaries) < 2 or not all(n_words - len(summary) for summary in summaries):
         return [n_distinct / n_words if n_words else None for _ in summaries]
     without = [
-        (n_distinct - sum(holders[gram] == 1 for gram in set(_ngrams(summary, n)))) / (n_words - len(summary))
-        for summary in summaries
+        (n_distinct - len(of_one.intersection(_ngrams(summary, n)))) / (n_words - len(summary)) for summary in summaries
     ]
     mean = sum(without) / len(without)
     return [n_distinct / n_words + (len(summaries) - 1) * (mean - one) for one in without]

@@ -6,10 +6,11 @@ numbers counts as invented, a number of the post put in the wrong place does not
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
-_NUMERAL = re.compile(r"(?<![\d.])(\d{1,3}(?:,\d{3})+|\d+)(\.\d+)?(k\b)?", re.IGNORECASE)
+# No digit or point before it. The first digit is looked for first, which takes a text without digits no time.
+_NUMERAL = re.compile(r"(\d(?<![\d.]\d)(?:\d{0,2}(?:,\d{3})+|\d*))(\.\d+)?(k\b)?", re.IGNORECASE)
 _UNITS = dict(zip("one two three four five six seven eight nine".split(), range(1, 10), strict=True))
 _TEENS = dict(
     zip(
@@ -26,9 +27,11 @@ _ORDINALS = dict(
 )
 _LOOSE = {"once": 1, "single": 1, "couple": 2, "both": 2, "twice": 2, "pair": 2, "dozen": 12}
 """A post that says so supports the number; in a summary they claim none."""
+_SUPPORTING = _ORDINALS | _LOOSE | {"one": 1}
 _LETTERS = re.compile(r"[a-z]+")
 
 _WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)*")
+_ASCII_WORD = re.compile(r"[A-Za-z]+(?:'[A-Za-z]+)*")
 _SENTENCE_START = re.compile(r"(?:^|[.!?:;,…\n\"“(\[*/>-])\s*$")
 _NO_NAMES = frozenset("i'm i've i'll i'd im ive idk edit update".split())
 _ENDING = re.compile(r"(?:'?s|')$")
@@ -42,15 +45,18 @@ def novel_numbers(summary: str, source: str) -> set[float]:
     `ninety-nine`, with `hundred`, `thousand`, `million` behind them; `one` alone is a pronoun too often to claim
     anything. In the source ordinals (`second`) and `once`, `couple`, `both`, `dozen` support their number.
     """
-    told = {*_numerals(summary), *_numbers_in_words(summary)}
+    told = {*_numerals(summary), *_numbers_in_words(_LETTERS.findall(summary.lower()))}
     return told - _supported(source) if told else told
 
 
 @lru_cache(512)
 def _supported(source: str) -> set[float]:
-    supported = {*_numerals(source), *_numbers_in_words(source)}
-    words = set(_LETTERS.findall(source.lower()))
-    return supported | {value for word, value in (_ORDINALS | _LOOSE | {"one": 1}).items() if word in words}
+    words = _LETTERS.findall(source.lower())
+    return {
+        *_numerals(source),
+        *_numbers_in_words(words),
+        *(_SUPPORTING[word] for word in words if word in _SUPPORTING),
+    }
 
 
 def novel_names(summary: str, source: str) -> set[str] | None:
@@ -61,7 +67,7 @@ def novel_names(summary: str, source: str) -> set[str] | None:
     capitals tell nothing: half of the words or more have one, as in a title.
     """
     summary = summary.replace(_CURLED, "'")
-    words = list(_WORD.finditer(summary))
+    words = list(_words_of(summary).finditer(summary))
     if words and 2 * sum(word[0][0].isupper() for word in words) >= len(words):
         return None
     names = {word[0] for word in words if _looks_like_name(word, summary)}
@@ -70,7 +76,12 @@ def novel_names(summary: str, source: str) -> set[str] | None:
 
 @lru_cache(512)
 def _known(source: str) -> set[str]:
-    return {_plain(word) for word in set(_WORD.findall(source.replace(_CURLED, "'")))}
+    source = source.replace(_CURLED, "'")
+    return {_plain(word) for word in set(_words_of(source).findall(source))}
+
+
+def _words_of(text: str) -> re.Pattern[str]:
+    return _ASCII_WORD if text.isascii() else _WORD
 
 
 def _looks_like_name(word: re.Match[str], text: str) -> bool:
@@ -80,7 +91,8 @@ def _looks_like_name(word: re.Match[str], text: str) -> bool:
 
 
 def _plain(word: str) -> str:
-    return _ENDING.sub("", word.lower())
+    word = word.lower()
+    return _ENDING.sub("", word) if word[-1] in "s'" else word
 
 
 def _numerals(text: str) -> Iterator[float]:
@@ -88,9 +100,8 @@ def _numerals(text: str) -> Iterator[float]:
         yield float(whole.replace(",", "") + fraction) * (1000 if thousands else 1)
 
 
-def _numbers_in_words(text: str) -> Iterator[float]:
+def _numbers_in_words(words: Sequence[str]) -> Iterator[float]:
     """The numbers written in words, those above 99 only if they are round: `two hundred`, and not what follows it."""
-    words = _LETTERS.findall(text.lower())
     i = 0
     while i < len(words):
         word, following = words[i], words[i + 1] if i + 1 < len(words) else ""

@@ -21,10 +21,14 @@ def words(text: str) -> tuple[str, ...]:
     In scripts that put no space between words each character is one, as in published ROUGE of Chinese. Words of
     ASCII are those of the package rouge-score; a letter beyond ASCII, which that takes for a space, is a letter here.
     """
+    text = spelt(text)
+    return tuple((_ASCII_WORD if text.isascii() else _any_word()).findall(text))
+
+
+def spelt(text: str) -> str:
+    """The text as its words are spelt: each of them stands in it."""
     text = text.lower()
-    if text.isascii():
-        return tuple(_ASCII_WORD.findall(text))
-    return tuple(_any_word().findall(unicodedata.normalize("NFC", text)))
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
 
 
 @cache

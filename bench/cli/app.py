@@ -119,9 +119,9 @@ def _run(config: DictConfig) -> Path:
     if processes.is_main():
         report = kept_or_rendered(folder, Path(run_config.results_dir) / ".cache" / "reports")
         print(summary(folder))
-        print(report)
         if line := against_expectation(folder):
-            say(line)
+            print(line)
+        print(report)  # last: where to go on
         return report
     return folder
 

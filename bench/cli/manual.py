@@ -17,6 +17,8 @@ usage:
   python -m bench.report RUN [RUN ...]        the report of a finished run again, or a comparison of several
   python -m bench.cache --help                finished stages: list, verify, prune
   python -m bench.score FILE [FILE ...]       completions that were made elsewhere, scored like arms
+  python -m bench.judge_audit --help          how far a judge agrees with people's labels
+  python -m bench.known_reward --help         what a known reward says of people and of policies that need no model
   python -m bench --version
 
 examples:

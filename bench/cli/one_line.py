@@ -40,7 +40,7 @@ def one_line(error: Exception, config_name: str, overrides: Sequence[str]) -> st
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
         group, _, option = error.missing_cfg_file.rpartition("/")
         if group == "hydra/launcher" and (extra := _EXTRAS.get(option.partition("_")[0])):
-            return f"{group}={option} is in an extra that is not installed: pip install 'rlhf-vs-dpo[{extra}]'"
+            return f"{group}={option} is in an extra that is not installed: pip install -e '.[{extra}]'"
         if group == "experiment" and (conf_dir() / f"{option}.yaml").is_file():
             return f"{option} is an audit: python -m bench.judge_audit experiment={option} data=PATH"
         return f"{group} has no option {option!r}; choose one of {', '.join(error.options)}"

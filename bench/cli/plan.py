@@ -36,10 +36,11 @@ examples:
   python -m bench.plan experiment=nplus_pythia_1b plan.hardware=h100
   python -m bench.plan judge=openai judge.openai.price_per_million_prompt_tokens=0.15
 
-A few steps of the model are measured on this machine, seconds long, and kept in <results_dir>/.cache/forecast for the
-next plan. On one thread of a CPU the time is processor time: on a busy machine a run takes longer. A run that cannot
-fit into memory is refused, with the nearest that does. Exit code: 0 there is a plan; 2 config or data cannot be used; 1
-the machine lacks something, such as memory.
+A few steps of the model are measured on this machine, seconds on a GPU, minutes for 135M parameters on two cores, and
+kept in <results_dir>/.cache/forecast for the next plan. On one thread of a CPU the time is processor time: on a busy
+machine a run takes longer. Of judges behind an endpoint no key is needed. A run that cannot fit into memory is refused,
+with the nearest that does. Exit code: 0 there is a plan; 2 config or data cannot be used; 1 the machine lacks
+something, such as memory.
 """
 
 

@@ -130,14 +130,15 @@ class _Reader:
                 mend += " (SFT needs demonstrations), or data.demonstrations_from_chosen=true to use chosen ones"
             elif key not in ("data.preferences.train", "data.preferences.validation"):
                 mend += ", or to null where there is none"
-            raise DataError(f"{self.root}: no file matches {pattern!r}{self._there()}; {mend}")
+            raise DataError(f"{self.root.resolve()}: no file matches {pattern!r}{self._there()}; {mend}")
         _require_one_form(paths, key)
         return [file for path in paths for file in files_of(path)]
 
     def _there(self) -> str:
         """Which files the folder has, where nothing matched."""
-        there = sorted(path for path in self.root.rglob("*") if path.is_file() and is_readable(path))
-        files = [path.relative_to(self.root).as_posix() for path in there]
+        there = (path.relative_to(self.root) for path in sorted(self.root.rglob("*")) if is_readable(path))
+        shown = (path for path in there if not any(part.startswith(".") for part in path.parts))
+        files = [path.as_posix() for path in shown if (self.root / path).is_file()]
         return f" (there are {', '.join(files[:8])}{', ...' if len(files) > 8 else ''})" if files else ""
 
 

@@ -82,9 +82,10 @@ def power_line(n: int) -> str:
     """`power_summary` in one line, for the start of a run."""
     summary = power_summary(n)
     head_to_head, between = (
-        "none" if gap is None else f"{100 * gap:.1f} points"
-        for gap in (summary["head_to_head"], summary["between_arms"])
+        None if gap is None else f"{100 * gap:.1f} points" for gap in (summary["head_to_head"], summary["between_arms"])
     )
+    if head_to_head is None or between is None:
+        return f"{n} prompts: too few to tell any two arms apart at the {ALPHA:.0%} level with {POWER:.0%} power"
     return (
         f"{n} prompts: smallest difference found with {POWER:.0%} power at the {ALPHA:.0%} level: head to head "
         f"{head_to_head} from 50 %, between two arms' win rates {between}; less is likely to end as not decided"

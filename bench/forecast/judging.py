@@ -49,6 +49,16 @@ def asked(config: "RunConfig", data: ComparisonData) -> list[Asked]:
     return [_asked(spec, requests, data) for spec in config.judge.specs if spec.settings is not None]
 
 
+def asked_on_the_way(config: "RunConfig", data: ComparisonData, watched: int) -> list[Asked]:
+    """The same of the samples that `watched` trainers take on the way, against the reference summaries."""
+    posts = min(config.samples_in_training.prompts, len(data.demonstrations.get("validation", [])))
+    orders = 2 if config.judge.orders == "both" else 1
+    requests = watched * (config.samples_in_training.points + 1) * posts * orders
+    if not config.samples_in_training.points or not requests:
+        return []
+    return [_asked(spec, requests, data) for spec in config.judge.specs if spec.settings is not None]
+
+
 def _asked(spec: JudgeSpec, requests: int, data: ComparisonData) -> Asked:
     """Summaries as long as the writers'."""
     settings, prompts = spec.settings, data.eval_prompts

@@ -5,10 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from bench.arms import Stage
+from bench.evaluate.judges.budget import RequestBudget
+from bench.evaluate.judges.config import OpenAIJudgeConfig
 from bench.forecast.calibration import calibrate
 from bench.forecast.fit import require_fit
 from bench.forecast.hardware import Hardware, elsewhere, here
-from bench.forecast.judging import asked
+from bench.forecast.judging import Asked, asked, asked_on_the_way
 from bench.forecast.plan import Item, Plan, plan
 from bench.forecast.rows import RunRows, of_further_cell, rows_of_run
 from bench.forecast.shape import ModelShape, model_shape, transformers_config
@@ -17,6 +19,9 @@ from bench.forecast.table import one_line
 from bench.forecast.work import EVALUATION
 from bench.pipeline.cells import Cell
 from bench.pipeline.engine import Engine
+
+WATCHED = {"ppo", "dpo", "rloo"}
+"""Arms whose trainers take samples on the way."""
 
 
 @dataclass(frozen=True)
@@ -55,8 +60,33 @@ def plan_ahead(
     bf16 = engine.bf16 if is_here else config.model.precision != "fp32"
     device = _here(engine, shape, measures) if is_here else elsewhere(hardware, config.cost.projected_mfu)
     items = _items(engine, cells, stages, use_cache=is_here or bf16 == engine.bf16)
-    judges = [one for cell in cells for one in asked(cell.config, cell.data)]
+    judges = _asked(cells)
     return Ahead(plan(items, shape, device, bf16, judges, start_s if is_here else 0.0), items, shape, bf16)
+
+
+def require_budget(engine: Engine, cells: Sequence[Cell], stages: Sequence[Stage]) -> None:
+    """Refuse a judge's budget that will not do, before anything is trained for it. Where every summary is there, what
+    is left to ask is known, and the judge itself refuses.
+
+    Raises:
+        ConfigError: says how many requests or tokens it takes at most.
+    """
+    folders = [engine.recipe(stage, cell).folder for cell in cells for stage in stages]
+    if all((folder / "stage.json").exists() for folder in folders):
+        return
+    asked_of = _asked(cells)
+    for spec in engine.config.judge.specs:
+        if isinstance(spec.settings, OpenAIJudgeConfig):
+            of_judge = [one for one in asked_of if one.judge == spec.name]
+            tokens = sum(one.prompt_tokens + one.answer_tokens for one in of_judge)
+            RequestBudget(spec.settings, spec.key).require_room(sum(one.requests for one in of_judge), tokens)
+
+
+def _asked(cells: Sequence[Cell]) -> list[Asked]:
+    headline = cells[0]
+    watched = len(WATCHED & {*headline.config.arms})
+    on_the_way = asked_on_the_way(headline.config, headline.data, watched)
+    return [*(one for cell in cells for one in asked(cell.config, cell.data)), *on_the_way]
 
 
 def line_ahead(engine: Engine, cells: Sequence[Cell], stages: Sequence[Stage]) -> str:

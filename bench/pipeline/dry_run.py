@@ -7,7 +7,7 @@ import torch
 from bench import processes
 from bench.config import RunConfig, check_batches
 from bench.evaluate.judges.factory import check_judges
-from bench.pipeline.ahead import Ahead, plan_ahead
+from bench.pipeline.ahead import Ahead, plan_ahead, require_budget
 from bench.pipeline.cells import cells
 from bench.pipeline.controlled import labelled
 from bench.pipeline.engine import Engine
@@ -22,11 +22,12 @@ def dry_run(config: RunConfig, hardware: str = "here", measures: bool = True) ->
     """
     if (threads := config.threads or _FEW_THREADS.get(config.model.kind)) is not None:
         torch.set_num_threads(threads)
-    check_judges(config.judge)
+    check_judges(config.judge, asks=False)
     check_batches(config, processes.count())
     cache_dir = Path(config.results_dir) / ".cache"
     data, tokenizer, _ = prepare_data(config, cache_dir)
     headline, grid = cells(config, data, lambda text: len(tokenizer(text).input_ids))
     engine = Engine(config, data, tokenizer, cache_dir)
     labelled(engine, makes=False)
+    require_budget(engine, (headline, *grid), _stages(config))
     return plan_ahead(engine, (headline, *grid), _stages(config), hardware, measures)

@@ -30,7 +30,7 @@ def check_report_to(report_to: str) -> None:
     """
     if report_to != "none" and find_spec(report_to) is None:
         raise ConfigError(
-            f"report_to={report_to} needs a package that is not installed: pip install 'rlhf-vs-dpo[{report_to}]', or"
+            f"report_to={report_to} needs a package that is not installed: pip install -e '.[{report_to}]', or"
             " report_to=none"
         )
 

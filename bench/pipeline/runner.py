@@ -40,7 +40,7 @@ from bench.evaluate.power import power_line
 from bench.evaluate.summary_metrics import check_models
 from bench.files import read_json, write_json, write_jsonl
 from bench.models.loading import base_context_length, base_tokenizer, pick_device
-from bench.pipeline.ahead import line_ahead
+from bench.pipeline.ahead import line_ahead, require_budget
 from bench.pipeline.by_prompt import write_by_prompt
 from bench.pipeline.cache import FinishedStage
 from bench.pipeline.cells import cells
@@ -210,6 +210,7 @@ def _run(config: RunConfig, folder: Path, record: dict[str, Any], show: OnRows =
     preflight(engine)
     labels = labelled(engine, makes=False)
     say(line_ahead(engine, (headline, *grid), _stages(config)))
+    require_budget(engine, (headline, *grid), _stages(config))
     if labels := labels or labelled(engine):
         data = engine.data
         headline, *grid = [cell.with_pairs(data) for cell in (headline, *grid)]

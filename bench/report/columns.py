@@ -129,7 +129,7 @@ LENGTHS = (
 BESIDE = (
     estimate_column("rougeL", "ROUGE-L", 3),
     estimate_column("kl_ref_median", "KL, median", 2),
-    share_column("kl_ref_top_share", "KL, of the top 1 %"),
+    share_column("kl_ref_top_share", "share of the KL in the top 1 %"),
     estimate_column("reward_gold", "gold reward", 2),
     estimate_column("reward_proxy", "proxy reward", 2),
 )

@@ -1,10 +1,10 @@
 """What the win rates of a run must not be read without: judges that fail a check, policies that are over-optimised."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bench.report.columns import marked_judge
-from bench.report.load import NOT_TRAINED, TRUTH, Run, estimate_columns
+from bench.report.load import NOT_TRAINED, START, TRUTH, Run, estimate_columns
 from bench.report.words import Row, arm_name, count, in_words, is_number, judge_name, number
 
 _UNTRAINED = "base"
@@ -17,14 +17,14 @@ _POSTS = {
 _TEXTS = {
     "empty": "nothing at all",
     "title": "the post's title",
-    "shuffled": "the human summary's words in a drawn order",
+    "shuffled": "the reference summary's words in a drawn order",
 }
 """Of `judges.<judge>.checks`."""
 
 
 def failed_checks(run: Run) -> dict[str, str]:
-    """Judge -> how it fails: it is decided to prefer to the human summaries what the untrained model writes, or a text
-    that no judge may prefer.
+    """Judge -> how it fails: it is decided to prefer to the reference summaries what the untrained model writes, or a
+    text that no judge may prefer.
 
     What the truth prefers too is no failure: then the model can summarize before any training.
     """
@@ -34,8 +34,8 @@ def failed_checks(run: Run) -> dict[str, str]:
             said = f"{row['text']} ({in_words(row, 'rate')} of {count(row.get('rate_n'))} posts)"
             preferred.setdefault(row["judge"], []).append(said)
     return {
-        judge: f"The {judge_name(judge)} fails a check: to the human summaries it prefers {' and '.join(texts)}. Decide"
-        " nothing by it."
+        judge: f"The {judge_name(judge)} fails a check: to the reference summaries it prefers {' and '.join(texts)}."
+        " Decide nothing by it."
         for judge, texts in preferred.items()
     }
 
@@ -52,7 +52,7 @@ def judge_called(run: Run, judge: str) -> str:
 
 
 def checks(run: Run) -> list[dict[str, Any]]:
-    """A row per judge and text: `judge`, `text` in words, `rate` (estimate: how often it beats the human summary)."""
+    """A row per judge and text: `judge`, `text` in words, `rate` (estimate: how often it beats the reference one)."""
     rates = run.metrics["arms"].get(_UNTRAINED, {}).get("win_rate", {})
     of_truth = [estimate_columns("rate", rates.get(judge)) for judge in run.judges if judge in TRUTH]
     rows = []
@@ -82,7 +82,7 @@ def failed_over(runs: Sequence[Run]) -> dict[str, str]:
 
 def overoptimised(run: Run) -> list[str]:
     """A sentence for each trained arm whose proxy reward rose over the SFT model's while its gold reward fell, or that
-    another judge says wins against the human summaries while the truth says it loses."""
+    another judge says wins against the reference summaries while the truth says it loses."""
     said = (_overoptimised(run, arm) for arm in run.arms if arm not in NOT_TRAINED)
     return [sentence for sentence in said if sentence]
 
@@ -118,14 +118,23 @@ def _overoptimised(run: Run, arm: str) -> str:
     rates = {judge: estimate_columns("rate", rate) for judge, rate in measured.get("win_rate", {}).items()}
     losing = [judge for judge in run.judges if judge in TRUTH and _is_below(rates.get(judge, {}), "rate", 0.5)]
     winning = [judge for judge in run.judges if judge not in TRUTH and _is_above(rates.get(judge, {}), "rate", 0.5)]
-    if losing and winning:
+    if losing and winning and not _as_before(run, rates, losing[0], winning[0]):
         evidence.append(
-            f"against the human summaries it wins {in_words(rates[winning[0]], 'rate')} by the"
+            f"against the reference summaries it wins {in_words(rates[winning[0]], 'rate')} by the"
             f" {judge_name(winning[0])} and {in_words(rates[losing[0]], 'rate')} by the {judge_name(losing[0])}"
         )
     if not evidence:
         return ""
     return f"Over-optimised: {arm_name(arm)} pleases what was learned and not the truth; {'; '.join(evidence)}."
+
+
+def _as_before(run: Run, rates: Mapping[str, Row], truth: str, learned: str) -> bool:
+    """Whether the SFT model is judged so already: no better by the truth, and no worse by what was learned."""
+    of_start = run.metrics["arms"].get(START, {}).get("win_rate", {})
+    before = {judge: estimate_columns("rate", rate) for judge, rate in of_start.items()}
+    if not all(is_number(before.get(judge, {}).get("rate")) for judge in (truth, learned)):
+        return False
+    return before[truth]["rate"] <= rates[truth]["rate"] and before[learned]["rate"] >= rates[learned]["rate"]
 
 
 def _is_above(row: Row, column: str, line: float) -> bool:

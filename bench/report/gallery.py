@@ -83,7 +83,7 @@ def _over_temperatures(run: Run) -> list[Plot | None]:
 
 
 FIGURES = (
-    Drawing(results.win_rates, "How often is the human summary beaten?", "a judge", results.win_rates),
+    Drawing(results.win_rates, "How often is the reference summary beaten?", "a judge", results.win_rates),
     Drawing(
         length.length_distributions,
         "How long are the summaries?",

@@ -43,7 +43,7 @@ def win_rate_vs_beta(points: pd.DataFrame, judge: str) -> Plot | None:
         title=f"Win rate against beta, {judge_name(judge)}",
         unit="% of posts",
         scale=100,
-        what_to_see="dashed: as good as the human summaries",
+        what_to_see="dashed: as good as the reference summaries",
     )
     if plot is not None:
         axes = plot.figure.axes[0]

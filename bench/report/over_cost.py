@@ -42,6 +42,6 @@ def win_rate_vs_cost(points: pd.DataFrame, judge: str) -> Plot | None:
     ]
     caption = (
         f"{n_in_words(row[f'{column}_n'] for row in rows)} a policy, 95 % intervals; times are measured once; dashed:"
-        " as good as the human summaries. What is higher and further left gives more for less."
+        " as good as the reference summaries. What is higher and further left gives more for less."
     )
     return Plot(f"win_rate_vs_cost_{slug(judge)}", title, f"{title}: {'; '.join(told)}.", figure, caption)

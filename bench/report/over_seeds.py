@@ -93,7 +93,7 @@ def win_rate_over_seeds(summaries: pd.DataFrame, points: pd.DataFrame, judge: st
     ns = [row["win_rate_n"] for rows in of_arms.values() for row in rows if is_number(row.get("win_rate_n"))]
     caption = (
         f"{count(max(map(len, of_arms.values())))} seeds of {n_in_words(ns)}, in the order of the table; diamonds:"
-        " means with intervals over seeds; crosses: collapsed; dashed: as good as the human summaries."
+        " means with intervals over seeds; crosses: collapsed; dashed: as good as the reference summaries."
     )
     return Plot(f"win_rate_over_seeds_{slug(judge)}", title, f"{title}. {'; '.join(parts)}.", figure, caption)
 

@@ -132,7 +132,7 @@ def test_a_launcher_that_is_in_an_extra(launcher: str, extra: str, command: Call
         pytest.skip("it is installed")
     outcome = command(f"hydra/launcher={launcher}")
     assert outcome.exit_code == 2
-    assert outcome.stderr.endswith(f"is in an extra that is not installed: pip install 'rlhf-vs-dpo[{extra}]'\n")
+    assert outcome.stderr.endswith(f"is in an extra that is not installed: pip install -e '.[{extra}]'\n")
 
 
 def test_the_version(command: Callable):

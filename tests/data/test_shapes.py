@@ -188,6 +188,8 @@ def test_a_folder_of_save_to_disk_is_a_file_like_others(config: FilesConfig, tmp
 
 
 def test_a_pattern_without_a_file_names_those_there_are(config: FilesConfig):
+    (Path(config.root) / ".venv").mkdir()
+    (Path(config.root) / ".venv" / "a.csv").write_text("a package's")
     config = replace(config, preferences=replace(config.preferences, train="trian.*"))
 
     with pytest.raises(DataError, match=r"no file matches 'trian\.\*' \(there are test\.jsonl, validation\.jsonl\)"):

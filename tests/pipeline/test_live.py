@@ -44,7 +44,7 @@ def test_every_row_of_every_log_is_shown_and_the_run_is_the_same(make_config, fi
 
 def test_a_tracker_whose_package_is_not_there_is_refused_before_anything_is_made(make_config, monkeypatch, tmp_path):
     monkeypatch.setattr(live, "find_spec", lambda name: None)
-    with pytest.raises(ConfigError, match=r"^report_to=trackio needs a package .* 'rlhf-vs-dpo\[trackio\]'.*$"):
+    with pytest.raises(ConfigError, match=r"^report_to=trackio needs a package .* -e '\.\[trackio\]'.*$"):
         run(make_config(report_to="trackio"), "the command")
     assert not list(tmp_path.rglob("run.json"))
 

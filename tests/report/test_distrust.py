@@ -68,13 +68,13 @@ def test_so_does_one_that_prefers_a_text_that_says_nothing(make_run, edit, readi
 
     edit(path / "metrics.json", change)
     (sentence,) = failed_checks(report.load_run(path)).values()
-    assert "it prefers the human summary's words in a drawn order (70.0 % [60.0, 80.0] of 40 posts)." in sentence
+    assert "it prefers the reference summary's words in a drawn order (70.0 % [60.0, 80.0] of 40 posts)." in sentence
     blocks = reading.sections(path)["Judges"]
     (table,) = (block for block in blocks if isinstance(block, Table) and block.caption.startswith("Checks"))
     shown = {text.text: f"{how.text} {how.interval}" for _, text, how in table.rows[-2:]}
     assert shown == {
         "nothing at all": "20.0 % [10.0, 30.0] n 40",
-        "the human summary's words in a drawn order": "70.0 % [60.0, 80.0] n 40",
+        "the reference summary's words in a drawn order": "70.0 % [60.0, 80.0] n 40",
     }
 
 
@@ -109,18 +109,22 @@ def test_over_seeds_it_is_said_in_how_many(make_run, edit):
 
 
 @pytest.mark.parametrize(
-    ("gold", "learned", "is_told"),
-    [((0.3, 0.2, 0.4), (0.9, 0.8, 0.95), True), ((0.45, 0.35, 0.55), (0.9, 0.8, 0.95), False),
-     ((0.3, 0.2, 0.4), (0.5, 0.4, 0.6), False)],
+    ("gold", "learned", "sft", "is_told"),
+    [((0.3, 0.2, 0.4), (0.9, 0.8, 0.95), (0.5, 0.5), True), ((0.45, 0.35, 0.55), (0.9, 0.8, 0.95), (0.5, 0.5), False),
+     ((0.3, 0.2, 0.4), (0.5, 0.4, 0.6), (0.5, 0.5), False),
+     ((0.3, 0.2, 0.4), (0.9, 0.8, 0.95), (0.3, 0.9), False),  # the SFT model is judged so already
+     ((0.3, 0.2, 0.4), (0.9, 0.8, 0.95), (0.3, 0.6), True)],
 )  # fmt: skip
 def test_a_policy_that_wins_by_what_was_learned_and_loses_by_the_truth_is_over_optimised(
-    make_run, edit, gold, learned, is_told
+    make_run, edit, gold, learned, sft, is_told
 ):
     path = make_run()
 
     def change(metrics):
         metrics["arms"]["ppo"]["win_rate"] |= {"gold": rate(*gold), "reward_model": rate(*learned)}
         metrics["arms"]["ppo"].pop("gain", None)
+        of_sft = {"gold": rate(sft[0], 0.2, 0.6), "reward_model": rate(sft[1], 0.4, 0.95)}
+        metrics["arms"]["sft"]["win_rate"] |= of_sft
 
     edit(path / "metrics.json", change)
     said = " ".join(overoptimised(report.load_run(path)))

@@ -67,15 +67,15 @@ def _judge(spec: JudgeSpec, gold: GoldReward | None, reward_score: Score | None,
     return RewardModelJudge(reward_score)
 
 
-def check_judges(config: JudgeConfig) -> None:
-    """Refuse at the start of a run what would fail at its end: a key that is not set, a broken verdicts file, a local
-    model that is not to be had.
+def check_judges(config: JudgeConfig, asks: bool = True) -> None:
+    """Refuse at the start of a run what would fail at its end: a key that is not set (where somebody will be asked), a
+    broken verdicts file, a local model that is not to be had.
 
     Raises:
         ConfigError, DataError, ResourceError: as the judges themselves.
     """
     for spec in config.specs:
-        if isinstance(spec.settings, OpenAIJudgeConfig):
+        if asks and isinstance(spec.settings, OpenAIJudgeConfig):
             secrets(spec.settings, spec.key)
         if isinstance(spec.settings, HumanJudgeConfig) and (path := Path(spec.settings.verdicts)).exists():
             read_verdicts(path)

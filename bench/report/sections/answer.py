@@ -34,7 +34,7 @@ def answer(run: Run) -> list[str]:
     if costs:
         what_counts = " (RLHF includes its reward model and rollouts)" if "ppo" in run.arms else ""
         times = [f"{arm_name(row['arm'], short=True)} {unit.write(row['device_hours'])} {unit.sign}" for row in costs]
-        lines.append(f"Device time beyond the shared SFT model: {', '.join(times)}{what_counts}.")
+        lines.append(f"Device time beyond the shared SFT model: {', '.join(times)}{what_counts}{_busy(run, costs)}.")
     if again:
         times = [f"{arm_name(row['arm'], short=True)} {unit.write(row['again'])} {unit.sign}" for row in again]
         lines.append(f"Measured again, warm and in turns, it is: {', '.join(times)}.")
@@ -68,7 +68,20 @@ def _kls(table: Sequence[Row]) -> list[str]:
     """How far every trained arm went from the SFT model."""
     known = [row for row in table if row["arm"] not in NOT_TRAINED and is_number(row.get("kl_ref"))]
     parts = [f"{arm_name(row['arm'], short=True)} {' '.join(filter(None, KL.write(row)))}" for row in known]
-    return [f"KL to the SFT model, nats per completion: {', '.join(parts)}."] if parts else []
+    told = f"KL to the SFT model, nats per completion: {', '.join(parts)}"
+    apart = "; the arms are not compared at equal KL here: experiment=beta_frontier asks that" if len(parts) > 1 else ""
+    return [f"{told}{apart}."] if parts else []
+
+
+def _busy(run: Run, costs: Sequence[Row]) -> str:
+    """Where other work kept the machine: the CPU time, which that moves less."""
+    spent = {row["arm"]: run.metrics["arms"][row["arm"]]["cost"] for row in costs}
+    if not any(cost.get("busy") for cost in spent.values()) or any("cpu_s" not in cost for cost in spent.values()):
+        return ""
+    hours = {arm: cost["cpu_s"] / 3600 for arm, cost in spent.items()}
+    unit = time_unit(hours.values())
+    said = ", ".join(f"{arm_name(arm, short=True)} {unit.write(of)} {unit.sign}" for arm, of in hours.items())
+    return f", on a machine that was busy with other work; CPU time {said}"
 
 
 def _one_seed(run: Run) -> list[str]:

@@ -86,7 +86,7 @@ def best_of_n_curve(run: Run) -> Plot | None:
     figure.legend(loc="outside lower center", ncols=2)
     ns = [row[f"win_rate_{judge}_n"] for judge in judges for row in rows if is_number(row[f"win_rate_{judge}"])]
     caption = (
-        f"{n_in_words(ns)}, 95 % intervals; dashed: as good as the human summaries. Where a judge's line falls while n"
-        " rises, the reward model that chooses is being exploited."
+        f"{n_in_words(ns)}, 95 % intervals; dashed: as good as the reference summaries. Where a judge's line falls"
+        " while n rises, the reward model that chooses is being exploited."
     )
     return Plot("best_of_n", title, f"{title}, against the reference. {'; '.join(parts)}.", figure, caption)

@@ -149,8 +149,8 @@ def win_rate_vs_temperature(run: Run, of_set: str, judge: str) -> Plot | None:
     name = f"win_rate_vs_temperature_{slug(of_set)}_{slug(judge)}"
     ns = [row[f"{column}_n"] for row in rows if is_number(row.get(f"{column}_n"))]
     caption = (
-        f"{n_in_words(ns)} at every temperature, 95 % intervals; dashed: as good as the human summaries. A flat line"
-        " is an arm that hardly minds how it is sampled."
+        f"{n_in_words(ns)} at every temperature, 95 % intervals; dashed: as good as the reference summaries. A flat"
+        " line is an arm that hardly minds how it is sampled."
     )
     return Plot(name, title, f"{title}, {_prompts(run)} prompts. {'; '.join(parts)}.", figure, caption)
 

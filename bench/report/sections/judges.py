@@ -52,7 +52,7 @@ def section(run: Run) -> list[Block]:
     if checked := checks(run):
         blocks.append(
             table_of(
-                "Checks: how often a judge prefers to the human summary what no judge should",
+                "Checks: how often a judge prefers to the reference summary what no judge should",
                 [
                     JUDGE,
                     Column("prefers", lambda row: Cell(row["text"])),

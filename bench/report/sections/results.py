@@ -114,7 +114,7 @@ def _note(table: Sequence[Row], failed: Mapping[str, str]) -> str:
             limits.setdefault(row["kl_ref_limit"], []).append(arm_name(row["arm"], short=True))
     if limits:
         said = "; ".join(f"{', '.join(arms)}: {limit}" for limit, arms in limits.items())
-        note += f" What the interval of a mean KL cannot know: {said}."
+        note += f" Where a few summaries carry the mean KL, read the median: {said}."
     return " ".join([note, *failed.values()])
 
 
@@ -211,7 +211,9 @@ def win_rates(run: Run) -> list[Plot]:
             for row in rows
         )
         ns = [row[f"{column}_n"] for row in rows if is_number(row.get(f"{column}_n"))]
-        caption = f"{n_in_words(ns)}, 95 % intervals. Right of the dashed line an arm's summaries beat the human ones."
+        caption = (
+            f"{n_in_words(ns)}, 95 % intervals. Right of the dashed line an arm's summaries beat the reference ones."
+        )
         plots.append(
             Plot(f"win_rate_{slug(judge)}", title, f"{title}, against the reference: {parts}.", figure, caption)
         )

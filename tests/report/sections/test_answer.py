@@ -34,11 +34,22 @@ def test_effect_kl_cost_and_what_to_distrust_come_first(run_dir, reading):
     assert "DPO against RLHF (PPO) is not decided at this n" in lines[0] and "52.0 %" in lines[0]
     assert "reward-model judge" in lines[1]
     kls = {arm: reading.number(run.metrics["arms"][arm]["kl_ref"]) for arm in ("ppo", "dpo")}
-    assert lines[2] == f"KL to the SFT model, nats per completion: RLHF (PPO) {kls['ppo']}, DPO {kls['dpo']}."
+    told = f"KL to the SFT model, nats per completion: RLHF (PPO) {kls['ppo']}, DPO {kls['dpo']}; "
+    assert lines[2] == told + "the arms are not compared at equal KL here: experiment=beta_frontier asks that."
     assert lines[3].startswith("One seed (0): the intervals are over posts")
     assert "Read the reward-model judge with care" in lines[4]
     assert "RLHF (PPO) 2.00 min, DPO 0.75 min" in lines[5]  # 120 s and 45 s
     assert "not shown to beat" in lines[6]
+
+
+def test_on_a_busy_machine_the_cpu_time_stands_beside(run_dir, edit):
+    def change(metrics):
+        metrics["arms"]["dpo"]["cost"] |= {"busy": ["dpo"], "cpu_s": 40.0}
+        metrics["arms"]["ppo"]["cost"] |= {"busy": [], "cpu_s": 90.0}
+
+    edit(run_dir / "metrics.json", change)
+    (line,) = (line for line in answer(report.load_run(run_dir)) if line.startswith("Device time"))
+    assert line.endswith(", on a machine that was busy with other work; CPU time RLHF (PPO) 90.0 s, DPO 40.0 s.")
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,9 @@ def main() -> int:
             raise
         return fail(_refused_by_hydra(error), _CONFIG, sys.argv[1:])
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on with the first stage that is not finished", file=sys.stderr)
+        print(
+            "interrupted; the same command goes on with the stage that was left, from its checkpoint", file=sys.stderr
+        )
         return 130
     return 0
 

@@ -91,6 +91,7 @@ class FilesConfig:
     preferences: PreferenceFilesConfig = field(default_factory=PreferenceFilesConfig)
     columns: ColumnsConfig = field(default_factory=ColumnsConfig)
     demonstrations_from_chosen: bool = False
+    demonstrations_from_references: bool = False
     reference_from_chosen: bool = False
     identical_pairs: str = "error"
     ties: str = "drop"

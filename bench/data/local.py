@@ -60,8 +60,26 @@ def load_files(config: FilesConfig) -> ComparisonData:
     splits.check_no_leak(data)
     if not data.preferences["judge"]:
         data = splits.carve_judge(data, config.judge_fraction, config.split_seed)
+    if config.demonstrations_from_references:
+        data = _with_references(data)
     _require_rows(data, config)
     return data
+
+
+def _with_references(data: ComparisonData) -> ComparisonData:
+    """With the human summaries of the arms' own pairs among the demonstrations, each once. The judge's posts stay its
+    own."""
+    demonstrations = {}
+    for split in ("train", "validation"):
+        rows = data.demonstrations[split]
+        seen = {(splits.post_key(row.prompt), row.completion) for row in rows}
+        of_pairs: dict[tuple[str, str], Demonstration] = {}
+        for pair in data.preferences[split]:
+            key = (splits.post_key(pair.prompt), pair.reference or "")
+            if pair.reference and key not in seen:
+                of_pairs.setdefault(key, Demonstration(pair.id, pair.prompt, pair.reference))
+        demonstrations[split] = [*rows, *of_pairs.values()]
+    return replace(data, demonstrations=demonstrations)
 
 
 class _Reader:

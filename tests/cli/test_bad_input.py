@@ -269,7 +269,7 @@ def test_an_interrupted_run_says_how_it_goes_on(command: Callable, monkeypatch: 
     outcome = command(f"results_dir={tmp_path}")
 
     assert outcome.exit_code == 130
-    assert outcome.stderr == "interrupted; the same command goes on with the first stage that is not finished\n"
+    assert outcome.stderr == "interrupted; the same command goes on with the stage that was left, from its checkpoint\n"
 
 
 @pytest.mark.slow

@@ -130,6 +130,20 @@ def test_other_column_names_and_a_post_without_a_prompt(config, tmp_path):
     assert [(t.id, t.reference) for t in data.eval_prompts] == [("1", "human")]
 
 
+def test_human_summaries_of_pairs_are_demonstrations_too_but_the_judges(config: FilesConfig):
+    plain = load_files(config)
+    more = load_files(replace(config, demonstrations_from_references=True))
+
+    assert plain.preferences == more.preferences and plain.preferences["judge"]
+    for split in ("train", "validation"):
+        before, after = plain.demonstrations[split], more.demonstrations[split]
+        assert after[: len(before)] == before
+        expected = {(p.prompt, p.reference) for p in plain.preferences[split] if p.reference}
+        added = [(d.prompt, d.completion) for d in after[len(before) :]]
+        assert set(added) == expected - {(d.prompt, d.completion) for d in before} and len(set(added)) == len(added)
+    assert len(more.demonstrations["train"]) > len(plain.demonstrations["train"])
+
+
 def test_unsplit_files_are_split_by_post(tmp_path):
     posts = [f"post {i}" for i in range(80)]
     write(tmp_path / "demos.jsonl", [demonstration(post) for post in posts])

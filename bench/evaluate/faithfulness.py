@@ -6,7 +6,7 @@ numbers counts as invented, a number of the post put in the wrong place does not
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 
 # No digit or point before it. The first digit is looked for first, which takes a text without digits no time.
@@ -27,7 +27,7 @@ _ORDINALS = dict(
 )
 _LOOSE = {"once": 1, "single": 1, "couple": 2, "both": 2, "twice": 2, "pair": 2, "dozen": 12}
 """A post that says so supports the number; in a summary they claim none."""
-_SUPPORTING = _ORDINALS | _LOOSE | {"one": 1}
+_SUPPORTING: Mapping[str, int] = _ORDINALS | _LOOSE | {"one": 1}
 _LETTERS = re.compile(r"[a-z]+")
 
 _WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)*")

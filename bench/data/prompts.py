@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from functools import lru_cache
 from typing import NamedTuple
 
 from bench.encoding import without_eos
@@ -48,6 +49,7 @@ def completion_text(summary: str) -> str:
     return " " + summary.strip()
 
 
+@lru_cache(256)  # what is measured of a completion asks again and again
 def split_prompt(prompt: str) -> PromptParts:
     """Head, post and tail; the post is empty where no line starts with "POST: " or is "Article:"."""
     start = _POST_START.search(prompt)

@@ -6,7 +6,7 @@ are not theirs.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from functools import lru_cache
 
 Words = Sequence[str]
@@ -62,16 +62,10 @@ def compression(summary: Words, source: Words) -> float | None:
 def novel_ngrams(summary: Words, source: Words, n: int) -> float | None:
     """Share of the summary's n-grams that the source does not have, 0 to 1; None where the summary has no n words."""
     places = _places(tuple(summary), tuple(source))
-    starts = range(len(places) - n + 1)
-    return sum(not _ends(places[i : i + n]) for i in starts) / len(starts) if starts else None
-
-
-def _ends(places: Sequence[int]) -> int:
-    """Where words of these places follow one another: the places of the last one."""
-    ends, *others = places
-    for of_next in others:
-        ends = ends << 1 & of_next
-    return ends
+    ends: Sequence[int] = places  # where in the source the n-gram that starts at each word ends
+    for k in range(1, n):
+        ends = [end << 1 & place for end, place in zip(ends, places[k:], strict=False)]
+    return ends.count(0) / len(ends) if ends else None
 
 
 def distinct_ngrams(summaries: Sequence[Words], n: int) -> list[float | None]:
@@ -82,7 +76,7 @@ def distinct_ngrams(summaries: Sequence[Words], n: int) -> list[float | None]:
     Distinct-n falls as summaries get longer or more of them are taken, so that it compares arms of one length on the
     same posts. None throughout where there are no words.
     """
-    holders: Counter[tuple[str, ...]] = Counter()
+    holders: Counter[Hashable] = Counter()
     for summary in summaries:
         holders.update(set(_ngrams(summary, n)))
     of_one = {gram for gram, count in holders.items() if count == 1}
@@ -96,5 +90,5 @@ def distinct_ngrams(summaries: Sequence[Words], n: int) -> list[float | None]:
     return [n_distinct / n_words + (len(summaries) - 1) * (mean - one) for one in without]
 
 
-def _ngrams(words: Words, n: int) -> Iterator[tuple[str, ...]]:
-    return zip(*(words[i:] for i in range(n)), strict=False)
+def _ngrams(words: Words, n: int) -> Iterable[Hashable]:
+    return words if n == 1 else zip(*(words[i:] for i in range(n)), strict=False)

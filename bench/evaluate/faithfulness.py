@@ -20,7 +20,7 @@ _TEENS = dict(
     )
 )
 _TENS = dict(zip("twenty thirty forty fifty sixty seventy eighty ninety".split(), range(20, 100, 10), strict=True))
-_VALUES = _UNITS | _TEENS | _TENS
+_VALUES: Mapping[str, int] = _UNITS | _TEENS | _TENS
 _SCALES = {"hundred": 100, "thousand": 1000, "million": 10**6}
 _ORDINALS = dict(
     zip("first second third fourth fifth sixth seventh eighth ninth tenth".split(), range(1, 11), strict=True)

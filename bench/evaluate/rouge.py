@@ -27,8 +27,12 @@ ROUGE_TYPES = ("rouge1", "rouge2", "rougeL", "rougeLsum")
 SENTENCE_END = re.compile("(?<=[.!?\u061f\u06d4\u0964])\\s+|(?<=[\u3002\uff01\uff1f])\\s*")
 
 
-# A word comes again and again, and stemming it is four fifths of a score's time.
-_stem = lru_cache(100_000)(PorterStemmer().stem)
+_STEMMER = PorterStemmer()
+
+
+@lru_cache(100_000)  # a word comes again and again, and stemming it takes longer than all else
+def _stem(word: str) -> str:
+    return _STEMMER.stem(word) if len(word) > 3 and word.isascii() else word
 
 
 class Tokens(NamedTuple):
@@ -44,9 +48,7 @@ def tokens(text: str, use_stemmer: bool) -> Tokens:
     """The `words` of a text, those of ASCII stemmed as rouge-score does it: they score as published numbers do."""
     sentences: list[Sequence[str]] = [words(sentence) for sentence in one_sentence_per_line(text).split("\n")]
     if use_stemmer:
-        sentences = [
-            [_stem(word) if len(word) > 3 and word.isascii() else word for word in sentence] for sentence in sentences
-        ]
+        sentences = [[*map(_stem, sentence)] for sentence in sentences]
     every = list(chain.from_iterable(sentences))
     return Tokens(every, Counter(every), sentences)
 

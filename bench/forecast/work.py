@@ -211,13 +211,15 @@ class Counting:
         together = self._together(groups, settings.num_generations)
         lora = settings.lora_rank > 0
         sampling = self._sampling(posts, updates * groups, together, settings.num_generations)
+        passed, steps = settings.num_iterations, updates * settings.num_iterations
+        # Before the steps: rewards, the policy's log-probs, and the reference's.
         return sampling + Work(
-            policy=passes.trained(settings),
-            score=passes.forward * (1 + (settings.beta > 0)),
-            head=head * (3 - lora + (settings.beta > 0)),
-            optimizer_steps=updates,
-            stepped=0 if lora else updates * self.shape.parameters,
-            tokens_trained=rollouts.completion_tokens,
+            policy=passes.trained(settings) * passed,
+            score=passes.forward * (2 + (settings.beta > 0)),
+            head=head * ((3 - lora) * passed + 1 + (settings.beta > 0)),
+            optimizer_steps=steps,
+            stepped=0 if lora else steps * self.shape.parameters,
+            tokens_trained=rollouts.completion_tokens * passed,
         )
 
     def _best_of_n(self) -> Work:
@@ -260,7 +262,7 @@ class Counting:
         steps: Mapping[str, Callable[[], int]] = {
             "dpo": lambda: _steps(config.dpo, self.rows.pairs.count, config.budget.dpo_epochs),
             "ppo": lambda: config.budget.ppo_episodes // self._episodes_at_once,
-            "rloo": lambda: config.budget.ppo_episodes // self._rloo_settings.batch_size,
+            "rloo": lambda: config.budget.ppo_episodes // self._rloo_settings.batch_size * config.rloo.num_iterations,
         }
         return len(config.samples_in_training.steps(steps[stage]())) if stage in steps else 0
 

@@ -54,6 +54,6 @@ def build(
     )
     context.save(policy, folder)
     context.save_samples(training.samples, folder)
-    lengths = sum(row["completions/mean_length"] or 0.0 for row in log)
+    lengths = sum(row.get("completions/mean_length") or 0.0 for row in log)
     tokens = round(lengths * within_budget(settings, episodes, processes.count()).batch_size)
-    return Built(log, tokens_trained=tokens, tokens_generated=tokens, models_resident=3)
+    return Built(log, tokens_trained=tokens * settings.num_iterations, tokens_generated=tokens, models_resident=3)

@@ -44,16 +44,18 @@ def newest_checkpoint(folder: Path) -> Checkpoint | None:
 class CheckpointCallback(TrainerCallback):
     """Saves when `every_s` seconds have passed, and less often where saving would take more than 2 % of the time."""
 
-    def __init__(self, rows: list[Row], every_s: float, samples: Sequence[dict[str, Any]] = ()) -> None:
-        """`rows` and `samples` grow while the training goes on."""
-        self._rows, self._samples, self._every_s = rows, samples, every_s
+    def __init__(
+        self, rows: list[Row], every_s: float, samples: Sequence[dict[str, Any]] = (), every_steps: int = 1
+    ) -> None:
+        """`rows` and `samples` grow while the training goes on; it saves at multiples of `every_steps` alone."""
+        self._rows, self._samples, self._every_s, self._every_steps = rows, samples, every_s, every_steps
         self._interval, self._last = every_s, 0.0
 
     def on_train_begin(self, *_: Any, **__: Any) -> None:
         self._last = time.perf_counter()
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        due = time.perf_counter() - self._last >= self._interval
+        due = time.perf_counter() - self._last >= self._interval and state.global_step % self._every_steps == 0
         # Saving is done by all processes together, so rank 0's clock counts.
         if processes.from_main(due) and state.global_step < state.max_steps:
             control.should_save = True

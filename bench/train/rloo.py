@@ -38,7 +38,7 @@ class _PromptOrder(RepeatSampler):
     trainer: RLOOTrainer
 
     def __iter__(self) -> Iterator[int]:
-        steps_per_epoch = self.num_samples // self.batch_size
+        steps_per_epoch = self.num_samples // self.batch_size * self.trainer.num_iterations
         epoch = self.trainer.state.global_step // steps_per_epoch
         self.generator.manual_seed(int(stable_hash([self.seed, epoch])[:15], 16))
         yield from super().__iter__()
@@ -78,7 +78,8 @@ def train_rloo(
     rollouts: RolloutBudget,
     context: TrainingContext,
 ) -> tuple[PreTrainedModel, TrainingLog]:
-    """The trained policy and the log's rows, one per update of `batch_size` completions.
+    """The trained policy and the log's rows, one per optimizer step; a batch of `batch_size` completions has
+    `num_iterations`, of which the first has the numbers of the completions.
 
     Raises:
         ConfigError: the episodes do not make one batch of whole groups.
@@ -93,7 +94,8 @@ def train_rloo(
         reward_funcs=reward_function(reward, tokenizer, settings, context.bf16),
         args=RLOOConfig(
             **arguments,
-            max_steps=rollouts.episodes // settings.batch_size,
+            max_steps=rollouts.episodes // settings.batch_size * settings.num_iterations,
+            num_iterations=settings.num_iterations,
             beta=settings.beta,
             num_generations=settings.num_generations,
             max_completion_length=rollouts.max_new_tokens,
@@ -121,7 +123,8 @@ def train_rloo(
         return [ids[mask].tolist() for ids, mask in zip(rollout.completion_ids, rollout.completion_mask, strict=True)]
 
     trainer.draw = draw
-    train(trainer, log, RLOO, settings, context)
+    # Rollouts are in no checkpoint: one between two steps on the same rollouts would go on with others.
+    train(trainer, log, RLOO, settings, context, save_every=settings.num_iterations)
     return model_of(trainer), log.rows
 
 

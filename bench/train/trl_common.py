@@ -93,7 +93,12 @@ def trains_bf16_weights(settings: OptimizerSettings) -> bool:
 
 
 def train(
-    trainer: Trainer, log: "LogCallback", checklist: Checklist, settings: OptimizerSettings, context: TrainingContext
+    trainer: Trainer,
+    log: "LogCallback",
+    checklist: Checklist,
+    settings: OptimizerSettings,
+    context: TrainingContext,
+    save_every: int = 1,
 ) -> None:
     """Train, from the newest whole checkpoint that a killed run left in the trainer's output folder if there is one.
 
@@ -101,12 +106,15 @@ def train(
     Where bf16 is asked for and not left to autocast, the model computes in bf16 weights and ends with the fp32 ones
     that the optimizer kept.
     The trainer prints nothing of its own: the stage's bar shows what there is to see.
+
+    Args:
+        save_every: steps between which alone there may be a checkpoint.
     """
     if getattr(trainer.args, "disable_dropout", False):
         _without_dropout_rates(model_of(trainer))
     trainer.remove_callback(PrinterCallback)
     samples = [] if context.samples is None else context.samples.rows
-    trainer.add_callback(CheckpointCallback(log.rows, context.checkpoint_every_s, samples))
+    trainer.add_callback(CheckpointCallback(log.rows, context.checkpoint_every_s, samples, save_every))
     trainer.add_callback(HealthCallback(context.watch(checklist), log.rows))
     resumed = newest_checkpoint(Path(str(trainer.args.output_dir)))
     if resumed is not None:
@@ -201,11 +209,11 @@ class LogCallback(TrainerCallback):
         logs: dict[str, float] | None = None,
         **kwargs: Any,
     ) -> None:
-        if not logs or self.shown not in logs or self._bar is None:
+        if not logs or "loss" not in logs or self._bar is None:
             return  # the closing summary of the run
         wall_s = time.perf_counter() - self._start
         self.rows.append({"step": state.global_step, "wall_s": wall_s, **log_row(logs)})
-        self._bar.update(1, **{self.shown: logs[self.shown]})
+        self._bar.update(1, **({self.shown: logs[self.shown]} if self.shown in logs else {}))
         self.context.on_rows(self.rows)
 
     def on_train_end(

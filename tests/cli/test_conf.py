@@ -184,7 +184,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
     "rloo=small": {
         "prompts": "pairs",
-        "beta": 0.05, "temperature": 0.7, "num_generations": 4, "missing_eos_score": -1.0, "learning_rate": 5e-6,
+        "beta": 0.05, "temperature": 0.7, "num_generations": 4, "num_iterations": 1,
+        "missing_eos_score": -1.0, "learning_rate": 5e-6,
         "batch_size": 16, "micro_batch_size": 8, "schedule": "linear", "warmup_steps": 0, "optimizer": "adamw",
         "eps": 1e-5, "weight_decay": 0.0, "max_grad_norm": 1.0, "lora_rank": 0, "lora_alpha": 32,
         "activation_checkpointing": False,

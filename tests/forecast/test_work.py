@@ -100,6 +100,13 @@ def test_optimizer_steps_are_those_of_the_trainers(shape: ModelShape, rows: RunR
     dpo = counting.of("dpo")
     assert dpo.optimizer_steps == math.ceil(counting.rows.pairs.count / 8)
     assert dpo.stepped == dpo.optimizer_steps * shape.parameters
+    rloo = replace(CONFIG.rloo, batch_size=8, micro_batch_size=4)
+    once, twice = (
+        Counting(replace(CONFIG, rloo=replace(rloo, num_iterations=n)), shape, rows, bf16=False).of("rloo")
+        for n in (1, 2)
+    )
+    assert once.optimizer_steps == 2 and twice.optimizer_steps == 4  # of 16 episodes
+    assert twice.policy == 2 * once.policy and twice.decode == once.decode and twice.score == once.score
     # 16 episodes are two updates of 8, two passes each, a step of policy and of value model.
     assert counting.of("ppo").optimizer_steps == 2 * 2 * 2
 

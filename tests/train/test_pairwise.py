@@ -184,8 +184,9 @@ def test_smoothed_labels_equal_stock_trls(make_policy, tokenizer, tmp_path, stoc
     ratios = LogRatios(*(logps - ref_logps).chunk(2), *counts.chunk(2))
     config = {"loss_type": ["aot"], "label_smoothing": 0.1, "model_init_kwargs": None}
     trainer, _ = stock_dpo(policy, tokenizer, tmp_path, config=config, ref_model=ref_policy)
+    rows: list[Any] = list(trainer.train_dataset)
     with torch.no_grad():
-        theirs = [trainer.compute_loss(policy, trainer.data_collator([row])).item() for row in trainer.train_dataset]
+        theirs = [trainer.compute_loss(policy, trainer.data_collator([row])).item() for row in rows]
 
     found = dpo_loss(ratios, 0.3, "sigmoid", 0.1).item()
     assert found == pytest.approx(sum(theirs) / len(theirs), rel=1e-5)

@@ -26,6 +26,7 @@ from bench.train.settings.sft import SFTSettings
         (RLOOSettings, "rloo.beta", -1.0),
         (RLOOSettings, "rloo.prompts", "posts"),
         (RLOOSettings, "rloo.num_generations", 1),
+        (RLOOSettings, "rloo.num_iterations", 0),
         (RLOOSettings, "rloo.num_generations", 5),  # does not divide 64
         (PPOSettings, "ppo.beta", -1.0),
         (PPOSettings, "ppo.num_mini_batches", 3),

@@ -14,6 +14,7 @@ class RLOOSettings(OptimizerSettings):
     beta: float = 0.05
     temperature: float = 0.7
     num_generations: int = 4
+    num_iterations: int = 1
     missing_eos_score: float | None = -1.0
 
     def __post_init__(self) -> None:
@@ -25,6 +26,7 @@ class RLOOSettings(OptimizerSettings):
             self.micro_batch_size,
             f"must divide rloo.batch_size ({self.batch_size})",
         )
+        require(self.num_iterations >= 1, "rloo.num_iterations", self.num_iterations, "must be at least 1")
         require(self.beta >= 0, "rloo.beta", self.beta, "must be 0 (no KL pull) or above")
         require(
             self.temperature > 0,

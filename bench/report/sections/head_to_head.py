@@ -1,6 +1,7 @@
 """Which arm is better: pair by pair, by way of the reference summary, and on one scale."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -23,10 +24,13 @@ from bench.report.columns import (
     verdict,
 )
 from bench.report.distrust import failed_checks, judge_called, unlike_posts, with_fails
-from bench.report.load import NOT_TRAINED, Run, estimate_columns, frame, records, to_number
-from bench.report.page import Block, Figures, Text
+from bench.report.load import COMPARED, NOT_TRAINED, Run, estimate_columns, frame, records, to_number
+from bench.report.page import Block, Figures, Table, Text
 from bench.report.plot import NEUTRAL, SERIES, Plot, dots, new_axes, rows_axis, slug, styled
-from bench.report.words import Cell, arm_name, count, has, in_words, is_number, n_in_words, number
+from bench.report.words import Cell, Row, arm_name, count, has, in_words, is_number, n_in_words, number
+
+_MOST_ROWS = 20
+"""Of a table that stands open."""
 
 
 def section(run: Run) -> list[Block]:
@@ -46,32 +50,30 @@ def section(run: Run) -> list[Block]:
             " would be told from 50 % with 80 % power, a plan for another run and no finding of this one."
         )
     note = " ".join([note, *failed.values(), *unlike_posts(run)])
-    blocks: list[Block] = [
-        table_of(
-            "Share of prompts on which the first arm beats the second, a tie counting half",
-            [
-                PAIR,
-                JUDGE,
-                share_column("win_rate", "win rate"),
-                share_column("equal_length", "at equal length"),
-                Column("n", lambda row: Cell(count(row.get("win_rate_n")))),
-                Column("ties", lambda row: Cell(count(row.get("win_rate_ties")))),
-                Column("unparsed", lambda row: Cell(count(row.get("win_rate_unparsed")))),
-                p_column("p_value", "p"),
-                p_column("p_holm", "p (Holm)"),
-                Column("is the first better?", lambda row: verdict(row["first_is_better"])),
-                count_column("prompts_needed", "prompts needed"),
-            ],
-            duels,
-            note,
-        )
+    columns = [
+        PAIR,
+        JUDGE,
+        share_column("win_rate", "win rate"),
+        share_column("equal_length", "at equal length"),
+        Column("n", lambda row: Cell(count(row.get("win_rate_n")))),
+        Column("ties", lambda row: Cell(count(row.get("win_rate_ties")))),
+        Column("unparsed", lambda row: Cell(count(row.get("win_rate_unparsed")))),
+        p_column("p_value", "p"),
+        p_column("p_holm", "p (Holm)"),
+        Column("is the first better?", lambda row: verdict(row["first_is_better"])),
+        count_column("prompts_needed", "prompts needed"),
     ]
+    first, others = _first_asked(run, duels)
+    caption = "Share of prompts on which the first arm beats the second, a tie counting half"
+    blocks: list[Block] = [table_of(caption, columns, first, note)]
+    if others:
+        blocks.append(replace(table_of(f"The same, {count(len(others))} rows more", columns, others), folded=True))
     blocks.append(Figures(pairwise_matrix(run)))
     blocks += _power(run)
     paired = with_fails(run, records(paired_wins_table(run)))
     if paired:
         blocks.append(
-            table_of(
+            _folded_where_long(
                 "The same pairs by way of the reference summary: prompts on which each arm beats it",
                 [
                     PAIR,
@@ -104,6 +106,25 @@ def section(run: Run) -> list[Block]:
             Figures(strengths(run)),
         ]
     return blocks
+
+
+def _first_asked(run: Run, duels: Sequence[Row]) -> tuple[list[Row], list[Row]]:
+    """The rows that stand, and those to be folded away where there are many: what stands is of the arms that are the
+    question, or where these are not there, of the arm that is first over all."""
+    if len(duels) <= _MOST_ROWS:
+        return [*duels], []
+    first = [row for row in duels if {row["arm_a"], row["arm_b"]} <= COMPARED]
+    if not first:
+        judge = duels[0]["judge"]
+        of_arms = [row for row in records(strength_table(run)) if is_number(row.get(f"strength_{judge}"))]
+        of_arms = [row for row in of_arms if row["arm"] != REFERENCE]
+        best = max(of_arms, key=lambda row: row[f"strength_{judge}"])["arm"] if of_arms else duels[0]["arm_a"]
+        first = [row for row in duels if best in (row["arm_a"], row["arm_b"])]
+    return first, [row for row in duels if row not in first]
+
+
+def _folded_where_long(caption: str, columns: Sequence[Column], rows: Sequence[Row], note: str) -> Table:
+    return replace(table_of(caption, columns, rows, note), folded=len(rows) > _MOST_ROWS)
 
 
 def head_to_head_table(run: Run) -> pd.DataFrame:

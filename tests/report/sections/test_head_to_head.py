@@ -3,6 +3,7 @@
 import pytest
 
 from bench import report
+from bench.report.page import Table
 from bench.report.sections import head_to_head
 
 
@@ -114,3 +115,16 @@ def test_power_is_said_in_points(make_run, edit, reading):
     said = reading.texts(reading.sections(path)["Head to head"])
     assert "What 60 prompts can show" in said and "18.0 points from 50 %" in said
     assert "on prompts of their own none, however large" in said
+
+
+def test_of_many_arms_the_pairs_that_are_the_question_stand_and_the_rest_is_folded(make_run, reading, monkeypatch):
+    path = make_run()
+    monkeypatch.setattr(head_to_head, "_MOST_ROWS", 11)  # six pairs, two judges
+
+    tables = [block for block in reading.sections(path)["Head to head"] if isinstance(block, Table)]
+
+    first, others, by_reference, strengths = tables
+    pairs = {row[0].text for row in first.rows}
+    assert pairs == {"DPO against RLHF (PPO)", "DPO against SFT", "RLHF (PPO) against SFT"}
+    assert [first.folded, others.folded, by_reference.folded, strengths.folded] == [False, True, True, False]
+    assert len(first.rows) + len(others.rows) == 12 and not pairs & {row[0].text for row in others.rows}

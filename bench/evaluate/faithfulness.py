@@ -6,28 +6,30 @@ numbers counts as invented, a number of the post put in the wrong place does not
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
 # No digit or point before it. The first digit is looked for first, which takes a text without digits no time.
 _NUMERAL = re.compile(r"(\d(?<![\d.]\d)(?:\d{0,2}(?:,\d{3})+|\d*))(\.\d+)?(k\b)?", re.IGNORECASE)
-_UNITS = dict(zip("one two three four five six seven eight nine".split(), range(1, 10), strict=True))
-_TEENS = dict(
+_UNITS: dict[str, int] = dict(zip("one two three four five six seven eight nine".split(), range(1, 10), strict=True))
+_TEENS: dict[str, int] = dict(
     zip(
         "ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen".split(),
         range(10, 20),
         strict=True,
     )
 )
-_TENS = dict(zip("twenty thirty forty fifty sixty seventy eighty ninety".split(), range(20, 100, 10), strict=True))
-_VALUES: Mapping[str, int] = _UNITS | _TEENS | _TENS
+_TENS: dict[str, int] = dict(
+    zip("twenty thirty forty fifty sixty seventy eighty ninety".split(), range(20, 100, 10), strict=True)
+)
+_VALUES = _UNITS | _TEENS | _TENS
 _SCALES = {"hundred": 100, "thousand": 1000, "million": 10**6}
-_ORDINALS = dict(
+_ORDINALS: dict[str, int] = dict(
     zip("first second third fourth fifth sixth seventh eighth ninth tenth".split(), range(1, 11), strict=True)
 )
-_LOOSE = {"once": 1, "single": 1, "couple": 2, "both": 2, "twice": 2, "pair": 2, "dozen": 12}
+_LOOSE: dict[str, int] = {"once": 1, "single": 1, "couple": 2, "both": 2, "twice": 2, "pair": 2, "dozen": 12}
 """A post that says so supports the number; in a summary they claim none."""
-_SUPPORTING: Mapping[str, int] = _ORDINALS | _LOOSE | {"one": 1}
+_SUPPORTING = _ORDINALS | _LOOSE | {"one": 1}
 _LETTERS = re.compile(r"[a-z]+")
 
 _WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)*")

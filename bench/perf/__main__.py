@@ -18,6 +18,7 @@ examples:
   python -m bench.perf dpo --profile                    where the time of our own step goes
   python -m bench.perf --scaling                        time and memory against prompt, completion, batch and model size
   python -m bench.perf --evaluator                      time and memory of the evaluator without a model, by completions
+  python -m bench.perf --study RUN...                   where the time of finished runs went, by what they recorded
   python -m bench.perf --precision RUN...               whether runs with model.precision=bf16 and fp32 trained alike
 """
 
@@ -31,6 +32,11 @@ def main() -> int:
             from bench.report.precision import compare
 
             print(compare(arguments.precision, arguments.out))
+            return 0
+        if arguments.study:
+            from bench.perf.study import run_study
+
+            print(run_study(arguments.study, arguments.out))
             return 0
         if arguments.evaluator:
             from bench.perf.evaluator import SIZES, run_evaluator
@@ -100,6 +106,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--scaling", action="store_true", help="measure growth with the input instead of the peers")
     parser.add_argument("--profile", action="store_true", help="show where our own time goes instead of the peers")
+    parser.add_argument(
+        "--study",
+        type=Path,
+        nargs="+",
+        metavar="RUN",
+        help="show where the time of finished runs, or folders of them, went",
+    )
     parser.add_argument("--evaluator", action="store_true", help="measure the evaluator without a model instead")
     parser.add_argument(
         "--completions", type=int, nargs="+", metavar="N", help="sizes of --evaluator (default 1,000 to 100,000)"

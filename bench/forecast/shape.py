@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -21,6 +21,7 @@ from transformers import (
 
 from bench.files import read_json, write_json
 from bench.models import tiny, wheel
+from bench.models.attention import ON_GPU
 from bench.models.config import ModelConfig
 from bench.models.loading import content, explained
 from bench.packing import packs
@@ -73,7 +74,12 @@ def model_shape(config: ModelConfig, tokenizer: PreTrainedTokenizerBase, cache_d
         found = read_json(path)
         saved, of_pairs = ({int(k): v for k, v in found.pop(name).items()} for name in ("saved", "saved_of_pairs"))
         return ModelShape(**found, saved=saved, saved_of_pairs=of_pairs)
-    shape = shape_of(transformers_config(config, tokenizer, cache_dir))
+    found = transformers_config(config, tokenizer, cache_dir)
+    if config.attn_implementation in ("sdpa", "eager"):
+        found._attn_implementation = config.attn_implementation
+    shape = shape_of(found)
+    if config.attn_implementation in ON_GPU:  # they keep what sdpa keeps, of padded rows
+        shape = replace(shape, packed=False)
     write_json(path, asdict(shape))
     return shape
 

@@ -2,13 +2,14 @@
 
 import os
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from bench.validation import require
 
 Kind = Literal["tiny", "wheel", "hub"]
 Precision = Literal["auto", "fp32", "bf16"]
 Architecture = Literal["llama", "gpt_neox"]
+Attention = Literal["auto", "sdpa", "eager", "flash_attention_2", "flex_attention"]
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class ModelConfig:
     revision: str | None = None
     precision: Precision = "fp32"
     device: str = "auto"
+    attn_implementation: Attention = "auto"
     architecture: Architecture = "llama"
     hidden_size: int = 128
     layers: int = 2
@@ -36,6 +38,12 @@ class ModelConfig:
         require(self.kind in ("tiny", "wheel", "hub"), "model.kind", self.kind, "must be tiny, wheel or hub")
         require(
             self.precision in ("auto", "fp32", "bf16"), "model.precision", self.precision, "must be auto, fp32 or bf16"
+        )
+        require(
+            self.attn_implementation in get_args(Attention),
+            "model.attn_implementation",
+            self.attn_implementation,
+            f"must be one of {', '.join(get_args(Attention))}",
         )
         require(
             self.architecture in ("llama", "gpt_neox"),

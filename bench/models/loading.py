@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -28,6 +29,7 @@ from bench.errors import ConfigError, ResourceError
 from bench.files import read_json, write_json
 from bench.hub import without_hub_be_offline
 from bench.models import tiny, wheel
+from bench.models.attention import ON_GPU, attention_of
 from bench.models.config import ModelConfig
 from bench.special_tokens import eos_id, pad_id
 
@@ -72,6 +74,31 @@ def use_bf16(precision: str, device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
+
+
+def require_attention(config: ModelConfig) -> None:
+    """Refuse an attention that this machine, or the precision, does not have.
+
+    Raises:
+        ResourceError: there is no GPU, or its package is not installed.
+        ConfigError: it does not compute in fp32.
+    """
+    wanted = config.attn_implementation
+    if wanted not in ON_GPU:
+        return
+    device = pick_device(config.device)
+    if device.type != "cuda":
+        raise ResourceError(f"model.attn_implementation is {wanted}, which needs a GPU, not {device}; use auto")
+    if wanted == "flash_attention_2" and find_spec("flash_attn") is None:
+        raise ResourceError(
+            "model.attn_implementation is flash_attention_2, but the package flash-attn is not installed; install it,"
+            " or use auto"
+        )
+    if wanted == "flash_attention_2" and not use_bf16(config.precision, device):
+        raise ConfigError(
+            "model.attn_implementation is flash_attention_2, which does not compute in fp32; set model.precision=bf16,"
+            " or use auto"
+        )
 
 
 def to_bf16_weights(model: nn.Module) -> None:
@@ -312,7 +339,9 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
 
 
 def load_policy(folder: Path, device: torch.device, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, use_safetensors=True, trust_remote_code=False)
+    model = AutoModelForCausalLM.from_pretrained(
+        folder, dtype=dtype, use_safetensors=True, trust_remote_code=False, **attention_of(folder)
+    )
     nn.Module.to(model, device)
     return model.eval()
 
@@ -324,7 +353,7 @@ def save_reward_model(reward: RewardModel, tokenizer: PreTrainedTokenizerBase, f
 
 def load_reward_model(folder: Path, device: torch.device, dtype: torch.dtype = torch.float32) -> RewardModel:
     model = AutoModelForSequenceClassification.from_pretrained(
-        folder, dtype=dtype, use_safetensors=True, num_labels=1, trust_remote_code=False
+        folder, dtype=dtype, use_safetensors=True, num_labels=1, trust_remote_code=False, **attention_of(folder)
     )
     return RewardModel(model.to(device=device).eval(), float(read_json(folder / _SHIFT_FILE)["shift"]))
 
@@ -338,6 +367,7 @@ def new_reward_model(sft_folder: Path, pad_token_id: int, seed: int, device: tor
         use_safetensors=True,
         pad_token_id=pad_token_id,
         trust_remote_code=False,
+        **attention_of(sft_folder),
     )
     weight = model.score.weight
     generator = torch.Generator().manual_seed(seed)

@@ -22,6 +22,8 @@ from bench.decoding import decoder, runs_cached
 from bench.encoding import Tokens, rows_of
 from bench.errors import ConfigError
 from bench.forward import completion_hidden, last_token_scores, lm_head, logits_of, score_head
+from bench.models.attention import ON_GPU, attend
+from bench.models.config import Attention
 from bench.models.loading import embeddings
 from bench.packing import other_layers, packs, unlearn, window
 from bench.paths import Paths
@@ -52,14 +54,28 @@ class Probe:
 
 
 @torch.no_grad()
-def probe(model: PreTrainedModel, name: str) -> Probe:
+def probe(model: PreTrainedModel, name: str, attention: Attention = "auto") -> Probe:
     """Find the exact paths and write them into the model's config.
 
+    Args:
+        attention: by which it attends from now on. A kernel that a GPU alone has is not probed, as models are not on
+            one yet: the model is as it attends by itself, and the ways that rest on sdpa are then left.
+
     Raises:
-        ConfigError: the model cannot be run exactly by any way; names it and the reason.
+        ConfigError: the model cannot be run exactly by any way, or attend so; names it and the reason.
     """
+    later = attention in ON_GPU
+    if not later:
+        attend(model, attention, name)
     with _quietly(model):
-        return _probe(model, name)
+        found = _probe(model, name)
+    if not later:
+        return found
+    replace(Paths.of(model), packed=False, cached=False).write(model)
+    unlearn(model.base_model)
+    attend(model, attention, name)
+    slow = f"rows run padded, not packed, and sampling runs whole rows for every token, which is slow ({attention})"
+    return replace(found, paths=Paths.of(model), said=(f"{name}: {slow}",))
 
 
 @contextmanager
@@ -231,13 +247,23 @@ def _prompts(config: PreTrainedConfig) -> list[int]:
 
 
 @torch.no_grad()
-def probe_reward(reward: PreTrainedModel, name: str) -> None:
+def probe_reward(reward: PreTrainedModel, name: str, attention: Attention = "auto") -> None:
     """Hold a given reward model's scores, of rows that run together, against its own forward pass, and pad its rows
-    where packing changes them.
+    where packing changes them. `attention` as in `probe`.
 
     Raises:
         ConfigError: it does not score by a linear head named `score` on a causal backbone's last state.
     """
+    later = attention in ON_GPU
+    if not later:
+        attend(reward, attention, name)
+    _probe_reward(reward, name)
+    if later:
+        attend(reward, attention, name)
+
+
+@torch.no_grad()
+def _probe_reward(reward: PreTrainedModel, name: str) -> None:
     with _quietly(reward):
         if _trouble(lambda: _scores_apart(reward)) is None:
             return

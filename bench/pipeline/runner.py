@@ -39,7 +39,7 @@ from bench.evaluate.kl_sign import negative_kls
 from bench.evaluate.power import power_line
 from bench.evaluate.summary_metrics import check_models
 from bench.files import read_json, write_json, write_jsonl
-from bench.models.loading import base_context_length, base_tokenizer, pick_device
+from bench.models.loading import base_context_length, base_tokenizer, pick_device, require_attention
 from bench.pipeline.ahead import line_ahead, require_budget
 from bench.pipeline.by_prompt import write_by_prompt
 from bench.pipeline.cache import FinishedStage
@@ -126,6 +126,7 @@ def _check(config: RunConfig) -> None:
     check_judges(config.judge)
     check_labels(config.evaluation.judge_labels, config.judge.names, prompt_hashes(config.judge))
     check_batches(config, processes.count())
+    require_attention(config.model)
     if config.remeasure:
         require_one_process(processes.count())
     adapted = [g for g in ("sft", "reward", "dpo", "rloo") if getattr(config, g).lora_rank]

@@ -34,7 +34,7 @@ def build(
     content: str,
 ) -> Built:
     policy = base_model(model, context.tokenizer, seed, context.cache_dir)
-    found = probe(policy, model.name)
+    found = probe(policy, model.name, model.attn_implementation)
     context.save(policy, folder)
     write_json(folder / PROBE, found.to_dict())
     return Built()

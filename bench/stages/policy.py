@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.files import write_json
+from bench.models.attention import wanted_of
 from bench.models.config import PolicyConfig
 from bench.models.given import load_given_policy, require_same_vocabulary
 from bench.models.loading import folder_content
@@ -30,7 +31,7 @@ def build(
 ) -> Built:
     model = load_given_policy(policy, context.tokenizer)
     require_same_vocabulary(model, inputs["base"], policy.path)
-    found = probe(model, policy.path)
+    found = probe(model, policy.path, wanted_of(inputs["base"]))
     context.save(model, folder)
     write_json(folder / PROBE, found.to_dict())
     return Built()

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench import processes
+from bench.models.attention import wanted_of
 from bench.models.given import load_given_reward
 from bench.models.loading import RewardModel, folder_content, new_reward_model, save_reward_model
 from bench.models.probe import probe_reward
@@ -64,7 +65,7 @@ def build(
     log: TrainingLog = []
     if given is not None:
         model = load_given_reward(given, f"given.{context.name}", context.tokenizer, context.device)
-        probe_reward(model, f"given.{context.name} ({given})")
+        probe_reward(model, f"given.{context.name} ({given})", wanted_of(inputs["sft"]))
     else:
         assert settings is not None
         model = new_reward_model(inputs["sft"], pad_id(context.tokenizer), seed, context.device)

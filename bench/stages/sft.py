@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.models.attention import wanted_of
 from bench.models.config import PolicyConfig
 from bench.models.given import load_given_policy, require_same_vocabulary
 from bench.models.loading import folder_content, load_policy
@@ -45,7 +46,7 @@ def build(
     if given is not None:
         policy = load_given_policy(PolicyConfig(given), context.tokenizer)
         require_same_vocabulary(policy, inputs["base"], f"given.sft ({given})")
-        probe(policy, given)
+        probe(policy, given, wanted_of(inputs["base"]))
     else:
         policy = load_policy(inputs["base"], context.device)
     log: TrainingLog = []

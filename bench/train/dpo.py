@@ -27,6 +27,7 @@ from bench import processes
 from bench.forward import logps_and_entropy
 from bench.losses.dpo import LogRatios, dpo_loss, sft_loss
 from bench.micro_batches import similar_lengths
+from bench.models.attention import attention_of
 from bench.models.loading import load_policy
 from bench.ops import masked_mean
 from bench.records import PreferencePair, Rows
@@ -164,7 +165,12 @@ def train_dpo(
             **training_arguments(settings, context, epochs),
             **OWN_ROWS,
             precompute_ref_log_probs=True,
-            model_init_kwargs={"dtype": torch.float32, "use_safetensors": True, "trust_remote_code": False},
+            model_init_kwargs={
+                "dtype": torch.float32,
+                "use_safetensors": True,
+                "trust_remote_code": False,
+                **attention_of(sft_folder),
+            },
         ),
         data_collator=collate,
         train_dataset=numbers_of(pairs),

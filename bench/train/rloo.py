@@ -18,6 +18,7 @@ from bench import processes
 from bench.encoding import rows_of
 from bench.forward import last_token_scores
 from bench.generation import sample
+from bench.models.attention import attention_of
 from bench.models.loading import RewardModel
 from bench.provenance import stable_hash
 from bench.special_tokens import eos_id, pad_id
@@ -101,7 +102,12 @@ def train_rloo(
             max_completion_length=rollouts.max_new_tokens,
             temperature=rollouts.temperature,
             disable_dropout=True,
-            model_init_kwargs={"dtype": torch.float32, "use_safetensors": True, "trust_remote_code": False},
+            model_init_kwargs={
+                "dtype": torch.float32,
+                "use_safetensors": True,
+                "trust_remote_code": False,
+                **attention_of(sft_folder),
+            },
         ),
         train_dataset=Dataset.from_list(rows),
         processing_class=tokenizer,

@@ -33,6 +33,7 @@ from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 from transformers.utils import logging as transformers_logging
 
 from bench import processes
+from bench.models.attention import attention_of
 from bench.progress import StageBar, say_resumed
 from bench.train.checkpoints import CheckpointCallback, newest_checkpoint
 from bench.train.context import TrainingContext
@@ -165,7 +166,9 @@ def gather(trainer: Trainer, kind: type[PreTrainedModel]) -> None:
     processes.wait()
     if processes.is_main():
         model = model_of(trainer)
-        whole = kind.from_pretrained(folder, dtype=torch.float32, use_safetensors=True, trust_remote_code=False)
+        whole = kind.from_pretrained(
+            folder, dtype=torch.float32, use_safetensors=True, trust_remote_code=False, **attention_of(folder)
+        )
         nn.Module.to(whole, trainer.args.device)
         model.__class__, model.__dict__ = kind, whole.__dict__
 

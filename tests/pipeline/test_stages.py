@@ -58,6 +58,7 @@ def keys(config: RunConfig, tmp_path: Path) -> dict[str, str]:
         ("checkpoint_every_s", 0.0, set()),
         ("model.hidden_size", 64, EVERYTHING),
         ("model.precision", "bf16", EVERYTHING),
+        ("model.attn_implementation", "eager", EVERYTHING),
         ("sft.learning_rate", 2e-2, AFTER_SFT),
         ("budget.sft_epochs", 2.0, AFTER_SFT),
         ("budget.demonstrations", 8, EVERYTHING),  # the tiny model's tokenizer is trained on them

@@ -105,7 +105,13 @@ def rollout_sampler(
     if settings.rollout_engine == "vllm" or (settings.rollout_engine == "auto" and on_gpu and find_spec("vllm")):
         from bench.train.vllm_rollouts import VLLMSampler  # takes long to import, and few have it
 
-        return VLLMSampler(models, tokenizer, temperature=rollouts.temperature, max_new_tokens=rollouts.max_new_tokens)
+        return VLLMSampler(
+            models,
+            tokenizer,
+            temperature=rollouts.temperature,
+            max_new_tokens=rollouts.max_new_tokens,
+            memory_share=settings.vllm_memory_share,
+        )
     return LoopSampler(
         whole_policy(models, bf16),
         tokenizer,

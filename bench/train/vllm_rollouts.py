@@ -19,8 +19,6 @@ from bench.records import Rollout
 from bench.special_tokens import eos_id, pad_id
 from bench.train.ppo_models import PPOModels
 
-_GPU_SHARE = 0.3  # of the GPU's memory for vLLM's weights and KV cache; the rest is PPO's
-
 
 class _Unsharded:
     """An accelerator that says nothing of shares: TRL would ask each parameter for the others' ones, but is handed
@@ -45,8 +43,15 @@ class VLLMSampler:
     gives_logps = False  # the training forward computes them: with another kernel's the first ratio would not be 1
 
     def __init__(
-        self, models: PPOModels, tokenizer: PreTrainedTokenizerBase, *, temperature: float, max_new_tokens: int
+        self,
+        models: PPOModels,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        temperature: float,
+        max_new_tokens: int,
+        memory_share: float,
     ) -> None:
+        """`memory_share` of the GPU's memory is vLLM's, for weights and KV cache."""
         self.models = models
         self.device, self.max_new_tokens = models.policy.device, max_new_tokens
         self.pad, self.eos = pad_id(tokenizer), eos_id(tokenizer)
@@ -55,7 +60,7 @@ class VLLMSampler:
             accelerator=_Unsharded(Accelerator(cpu=self.device.type == "cpu")),  # pyright: ignore[reportArgumentType]
             processing_class=tokenizer,
             mode="colocate",
-            gpu_memory_utilization=_GPU_SHARE,
+            gpu_memory_utilization=memory_share,
             temperature=temperature,
             top_p=1.0,
             top_k=0,

@@ -71,9 +71,9 @@ def test_a_passed_probe_is_not_repeated(make_config: Callable[..., RunConfig], m
     """It is part of the stage `base`, which is kept by content, code and packages; seeds of data do not matter."""
     calls: list[str] = []
 
-    def counted(model, name, original=base.probe):
+    def counted(model, name, attention, original=base.probe):
         calls.append(name)
-        return original(model, name)
+        return original(model, name, attention)
 
     monkeypatch.setattr(base, "probe", counted)
     monkeypatch.setattr(runner.Engine, "completions", lambda *_: (_ for _ in ()).throw(_Stop))

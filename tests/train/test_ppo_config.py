@@ -24,6 +24,7 @@ from bench.train.settings.ppo import PPOSettings
         ("critic_warmup_updates", -1, {}),
         ("critic_warmup_updates", 1, {"value_model": "shared"}),  # the backbone that learns is the policy's
         ("value_model", "both", {}),
+        ("vllm_memory_share", 1.0, {}),
         ("lora_rank", -1, {}),
         ("lora_alpha", 0, {}),
     ],

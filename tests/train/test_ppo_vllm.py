@@ -114,8 +114,9 @@ def test_vllm_samples_as_the_loop_does(vllm, tmp_path):
     sft_policy().save_pretrained(tmp_path)
     models = small_models(PPOSettings(**SETTINGS))
     models.policy.name_or_path = str(tmp_path)
-    trainer = make_trainer(models=models, rollout_engine="vllm")
+    trainer = make_trainer(models=models, rollout_engine="vllm", vllm_memory_share=0.45)
     trainer.roll_out(PROMPTS)
+    assert trainer.sampler.engine.llm.settings["gpu_memory_utilization"] == 0.45  # pyright: ignore[reportAttributeAccessIssue]
     asked = trainer.sampler.engine.llm.asked[0]  # pyright: ignore[reportAttributeAccessIssue]
     assert (asked.n, asked.temperature, asked.max_tokens, asked.stop_token_ids) == (1, 0.7, 6, [1])
     assert (asked.top_p, asked.top_k, asked.min_p, asked.repetition_penalty) == (1.0, 0, 0.0, 1.0)

@@ -36,6 +36,7 @@ class PPOSettings(BudgetedSettings):
     critic_warmup_updates: int = 0
     value_model: Literal["separate", "shared"] = "separate"
     rollout_engine: Literal["auto", "loop", "vllm"] = "auto"
+    vllm_memory_share: float = 0.3
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -66,6 +67,12 @@ class PPOSettings(BudgetedSettings):
             "ppo.rollout_engine",
             self.rollout_engine,
             "must be auto, loop, or, where vLLM is installed (pip install 'trl[vllm]'), vllm",
+        )
+        require(
+            0 < self.vllm_memory_share < 1,
+            "ppo.vllm_memory_share",
+            self.vllm_memory_share,
+            "must be above 0 and below 1, of which PPO needs the rest",
         )
         require(self.ppo_epochs >= 1, "ppo.ppo_epochs", self.ppo_epochs, "must be at least 1")
         require(

@@ -18,6 +18,7 @@ from bench.progress import say
 from bench.train.health.settings import HealthSettings
 from bench.train.settings.common import CHECKPOINT_EVERY_S, share_of_batch
 from bench.train.settings.dpo import DPOSettings
+from bench.train.settings.iterated_dpo import IteratedDPOSettings, rounds_within
 from bench.train.settings.ppo import PPOSettings, require_policy_updates
 from bench.train.settings.reward import RewardSettings
 from bench.train.settings.rloo import RLOOSettings, within_budget
@@ -77,6 +78,7 @@ class RunConfig:
     ppo: PPOSettings = field(default_factory=PPOSettings)
     dpo: DPOSettings = field(default_factory=DPOSettings)
     rloo: RLOOSettings = field(default_factory=RLOOSettings)
+    iterated_dpo: IteratedDPOSettings = field(default_factory=IteratedDPOSettings)
     best_of_n: BestOfNSettings = field(default_factory=BestOfNSettings)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     samples_in_training: SamplesSettings = field(default_factory=SamplesSettings)
@@ -145,6 +147,8 @@ def check_batches(config: RunConfig, processes: int) -> None:
             f"ppo.batch_size is {batch:,}, but budget.ppo_episodes allows {episodes:,} episodes in all: PPO makes one"
             f" update, of {episodes:,}"
         )
+    if "iterated_dpo" in config.arms:
+        rounds_within(config.iterated_dpo, episodes)
     if "ppo" in config.arms:
         require_policy_updates(config.ppo, episodes // min(batch, episodes))
     for group in dict.fromkeys(stage.settings for stage in needed(config.arms, *judges)):

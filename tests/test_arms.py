@@ -32,7 +32,7 @@ def test_the_stages_of_several_arms_are_each_there_once_in_the_tables_order():
 
 
 def test_only_arms_that_go_by_the_reward_model_need_it():
-    assert [arm.name for arm in ARMS if needs_reward([arm.name])] == ["best_of_n", "rloo", "ppo"]
+    assert [arm.name for arm in ARMS if needs_reward([arm.name])] == ["best_of_n", "rloo", "iterated_dpo", "ppo"]
 
 
 def test_what_an_arm_costs_is_what_it_needs_beyond_the_common_start():
@@ -42,6 +42,7 @@ def test_what_an_arm_costs_is_what_it_needs_beyond_the_common_start():
         "preferred_ft": ("preferred_ft",),
         "best_of_n": ("reward", "best_of_n"),
         "rloo": ("reward", "rloo"),
+        "iterated_dpo": ("reward", "iterated_dpo"),
         "ppo": ("reward", "ppo"),
         "dpo": ("reference_logps", "dpo"),
     }

@@ -105,6 +105,7 @@ def test_no_stage_reaches_the_evaluators_statistics_the_report_or_another_method
         "sft": {"train/ppo.py", "train/dpo.py", "train/reward.py", "train/rloo.py"},
         "dpo": {"train/ppo.py", "train/sft.py", "train/reward.py", "train/rloo.py"},
         "ppo": {"train/dpo.py", "train/sft.py", "train/rloo.py"},
+        "iterated_dpo": {"train/ppo.py", "train/sft.py", "train/rloo.py"},
     }
     for stage in STAGES:
         files = ours(stage.module)

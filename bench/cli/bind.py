@@ -33,6 +33,7 @@ def bind_early(config: Mapping[str, Any]) -> None:
     from bench.models.config import ModelConfig
     from bench.train.health.settings import HealthSettings
     from bench.train.settings.dpo import DPOSettings
+    from bench.train.settings.iterated_dpo import IteratedDPOSettings
     from bench.train.settings.ppo import PPOSettings
     from bench.train.settings.reward import RewardSettings
     from bench.train.settings.rloo import RLOOSettings
@@ -46,6 +47,7 @@ def bind_early(config: Mapping[str, Any]) -> None:
         "ppo": PPOSettings,
         "dpo": DPOSettings,
         "rloo": RLOOSettings,
+        "iterated_dpo": IteratedDPOSettings,
         "best_of_n": BestOfNSettings,
         "health": HealthSettings,
         "samples_in_training": SamplesSettings,

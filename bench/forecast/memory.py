@@ -28,9 +28,8 @@ from bench.forecast.work import EVALUATION
 from bench.forward import _LOGITS as LOGITS_AT_ONCE
 from bench.kv_cache import PREFILL_TOKENS
 from bench.micro_batches import similar_lengths
-from bench.train.settings.common import BudgetedSettings
+from bench.train.settings.common import BudgetedSettings, RolledOutOn
 from bench.train.settings.ppo import PPOSettings
-from bench.train.settings.rloo import RLOOSettings
 
 if TYPE_CHECKING:
     from bench.config import RunConfig
@@ -88,6 +87,7 @@ class Sizing:
             "dpo": lambda: self._training(config.dpo, rows.pairs, head=True, frozen=int(self.bf16)),
             "ppo": self._ppo,
             "rloo": self._rloo,
+            "iterated_dpo": self._iterated_dpo,
             "best_of_n": lambda: self._sampling(rows.prompts, config.sampling.batch_size, networks=2),
             EVALUATION: self._evaluation,
         }
@@ -178,7 +178,7 @@ class Sizing:
         parameters, lora = self.shape.parameters, settings.lora_rank > 0
         separate = settings.value_model == "separate"
         episodes = min(settings.batch_size, budget.ppo_episodes)
-        rollouts = self._rollouts(settings)
+        rollouts = self._rollouts(settings.prompts)
         largest = self._micro_batch(settings, rollouts, episodes // settings.num_mini_batches, pairs=False)
         learning = 1 + separate
         trained = 0.0 if lora else parameters
@@ -201,10 +201,18 @@ class Sizing:
             cache=0.0 if learns else sampling,
         )
 
+    def _iterated_dpo(self) -> Memory:
+        """Sampling with the reward model beside it, or learning from the pairs."""
+        posts = self.rows.posts["pairs"]
+        rows = self._rollouts("pairs")
+        pairs = Rows(rows.count, rows.prompt, 2 * rows.completions)
+        learns = self._training(self.config.dpo, pairs, head=True, frozen=int(self.bf16))
+        return max(learns, self._sampling(posts, self.config.sampling.batch_size, networks=2), key=lambda of: of.total)
+
     def _rloo(self) -> Memory:
         """TRL's: fp32 weights (under autocast in bf16), the reference among them, rows padded, logits whole."""
         settings, parameters = self.config.rloo, self.shape.parameters
-        rollouts = self._rollouts(settings)
+        rollouts = self._rollouts(settings.prompts)
         size = min(settings.micro_batch_size, self.config.budget.ppo_episodes)
         longest = float(_largest(rollouts.whole))
         a_token = self.shape.saved[_FP32] + longest * self.shape.saved_of_pairs[_FP32]
@@ -257,9 +265,9 @@ class Sizing:
         at_once = min(rows, self.config.sampling.batch_size)
         return self.cache(prompts.prompt, at_once), _COPIES * _FP32 * at_once * self.shape.vocabulary
 
-    def _rollouts(self, settings: PPOSettings | RLOOSettings) -> Rows:
+    def _rollouts(self, on: RolledOutOn) -> Rows:
         lengths = np.minimum(self.rows.written, self.config.budget.max_completion_tokens)
-        posts = self.rows.posts[settings.prompts]
+        posts = self.rows.posts[on]
         return Rows(posts.count, posts.prompt, (np.resize(lengths, len(posts.prompt)),))
 
     def _tokens(self, rows: Rows, pairs: bool) -> float:

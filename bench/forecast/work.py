@@ -9,7 +9,7 @@ logits are not kept but computed again.
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
@@ -21,6 +21,7 @@ from bench.forecast.decoding import decoding
 from bench.forecast.rows import Rows, RunRows
 from bench.forecast.shape import ModelShape
 from bench.train.settings.common import OptimizerSettings
+from bench.train.settings.iterated_dpo import rounds_within
 from bench.train.settings.rloo import RLOOSettings, within_budget
 
 if TYPE_CHECKING:
@@ -112,6 +113,7 @@ class Counting:
             "dpo": self._dpo,
             "ppo": self._ppo,
             "rloo": self._rloo,
+            "iterated_dpo": self._iterated_dpo,
             "best_of_n": self._best_of_n,
             EVALUATION: self._evaluation,
         }
@@ -164,7 +166,22 @@ class Counting:
         return Work() if self.bf16 else self._logps(pairs, pairs=True) + Work(rows_read=pairs.count)
 
     def _dpo(self) -> Work:
-        pairs, epochs = self.rows.pairs, self.config.budget.dpo_epochs
+        return self._learning(self.rows.pairs, self.config.budget.dpo_epochs)
+
+    def _iterated_dpo(self) -> Work:
+        settings = self.config.iterated_dpo
+        posts, (rounds, a_round) = self.rows.posts["pairs"], rounds_within(settings, self.config.budget.ppo_episodes)
+        count, each = rounds * a_round, settings.samples_per_post
+        rows = self.sampled(posts, count)
+        pairs = replace(rows, completions=2 * rows.completions)
+        one = replace(pairs, count=a_round)  # steps are counted round by round
+        learning = sum([self._learning(one, settings.epochs)] * rounds, Work())
+        before = Work() if self.bf16 else self._logps(pairs, pairs=True)
+        scored = Work(score=self.passes(self.sampled(posts, count * each)).forward)
+        return self._sampling(posts, count, self._together(a_round, each), each) + scored + before + learning
+
+    def _learning(self, pairs: Rows, epochs: float) -> Work:
+        """DPO's of these pairs."""
         passes, head = self.passes(pairs, pairs=True), self.head(pairs.completion_tokens)
         beside = int(self.bf16)  # the reference, in the policy's rows
         lora = self.config.dpo.lora_rank > 0

@@ -143,10 +143,12 @@ def train_dpo(
     context: TrainingContext,
     *,
     epochs: float,
+    start: Path | None = None,
 ) -> tuple[PreTrainedModel, TrainingLog]:
     """The trained policy and the log's rows.
 
     Args:
+        start: the policy before the training, where it is not the SFT model, which stays the reference.
         ref_logps: the SFT model's, of `pair_logps`; None where it runs beside the policy (not `needs_ref_logps`).
     """
     log = LogCallback(context, "loss")
@@ -160,7 +162,7 @@ def train_dpo(
         return batch
 
     trainer = _Trainer(
-        model=str(sft_folder),
+        model=str(start or sft_folder),
         args=DPOConfig(
             **training_arguments(settings, context, epochs),
             **OWN_ROWS,

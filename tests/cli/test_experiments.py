@@ -26,7 +26,7 @@ ARMS_OF = {
     "training_budget": ["sft", "ppo", "dpo"],
     "temperature": ["base", "sft", "preferred_ft", "best_of_n", "ppo", "dpo"],
     "paper_gptj": ["base", "sft", "preferred_ft", "best_of_n", "ppo", "dpo"],
-    "all_arms": ["base", "sft", "preferred_ft", "best_of_n", "rloo", "ppo", "dpo"],
+    "all_arms": ["base", "sft", "preferred_ft", "best_of_n", "rloo", "iterated_dpo", "ppo", "dpo"],
 }
 ESTIMATE = {"value", "ci95", "n"}
 JUDGED = ESTIMATE | {"ties", "unparsed"}

@@ -201,6 +201,7 @@ def test_dpo_holds_its_reference_beside_it_in_bf16(rows: RunRows, shape: ModelSh
         "judge_reward",
         "ppo",
         "rloo",
+        "iterated_dpo",
         "dpo",
         "best_of_n",
         "preferred_ft",

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,11 +15,13 @@ from bench.config import RunConfig, check_batches
 from bench.errors import ConfigError
 from bench.evaluate.best_of_n import BestOfNSettings
 from bench.files import read_json, read_jsonl
-from bench.models.loading import load_policy, load_tokenizer
+from bench.models.loading import load_policy, load_tokenizer, same_weights
 from bench.pipeline.runner import prepare_data, run
 from bench.records import Demonstration
+from bench.stages import iterated_dpo
 from bench.train.context import TrainingContext
 from bench.train.settings.dpo import DPOSettings
+from bench.train.settings.iterated_dpo import IteratedDPOSettings
 from bench.train.settings.ppo import PPOSettings
 from bench.train.settings.rloo import RLOOSettings
 from bench.train.sft import train_sft
@@ -38,6 +41,7 @@ def all_arms(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
         rloo=RLOOSettings(
             batch_size=4, micro_batch_size=2, num_generations=2, learning_rate=1e-2, missing_eos_score=None
         ),
+        iterated_dpo=IteratedDPOSettings(rounds=2, samples_per_post=2),
         best_of_n=BestOfNSettings(N),
     )  # in the results folder of `finished`: what that run made is not made again
     return config, run(config, "the command")
@@ -84,11 +88,21 @@ def test_each_arm_pays_for_what_it_needs(all_arms: tuple[RunConfig, Path]):
 
     assert {arm: set(metrics["arms"][arm]["cost"]["stages"]) for arm in ARMS} == {
         "base": set(), "sft": {"sft"}, "preferred_ft": {"preferred_ft"}, "best_of_n": {"reward", "best_of_n"},
-        "rloo": {"reward", "rloo"}, "ppo": {"reward", "ppo"}, "dpo": {"reference_logps", "dpo"},
+        "rloo": {"reward", "rloo"}, "iterated_dpo": {"reward", "iterated_dpo"}, "ppo": {"reward", "ppo"},
+        "dpo": {"reference_logps", "dpo"},
     }  # fmt: skip
-    for arm in ("preferred_ft", "rloo"):
+    for arm in ("preferred_ft", "rloo", "iterated_dpo"):
         assert metrics["arms"][arm]["kl_ref"]["value"] > 0
         assert metrics["arms"][arm]["cost"]["stages"][arm]["tokens_trained"] > 0
+
+
+def test_iterated_dpo_goes_on_from_round_to_round_and_pulls_to_the_sft_model(all_arms: tuple[RunConfig, Path]):
+    log = read_jsonl(all_arms[1] / "training" / "iterated_dpo.jsonl")
+
+    assert [row["step"] for row in log] == list(range(1, len(log) + 1))
+    first, second = (next(row for row in log if row["round"] == number) for number in (1, 2))
+    assert first["loss"] == pytest.approx(math.log(2), abs=1e-5)  # the policy is the reference
+    assert abs(second["rewards/margins"]) > 1e-3  # it started from the first round's policy
 
 
 def test_preferred_ft_is_sft_on_the_chosen_summaries(all_arms: tuple[RunConfig, Path], tmp_path: Path):
@@ -128,3 +142,32 @@ def test_batches_that_the_processes_cannot_share(make_config: Callable[..., RunC
         check_batches(config, 3)
     with pytest.raises(ConfigError, match=r"^rloo.num_generations x 2 processes must divide"):
         check_batches(make_config(arms=("sft", "rloo"), rloo=RLOOSettings()), 2)
+
+
+def test_iterated_dpo_that_was_killed_goes_on_with_its_round(
+    all_arms: tuple[RunConfig, Path], make_config: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch
+):
+    """Killed in the second round, behind its samples: neither the first round nor the samples are made again."""
+    whole, folder = all_arms
+    config = make_config(arms=("sft", "iterated_dpo"), iterated_dpo=whole.iterated_dpo)
+    train, sample, calls = iterated_dpo.train_dpo, iterated_dpo.sample_prompts, {"train": 0, "sample": 0}
+
+    def killed(*args: Any, **kwargs: Any) -> Any:
+        calls["train"] += 1
+        if calls["train"] == 2:
+            raise KeyboardInterrupt
+        return train(*args, **kwargs)
+
+    def sampled(*args: Any, **kwargs: Any) -> Any:
+        calls["sample"] += 1
+        return sample(*args, **kwargs)
+
+    monkeypatch.setattr(iterated_dpo, "train_dpo", killed)
+    monkeypatch.setattr(iterated_dpo, "sample_prompts", sampled)
+    with pytest.raises(KeyboardInterrupt):
+        run(config, "the command")
+    resumed = run(config, "the command")
+
+    assert calls == {"train": 3, "sample": 2}
+    same = [stage_folder(*of, "iterated_dpo") for of in ((config, resumed), (whole, folder))]
+    assert same_weights(*same)

@@ -21,11 +21,13 @@ from bench.stages.context import rollout_posts
 
 ARMS = tuple(BY_NAME)
 EVERYTHING = {
-    "base", "sft", "preferred_ft", "reward", "judge_reward", "best_of_n", "rloo", "ppo", "reference_logps", "dpo",
+    "base", "sft", "preferred_ft", "reward", "judge_reward", "best_of_n", "rloo", "iterated_dpo", "ppo",
+    "reference_logps", "dpo",
     *(f"generate_{arm}" for arm in ARMS),
 }  # fmt: skip
 AFTER_SFT = EVERYTHING - {"base"}  # generate_base too: its KL is measured against the SFT model
-BY_REWARD = {"best_of_n", "generate_best_of_n", "rloo", "generate_rloo", "ppo", "generate_ppo"}
+ITERATED = {"iterated_dpo", "generate_iterated_dpo"}
+BY_REWARD = {"best_of_n", "generate_best_of_n", "rloo", "generate_rloo", "ppo", "generate_ppo"} | ITERATED
 BY_PAIRS = {"preferred_ft", "generate_preferred_ft", "dpo", "generate_dpo"}
 GENERATED = {f"generate_{arm}" for arm in ARMS}
 
@@ -67,15 +69,16 @@ def keys(config: RunConfig, tmp_path: Path) -> dict[str, str]:
         ("reward.shift_rows", 2, {"reward", "judge_reward"} | BY_REWARD),
         ("budget.judge_pairs", 4, {"judge_reward"}),
         ("budget.pairs", 4, {"reward", "reference_logps"} | BY_REWARD | BY_PAIRS),
-        ("dpo.beta", 0.5, {"dpo", "generate_dpo"}),
+        ("dpo.beta", 0.5, {"dpo", "generate_dpo"} | ITERATED),
+        ("iterated_dpo.rounds", 1, ITERATED),
         ("budget.dpo_epochs", 2.0, BY_PAIRS),
         ("rloo.beta", 0.5, {"rloo", "generate_rloo"}),
         ("best_of_n.n", 2, {"best_of_n", "generate_best_of_n"}),
         ("ppo.beta", 0.5, {"ppo", "generate_ppo"}),
         ("ppo.prompts", "demonstrations", {"ppo", "generate_ppo"}),
         ("rloo.prompts", "both", {"rloo", "generate_rloo"}),
-        ("budget.ppo_episodes", 8, {"rloo", "generate_rloo", "ppo", "generate_ppo"}),
-        ("budget.max_completion_tokens", 4, {"ppo", "rloo", "best_of_n"} | GENERATED),
+        ("budget.ppo_episodes", 8, {"rloo", "generate_rloo", "ppo", "generate_ppo"} | ITERATED),
+        ("budget.max_completion_tokens", 4, {"ppo", "rloo", "iterated_dpo", "best_of_n"} | GENERATED),
         ("sampling.temperature", 1.0, {"best_of_n"} | GENERATED),
         ("ppo.temperature", 1.0, {"ppo", "generate_ppo"}),
         ("rloo.temperature", 1.0, {"rloo", "generate_rloo"}),

@@ -20,6 +20,7 @@ CHECKLISTS: Mapping[str, Checklist] = {
     "reward": REWARD,
     "judge_reward": REWARD,
     "dpo": DPO,
+    "iterated_dpo": DPO,
     "ppo": PPO,
     "rloo": RLOO,
 }

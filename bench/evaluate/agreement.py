@@ -5,7 +5,6 @@ are resampled. Pairs of one post stay together too, where `posts` names the post
 """
 
 import math
-import warnings
 from collections.abc import Callable, Hashable, Sequence
 from functools import cache
 from itertools import combinations
@@ -13,17 +12,16 @@ from typing import Any, Literal, NamedTuple
 
 import krippendorff
 import numpy as np
-from scipy import stats
 from statsmodels.stats.inter_rater import cohens_kappa
 
 from bench.evaluate.statistics import (
-    ALPHA,
-    BATCH_ELEMENTS,
     RESAMPLES,
     Interval,
+    bca_ends,
     estimate,
     no_interval,
     proportion_interval,
+    resampled_sums,
 )
 from bench.evaluate.win_rate import POINTS, Order
 from bench.records import VerdictLabel
@@ -242,20 +240,13 @@ def _bca(
 
     low = high = math.nan
     if len(code) > 1:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", category=stats.DegenerateDataWarning)
-            warnings.filterwarnings("ignore", category=RuntimeWarning)  # 0/0 in the acceleration of equal resamples
-            low, high = stats.bootstrap(
-                (np.arange(len(code)),),
-                lambda sample: of_counts(tuple(of_posts[sample].sum(0).tolist())),
-                n_resamples=resamples,
-                batch=max(1, BATCH_ELEMENTS // len(code)),
-                confidence_level=1 - ALPHA,
-                method="BCa",
-                vectorized=False,
-                rng=np.random.default_rng(seed),
-            ).confidence_interval
+        everything = of_posts.sum(0)
+        drawn, without = (
+            np.array([of_counts(tuple(row)) for row in counts.tolist()])
+            for counts in (np.rint(resampled_sums(of_posts, seed, resamples)).astype(np.int64), everything - of_posts)
+        )
+        low, high = bca_ends(drawn, without, value)
     if not (math.isfinite(low) and math.isfinite(high)):
-        drawn = "pairs" if posts is None else "posts"
-        return estimate(no_interval(value, len(there), f"it is the same whichever {drawn} are drawn"))
+        which = "pairs" if posts is None else "posts"
+        return estimate(no_interval(value, len(there), f"it is the same whichever {which} are drawn"))
     return estimate(Interval(value, float(low), float(high), len(there)))

@@ -102,25 +102,44 @@ def bca_interval(
     n = samples[0].size
     drawn = of_means(*_resampled_means(samples, seed, resamples))
     drawn = np.where(np.abs(drawn - value) <= equal_within, value, drawn)
-    bias = special.ndtri(((drawn < value).mean() + (drawn <= value).mean()) / 2)
-    without = of_means(*((x.sum() - x) / (n - 1) for x in samples))  # each prompt in turn
-    pull = without.mean() - without
-    acceleration = (pull**3).sum() / (6 * (pull**2).sum() ** 1.5)
-    z = bias + np.array([-Z, Z])
-    shares = special.ndtr(bias + z / (1 - acceleration * z))
-    if not np.isfinite(shares).all():
+    without = of_means(*((x.sum() - x) / (n - 1) for x in samples))
+    low, high = bca_ends(drawn, without, value)
+    if not (math.isfinite(low) and math.isfinite(high)):
         return no_interval(value, n, "all resamples lie on one side of it")
+    return Interval(value, low, high, n)
+
+
+def bca_ends(drawn: np.ndarray, without: np.ndarray, value: float) -> tuple[float, float]:
+    """Low and high end of the BCa interval (Efron 1987, Eq. 6.3 to 6.6); NaN where there is none.
+
+    Args:
+        drawn: the statistic of each resample.
+        without: the statistic without each prompt in turn.
+        value: the statistic of all.
+    """
+    bias = special.ndtri(((drawn < value).mean() + (drawn <= value).mean()) / 2)
+    pull = without.mean() - without
+    with np.errstate(divide="ignore", invalid="ignore"):  # 0 / 0 where no prompt pulls
+        acceleration = (pull**3).sum() / (6 * (pull**2).sum() ** 1.5)
+        z = bias + np.array([-Z, Z])
+        shares = special.ndtr(bias + z / (1 - acceleration * z))
+    if not np.isfinite(shares).all():
+        return math.nan, math.nan
     low, high = np.quantile(drawn, shares)
-    return Interval(value, float(low), float(high), n)
+    return float(low), float(high)
 
 
 def _resampled_means(samples: tuple[np.ndarray, ...], seed: int, resamples: int) -> np.ndarray:
     """(samples, resamples): the samples' means in each bootstrap resample of their prompts."""
-    values = np.stack(samples, axis=1)
+    return resampled_sums(np.stack(samples, axis=1), seed, resamples).T / samples[0].size
+
+
+def resampled_sums(values: np.ndarray, seed: int, resamples: int) -> np.ndarray:
+    """(resamples, K): the sums of `values` (n, K) over each bootstrap resample of the n prompts."""
     counts = _resample_counts(len(values), seed, resamples)
     batch = max(1, _IN_CACHE // len(values))
     parts = [counts[start : start + batch].astype(np.float64) @ values for start in range(0, resamples, batch)]
-    return np.concatenate(parts).T / len(values)
+    return np.concatenate(parts)
 
 
 @lru_cache(maxsize=2)  # an evaluation has dozens of means over the same prompts

@@ -3,8 +3,10 @@ import math
 
 import numpy as np
 import pytest
+from scipy import stats
 from scipy.special import ndtr, ndtri
 
+from bench.evaluate import agreement
 from bench.evaluate.agreement import (
     Shown,
     accuracy,
@@ -297,3 +299,24 @@ def test_posts_are_those_of_the_pairs_that_have_a_value():
         kappa(["a", "b"], one_each("a", "a"), SEED, posts=[0, 0])["reason"]
         == "it is the same whichever posts are drawn"
     )
+
+
+def test_intervals_over_posts_are_those_of_scipys_bootstrap():
+    """scipy adds the rows of each resample up one by one, and leaves each post out in n^2 steps."""
+    rng = np.random.default_rng(0)
+    rows = rng.integers(0, 2, (40, 2)).astype(float)
+    posts = [int(post) for post in rng.integers(0, 15, 40)]
+    names = list(dict.fromkeys(posts))  # posts are resampled in the order in which they come
+
+    def plain(drawn) -> float:
+        of_both = np.concatenate([rows[[post == names[i] for post in posts]] for i in drawn])
+        return float(np.prod(of_both.mean(0)))
+
+    def statistic(distinct: np.ndarray, counts: np.ndarray) -> float:
+        return float(np.prod(np.average(distinct, axis=0, weights=counts)))
+
+    found = agreement._bca([*rows], statistic, 3, 300, posts)
+    low, high = stats.bootstrap(
+        (np.arange(len(names)),), plain, n_resamples=300, vectorized=False, method="BCa", rng=np.random.default_rng(3)
+    ).confidence_interval
+    assert found["ci95"] == pytest.approx([low, high], abs=1e-9)

@@ -205,13 +205,14 @@ def run_evaluator(sizes: Sequence[int], rounds: int, out: Path) -> str:
     for n in sizes:
         require(n >= 50 * len(ARMS), "--completions", n, f"must be at least {50 * len(ARMS)}")
     runs: dict[int, list[dict[str, Any]]] = {n: [] for n in sizes}
+    machine_and_code = provenance()
     with StageBar("evaluator", rounds * len(sizes), "runs") as bar:
         for _ in range(rounds):
             for n in sizes:
                 runs[n].append(_in_a_process(n))
                 bar.update(1)
     measured = [runs_of_size for _, runs_of_size in sorted(runs.items())]
-    write_json(out / "evaluator.json", {**provenance(), "arms": ARMS, "measurements": measured})
+    write_json(out / "evaluator.json", {**machine_and_code, "arms": ARMS, "measurements": measured})
     found = table(measured)
     write_text(out / "evaluator.md", found)
     return found

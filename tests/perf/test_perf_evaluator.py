@@ -23,6 +23,7 @@ def calls(prompts: int, folder: Path) -> int:
     return sum(entry.callcount for entry in profile.getstats())
 
 
+@pytest.mark.long
 def test_work_grows_linearly(tmp_path: Path):
     evaluate(evaluation_of(completions(20), tmp_path / "first"), tmp_path / "first")  # imports and words are once
     small, middle, large = (calls(n, tmp_path / str(n)) for n in (40, 80, 160))

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from bench import report
+from bench.report.compare import comparison_page
 from bench.report.load import records
 from bench.report.page import to_html, to_markdown
 from bench.report.render import run_page
@@ -129,3 +130,16 @@ def test_the_published_runs_render(name):
         assert text == (REFERENCE / name / "report.md").read_text(encoding="utf-8")
     if "/" not in name:  # the seeds of one experiment have the same figures: those of the others are drawn
         assert ">nan" not in to_html(page)
+
+
+COMPARISONS = [path.parent.name for path in REFERENCE.glob("*/report.md") if not (path.parent / "run.json").exists()]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(COMPARISONS))
+def test_the_published_comparisons_say_what_their_runs_do(name):
+    """Committed reports over runs are made again where what they say has changed."""
+    runs = [report.load_run(path.parent) for path in sorted((REFERENCE / name).glob("s*/run.json"))]
+    if name == "builtin_seeds":
+        runs = [report.load_run(REFERENCE / "builtin"), *runs]  # seed 0
+    assert to_markdown(comparison_page(runs)) == (REFERENCE / name / "report.md").read_text(encoding="utf-8")

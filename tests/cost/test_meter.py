@@ -186,7 +186,7 @@ def test_mfu_is_the_time_at_the_measured_peak_over_the_wall_time():
     assert cost.gemm_tflops is not None and cost.mfu is not None
     assert cost.gemm_tflops == pytest.approx(gemm_peak(CPU, torch.float32) / 1e12)
     assert cost.mfu == pytest.approx(cost.flops / (cost.gemm_tflops * 1e12) / cost.wall_s)
-    assert 0 < cost.mfu < 1
+    assert cost.mfu > 0  # above 1 where the machine was busier while the peak was measured
 
 
 TIME_V = """

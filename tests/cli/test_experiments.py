@@ -16,7 +16,17 @@ LARGER = ["nplus_pythia_2_8b", "nplus_pythia_6_9b"]
 """Those that differ from another in the model alone, which a step of a small one has no use for."""
 CONTROLLED = "tldr_controlled"
 """Takes its step in test_controlled.py, with data of its kind."""
-LIKE_OTHERS = ["paper_gptj", "all_arms", "out_of_distribution", "tldr_smollm2", "training_budget"]
+LIKE_OTHERS = [
+    "paper_gptj",
+    "all_arms",
+    "out_of_distribution",
+    "tldr_smollm2",
+    "training_budget",
+    "temperature",
+    "tuned",
+    "nplus_pythia_1b",
+    "beta_frontier",
+]
 """Those whose arms, sets and files others have too."""
 ARMS_OF = {
     "builtin_overoptimisation": ["sft", "ppo"],

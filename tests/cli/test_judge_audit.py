@@ -216,7 +216,7 @@ def test_a_bad_file_is_one_line_before_anything_is_judged(name: str, command: Ca
     assert stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize("name", ["unknown.csv", "broken.jsonl"])
+@pytest.mark.parametrize("name", ["unknown.csv", pytest.param("broken.jsonl", marks=pytest.mark.long)])
 def test_the_module_itself(name: str, tmp_path: Path):
     (tmp_path / name).write_text(BAD_FILES[name][0])
     outcome = subprocess.run(

@@ -97,7 +97,7 @@ def test_tidy_says_on_which_posts_and_at_which_temperature(make_run):
     assert len(rates) == 3
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_figures_are_those_that_the_report_writes(run, make_run, tmp_path):
     report.render_run(run.path, tmp_path / "one")
     assert set(report.figures(run)) == {file.stem for file in (tmp_path / "one" / "figures").iterdir()}

@@ -15,7 +15,12 @@ from bench.report.sections import claims, cost, head_to_head, health, length, re
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("arms", "gold"), [(("sft", "dpo"), True), (("sft",), False), (("base", "sft", "ppo", "dpo"), False)]
+    ("arms", "gold"),
+    [
+        (("sft", "dpo"), True),
+        pytest.param(("sft",), False, marks=pytest.mark.long),
+        pytest.param(("base", "sft", "ppo", "dpo"), False, marks=pytest.mark.long),
+    ],
 )
 def test_absent_arms_and_judges_leave_a_sound_page(make_run, reading, arms, gold):
     page, _ = reading.page(report.render_run(make_run(arms=arms, gold=gold)))

@@ -26,6 +26,7 @@ LIKE_OTHERS = [
     "tuned",
     "nplus_pythia_1b",
     "beta_frontier",
+    "overoptimisation",
 ]
 """Those whose arms, sets and files others have too."""
 ARMS_OF = {

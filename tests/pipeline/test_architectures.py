@@ -18,14 +18,10 @@ from bench.pipeline.runner import run
 from bench.report import render_run
 from bench.stages import sft
 
-WAYS = {"mpt"}
-"""Padded rows, of which each runs whole for every token; the other ways are run by test-long, and probed elsewhere."""
-
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=() if name in WAYS else pytest.mark.long) for name in CAUSAL]
-)
+@pytest.mark.long
+@pytest.mark.parametrize("name", CAUSAL)
 def test_a_run_of_each(name: str, make_config: Callable[..., RunConfig], tmp_path: Path, monkeypatch, capsys):
     tokenizer = tiny.train_tokenizer(["POST: my cat sat.\n\nTL;DR: the cat sat."], vocabulary=300, max_length=512)
     save_policy(make(name), tokenizer, tmp_path / name)

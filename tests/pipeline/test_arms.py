@@ -144,6 +144,7 @@ def test_batches_that_the_processes_cannot_share(make_config: Callable[..., RunC
         check_batches(make_config(arms=("sft", "rloo"), rloo=RLOOSettings()), 2)
 
 
+@pytest.mark.long
 def test_iterated_dpo_that_was_killed_goes_on_with_its_round(
     all_arms: tuple[RunConfig, Path], make_config: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch
 ):

@@ -129,6 +129,7 @@ def test_names_of_sets(sets: Any, message: str, make_config: Callable[..., RunCo
         EvalSetConfig()
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_temperature_more_costs_sampling_and_judging_alone(make_config: Callable[..., RunConfig]):
     config = make_config(arms=ARMS, best_of_n=BestOfNSettings(n=2))

@@ -14,6 +14,7 @@ from bench.train.health.record import health_record
 from bench.train.health.settings import HealthSettings
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_run_goes_on_behind_a_collapsed_stage(
     make_config: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -18,6 +18,7 @@ from bench.pipeline.runner import run
 ROWS = [{"step": 1, "wall_s": 0.5, "loss": 2.0}, {"step": 2, "wall_s": 1.0, "loss": None}]
 
 
+@pytest.mark.long
 def test_every_row_of_every_log_is_shown_and_the_run_is_the_same(make_config, finished, monkeypatch):
     shown = defaultdict(list)
 

@@ -67,6 +67,7 @@ def test_without_a_reward_model_it_runs_and_says_how(
     assert f"{granite}: logits come from its own forward pass" in capsys.readouterr().err
 
 
+@pytest.mark.long
 def test_a_passed_probe_is_not_repeated(make_config: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch):
     """It is part of the stage `base`, which is kept by content, code and packages; seeds of data do not matter."""
     calls: list[str] = []

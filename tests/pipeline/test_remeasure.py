@@ -86,6 +86,7 @@ def test_several_processes_are_refused():
         require_one_process(2)
 
 
+@pytest.mark.long
 def test_a_finished_run_is_measured_again_and_stays_the_run_that_it_is(
     finished: tuple[RunConfig, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):

@@ -79,6 +79,7 @@ def test_arms_in_runs_of_their_own_have_no_head_to_head(make_run, edit):
     assert section(runs[:1], "gold", None, {}) == []
 
 
+@pytest.mark.long
 def test_trials_are_put_to_the_chosen_ones_and_the_presets_to_their_own_kl(tmp_path, write_run):
     space = {"dpo": {"beta": Space(0.02, 0.5)}, "ppo": {"beta": Space(0.02, 0.5)}}
     runs = [

@@ -9,6 +9,8 @@ from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
 from functools import lru_cache
 
+from bench.evaluate.lcs import places_of
+
 Words = Sequence[str]
 
 
@@ -36,11 +38,7 @@ def _fragments(summary: tuple[str, ...], source: tuple[str, ...]) -> tuple[int, 
 @lru_cache(16)
 def _places(summary: tuple[str, ...], source: tuple[str, ...]) -> list[int]:
     """Of each word of the summary its places in the source, in the bits of a number."""
-    own = set(summary)
-    places: dict[str, int] = {}
-    for j, word in enumerate(source):
-        if word in own:
-            places[word] = places.get(word, 0) | 1 << j
+    places = places_of(source, among=set(summary))
     return [places.get(word, 0) for word in summary]
 
 

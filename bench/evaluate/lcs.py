@@ -5,16 +5,18 @@ the other; from one j to the next it grows by 0 or 1, and bit j - 1 of a row is 
 Bit-parallel LCS-length computation revisited).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 
 Places = Mapping[str, int]
 """Word -> its places in a text: bit j of the number is word j."""
 
 
-def places_of(words: Sequence[str]) -> Places:
+def places_of(words: Sequence[str], among: Container[str] | None = None) -> Places:
+    """Of every word, or of those `among` these alone."""
     found: dict[str, int] = {}
     for j, word in enumerate(words):
-        found[word] = found.get(word, 0) | 1 << j
+        if among is None or word in among:
+            found[word] = found.get(word, 0) | 1 << j
     return found
 
 

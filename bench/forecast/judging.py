@@ -44,18 +44,20 @@ def asked(config: "RunConfig", data: ComparisonData) -> list[Asked]:
     best of every smaller n too, and every two arms, in the orders that `judge.orders` says."""
     arms = len(config.arms)
     fewer = len(sizes(config.best_of_n.at(config.sampling.temperature))) - 1 if "best_of_n" in config.arms else 0
-    orders = 2 if config.judge.orders == "both" else 1
-    requests = ((arms + fewer) * data.has_references + comb(arms, 2)) * len(data.eval_prompts) * orders
-    return [_asked(spec, requests, data) for spec in config.judge.specs if spec.settings is not None]
+    return _of_each_judge(config, data, ((arms + fewer) * data.has_references + comb(arms, 2)) * len(data.eval_prompts))
 
 
 def asked_on_the_way(config: "RunConfig", data: ComparisonData, watched: int) -> list[Asked]:
     """The same of the samples that `watched` trainers take on the way, against the reference summaries."""
-    posts = min(config.samples_in_training.prompts, len(data.demonstrations.get("validation", [])))
-    orders = 2 if config.judge.orders == "both" else 1
-    requests = watched * (config.samples_in_training.points + 1) * posts * orders
-    if not config.samples_in_training.points or not requests:
-        return []
+    settings = config.samples_in_training
+    posts = min(settings.prompts, len(data.demonstrations.get("validation", [])))
+    pairs = watched * (settings.points + 1) * posts if settings.points else 0
+    return _of_each_judge(config, data, pairs) if pairs else []
+
+
+def _of_each_judge(config: "RunConfig", data: ComparisonData, pairs: int) -> list[Asked]:
+    """About so many pairs of summaries."""
+    requests = pairs * (2 if config.judge.orders == "both" else 1)
     return [_asked(spec, requests, data) for spec in config.judge.specs if spec.settings is not None]
 
 

@@ -64,18 +64,27 @@ def probe(model: PreTrainedModel, name: str, attention: Attention = "auto") -> P
     Raises:
         ConfigError: the model cannot be run exactly by any way, or attend so; names it and the reason.
     """
-    later = attention in ON_GPU
-    if not later:
-        attend(model, attention, name)
-    with _quietly(model):
-        found = _probe(model, name)
-    if not later:
-        return found
-    replace(Paths.of(model), packed=False, cached=False).write(model)
-    unlearn(model.base_model)
-    attend(model, attention, name)
+    with _attending(model, attention, name) as later:
+        with _quietly(model):
+            found = _probe(model, name)
+        if not later:
+            return found
+        replace(Paths.of(model), packed=False, cached=False).write(model)
+        unlearn(model.base_model)
     slow = f"rows run padded, not packed, and sampling runs whole rows for every token, which is slow ({attention})"
     return replace(found, paths=Paths.of(model), said=(f"{name}: {slow}",))
+
+
+@contextmanager
+def _attending(model: PreTrainedModel, wanted: Attention, name: str) -> Iterator[bool]:
+    """Make the model attend so: before what is done here, or, by a kernel that a GPU alone has, behind it; which of the
+    two is told."""
+    later = wanted in ON_GPU
+    if not later:
+        attend(model, wanted, name)
+    yield later
+    if later:
+        attend(model, wanted, name)
 
 
 @contextmanager
@@ -254,17 +263,7 @@ def probe_reward(reward: PreTrainedModel, name: str, attention: Attention = "aut
     Raises:
         ConfigError: it does not score by a linear head named `score` on a causal backbone's last state.
     """
-    later = attention in ON_GPU
-    if not later:
-        attend(reward, attention, name)
-    _probe_reward(reward, name)
-    if later:
-        attend(reward, attention, name)
-
-
-@torch.no_grad()
-def _probe_reward(reward: PreTrainedModel, name: str) -> None:
-    with _quietly(reward):
+    with _attending(reward, attention, name), _quietly(reward):
         if _trouble(lambda: _scores_apart(reward)) is None:
             return
         replace(Paths.of(reward), packed=False).write(reward)

@@ -23,7 +23,8 @@ from bench.models.loading import load_policy, load_reward_model
 from bench.records import ComparisonData, EvalPrompt, PreferencePair
 from bench.scoring import reward_scores
 from bench.stages.context import Built, StageContext, rollout_posts, sample_prompts
-from bench.train.dpo import needs_ref_logps, pair_logps, train_dpo
+from bench.stages.reference_logps import shared_logps
+from bench.train.dpo import needs_ref_logps, train_dpo
 from bench.train.iterated_dpo import Scored, best_and_worst
 from bench.train.log import Row, TrainingLog
 from bench.train.ppo_rollouts import PromptOrder
@@ -160,10 +161,8 @@ def _learn(
         scratch=a_round.scratch,
         on_rows=lambda rows: context.on_rows(_continued(log, rows, a_round.number)),
     )
-    ref_logps = None
-    if needs_ref_logps(context.bf16):
-        with context.autocast():
-            ref_logps = pair_logps(load_policy(inputs["sft"], context.device), context.tokenizer, pairs, at_once)
+    precomputed = needs_ref_logps(context.bf16)
+    ref_logps = shared_logps(context, inputs["sft"], pairs, at_once) if precomputed else None
     return train_dpo(
         inputs["sft"], context.tokenizer, pairs, ref_logps, dpo, training, epochs=epochs, start=a_round.policy
     )

@@ -13,7 +13,7 @@ from bench.models.loading import load_policy
 from bench.progress import StageBar
 from bench.records import ComparisonData, PreferencePair
 from bench.stages.context import Built, StageContext
-from bench.train.dpo import needs_ref_logps, pair_logps
+from bench.train.dpo import PairLogps, needs_ref_logps, pair_logps
 
 if TYPE_CHECKING:
     from bench.config import RunConfig
@@ -35,11 +35,15 @@ def build(
 ) -> Built:
     if not needs_ref_logps(context.bf16):
         return Built(models_resident=0)
-    model = load_policy(inputs["sft"], context.device)
-    own = processes.own(pairs)
-    with context.autocast(), StageBar(context.name, len(own), "pairs") as bar:
-        share = pair_logps(model, context.tokenizer, own, batch_size, bar.update)
-    logps = processes.put_together(share)
+    logps = shared_logps(context, inputs["sft"], pairs, batch_size)
     if processes.is_main():
         write_jsonl(folder / LOGPS, [pair._asdict() for pair in logps])
     return Built()
+
+
+def shared_logps(context: StageContext, sft: Path, pairs: Sequence[PreferencePair], batch_size: int) -> list[PairLogps]:
+    """`pair_logps` of the SFT model; all processes call it, share the pairs, and get those of all."""
+    own = processes.own(pairs)
+    with context.autocast(), StageBar(context.name, len(own), "pairs") as bar:
+        share = pair_logps(load_policy(sft, context.device), context.tokenizer, own, batch_size, bar.update)
+    return processes.put_together(share)

@@ -41,11 +41,13 @@ def contenders(task: str, fast_dtype: str, with_trl_1_12: bool) -> list[Contende
         if not with_trl_1_12:
             peers = []
     else:
-        best = f"stock TRL, {fast_dtype}, no checkpointing" + (", reference once" if task == "dpo" else "")
+        best = "no checkpointing" + (", reference once" if task == "dpo" else "")
         peers = [
             Contender(task, "trl_default", "bf16", "stock TRL, defaults: bf16 autocast, activation checkpointing"),
-            Contender(task, "trl_best", fast_dtype, best),
+            Contender(task, "trl_best", fast_dtype, f"stock TRL, {fast_dtype}, {best}"),
         ]
+        if fast_dtype == "bf16":  # whose autocast may cost more than its products save
+            peers.append(Contender(task, "trl_best_fp32", "fp32", f"stock TRL, fp32, {best}"))
     if fast_dtype == "bf16":
         ours_fp32 = Contender(task, "ours_fp32", "fp32", "this project, fp32")
         return [ours, ours_fp32, *peers]

@@ -179,7 +179,7 @@ def _stock_dpo(
     spec: Spec, tokenizer: PreTrainedTokenizerBase, pairs: list[PreferencePair], scratch: Path
 ) -> Measurement:
     rows = [{"prompt": p.prompt, "chosen": f" {p.chosen}", "rejected": f" {p.rejected}"} for p in pairs]
-    best = spec.contender == "trl_best"
+    best = spec.contender.startswith("trl_best")
     start = time.perf_counter()
     clock = _Clock()
     trainer = DPOTrainer(
@@ -229,14 +229,14 @@ def _stock_sft(
 
 
 def _stock_arguments(spec: Spec, scratch: Path) -> dict[str, Any]:
-    """TRL's defaults but for what the measurement fixes; `trl_best` changes precision and checkpointing too."""
+    """TRL's defaults but for what the measurement fixes; `trl_best*` change precision and checkpointing too."""
     arguments: dict[str, Any] = dict(
         output_dir=str(scratch), per_device_train_batch_size=spec.batch_size, max_steps=spec.steps, max_length=None,
         learning_rate=_RATE, lr_scheduler_type="constant", weight_decay=0.0, adam_epsilon=1e-5, max_grad_norm=1.0,
         use_cpu=True, save_strategy="no", report_to="none", logging_steps=1, disable_tqdm=True,
         seed=_SEED, data_seed=_SEED,
     )  # fmt: skip
-    if spec.contender == "trl_best":
+    if spec.contender.startswith("trl_best"):
         arguments |= dict(bf16=spec.dtype == "bf16", gradient_checkpointing=False, optim="adamw_torch_fused")
     return arguments
 

@@ -83,7 +83,8 @@ def test_growth_as_a_power():
 
 def test_peers_best_runs_in_the_faster_type():
     assert [c.dtype for c in contenders("dpo", "fp32", False)] == ["fp32", "bf16", "fp32"]
-    assert [c.name for c in contenders("dpo", "bf16", False)] == ["ours", "ours_fp32", "trl_default", "trl_best"]
+    ours, stock = ["ours", "ours_fp32"], ["trl_default", "trl_best", "trl_best_fp32"]
+    assert [c.name for c in contenders("dpo", "bf16", False)] == [*ours, *stock]
     assert [c.name for c in contenders("ppo", "fp32", False)] == ["ours"]
 
 

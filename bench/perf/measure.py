@@ -11,8 +11,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from bench.files import write_json
 from bench.provenance import git_state, package_versions
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,7 @@ class Measurement:
     losses: list[float] = field(default_factory=list)
     reference_s: float = 0.0  # DPO's reference pass over all pairs of all steps, where it is done beforehand
     peak_memory_gib: float = 0.0
-    flops: int = 0  # of all steps and the reference pass, counted; 0 for peers
+    flops: dict[str, int] = field(default_factory=dict)  # of all steps and the reference pass, by dtype; not of peers
     operators: list[tuple[str, float]] = field(default_factory=list)  # name, self CPU seconds; under the profiler only
 
 

@@ -4,6 +4,8 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any
 
+from bench.perf.tables import at_peak_s
+
 _KINDS = {
     "matrix products": ("aten::mm", "aten::addmm", "aten::addmm_", "aten::bmm", "aten::baddbmm"),
     "attention": ("aten::_scaled_dot_product",),
@@ -30,15 +32,17 @@ def shares(operators: Iterable[tuple[str, float]]) -> dict[str, float]:
     return {kind: total / whole for kind, total in sorted(totals.items(), key=lambda item: -item[1])}
 
 
-def text(task: str, profile: dict[str, float], measurement: dict[str, Any], peak_tflops: float) -> str:
-    """Markdown lines: the shares, and the rate at which matrix products and attention alone would run at the peak."""
+def text(task: str, profile: dict[str, float], measurement: dict[str, Any], peaks: dict[str, float]) -> str:
+    """Markdown lines: the shares, and how fast matrix products and attention alone would run at the peaks (TFLOP/s)."""
     busy = sum(measurement["step_s"]) + measurement["reference_s"]
-    at_peak = measurement["flops"] / (peak_tflops * 1e12)
+    at_peak = at_peak_s(measurement, peaks)
+    counted = ", ".join(f"{flops / 1e12:.2f} TFLOP in {dtype}" for dtype, flops in measurement["flops"].items())
+    fastest = ", ".join(f"{dtype} {peak:.2f}" for dtype, peak in peaks.items())
     lines = [f"| {kind} | {share:.0%} |" for kind, share in profile.items()]
     return (
         f"### {task}: where the time goes\n\n| kind of operator | share of CPU time |\n|---|---|\n"
         + "\n".join(lines)
-        + f"\n\nCounted: {measurement['flops'] / 1e12:.2f} TFLOP in {busy:.1f} s (under the profiler). At the measured"
-        f" matrix-product peak of {peak_tflops:.2f} TFLOP/s they would take {at_peak:.1f} s: a step that did nothing"
-        f" else would be {busy / at_peak:.1f} times as fast.\n\n"
+        + f"\n\nCounted: {counted}, in {busy:.1f} s (under the profiler). At the measured matrix-product peak (TFLOP/s:"
+        f" {fastest}) they would take {at_peak:.1f} s: a step that did nothing else would be {busy / at_peak:.1f} times"
+        " as fast.\n\n"
     )

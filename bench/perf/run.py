@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,14 +12,14 @@ import torch
 from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
-from bench.cost.flops import gemm_peak
+from bench.cost.flops import fastest_product
 from bench.errors import ConfigError, ResourceError
 from bench.files import read_json, write_json
 from bench.models import wheel
 from bench.models.loading import load_policy, load_tokenizer, new_reward_model, save_policy
 from bench.perf import profile
 from bench.perf.contenders import TASKS, UNITS, Contender, contenders
-from bench.perf.measure import Measurement, Spec, provenance
+from bench.perf.measure import DTYPES, Measurement, Spec, provenance
 from bench.perf.tables import markdown
 from bench.perf.workload import Workload, from_built_in_world, from_folder, of_lengths, token_counts
 from bench.progress import StageBar
@@ -62,7 +62,7 @@ class Settings:
 
 def run_tasks(tasks: Sequence[str], settings: Settings) -> str:
     """Measure the tasks, write `<out>/<task>.json`, and return their tables; `<out>/perf.md` has every task's there."""
-    peaks = {name: gemm_peak(_CPU, dtype) / 1e12 for name, dtype in _DTYPES.items()}
+    peaks = _peaks(settings)
     fast = max(peaks, key=lambda name: peaks[name])
     model = _model_folder(settings)
     tokenizer = load_tokenizer(model)
@@ -77,7 +77,7 @@ def run_tasks(tasks: Sequence[str], settings: Settings) -> str:
             **token_counts(workload.pairs, tokenizer),
             "model": settings.model,
             "settings": {k: str(v) if isinstance(v, Path) else v for k, v in asdict(settings).items()},
-            "gemm_tflops": peaks,
+            "gemm_tflops": _peaks(settings),
             "contenders": {c.name: asdict(c) for c in who},
         }
         with StageBar(task, settings.rounds * len(who), "runs") as bar:
@@ -92,7 +92,6 @@ def run_tasks(tasks: Sequence[str], settings: Settings) -> str:
 
 def run_profile(tasks: Sequence[str], settings: Settings) -> str:
     """Run our own step of each task once under the profiler, write `<out>/profile.md`, and return it."""
-    peak = gemm_peak(_CPU, torch.float32) / 1e12
     model = _model_folder(settings)
     tokenizer = load_tokenizer(model)
     parts = []
@@ -100,7 +99,7 @@ def run_profile(tasks: Sequence[str], settings: Settings) -> str:
         ours = contenders(task, "fp32", False)[0]
         spec = replace(_spec(ours, settings, model, _workload(task, settings, tokenizer), settings.out), profile=True)
         result = _work(ours, spec, settings)
-        parts.append(profile.text(task, profile.shares(result.operators), asdict(result), peak))
+        parts.append(profile.text(task, profile.shares(result.operators), asdict(result), _peaks(settings)))
     (settings.out / "profile.md").write_text("".join(parts), encoding="utf-8")
     return "".join(parts)
 
@@ -146,18 +145,40 @@ def measure_all(
     record: dict[str, Any],
     on_run: Callable[[int], None] = lambda done: None,
 ) -> dict[str, list[dict[str, Any]]]:
-    """Every contender's measurements, round by round; what `path` holds of the same settings and code is kept."""
+    """Every contender's measurements, round by round; what `path` holds of the same settings and code is kept.
+
+    The GEMM peak in `record` becomes the fastest of those measured between them: a single one can fall into a moment
+    in which something else has the processor.
+    """
     specs = {c.name: _spec(c, settings, model, workload, path.parent) for c in who}
     key = stable_hash([code_key(_WORKER), *(asdict(spec) for spec in specs.values())])
     found = read_json(path) if path.exists() else {}
-    measured = found["measurements"] if found.get("key") == key else {c.name: [] for c in who}
+    if found.get("key") != key:
+        found = {"measurements": {c.name: [] for c in who}}
+    measured, peaks = found["measurements"], record.get("gemm_tflops", {})
+    _keep_fastest(peaks, found.get("gemm_tflops", {}))
     for round_ in range(settings.rounds):
         for contender in who:
             if len(measured[contender.name]) <= round_:
                 measured[contender.name].append(asdict(_work(contender, specs[contender.name], settings)))
+                _keep_fastest(peaks, _peaks(settings) if peaks else {})
                 write_json(path, {**record, "key": key, **provenance(), "measurements": measured})
             on_run(1)
     return measured
+
+
+def _peaks(settings: Settings) -> dict[str, float]:
+    """TFLOP/s of the fastest matrix product by dtype, in as many threads as the workers have."""
+    torch.set_num_threads(_threads(settings))
+    return {name: fastest_product(_CPU, dtype) / 1e12 for name, dtype in DTYPES.items()}
+
+
+def _keep_fastest(peaks: dict[str, float], others: Mapping[str, float]) -> None:
+    peaks.update({name: max(peak, others.get(name, peak)) for name, peak in peaks.items()})
+
+
+def _threads(settings: Settings) -> int:
+    return settings.threads or os.cpu_count() or 1
 
 
 def _work(contender: Contender, spec: Spec, settings: Settings) -> Measurement:
@@ -200,7 +221,7 @@ def _spec(contender: Contender, settings: Settings, model: Path, workload: Workl
         micro_batch_tokens=settings.micro_batch_tokens,
         steps=settings.steps,
         max_new_tokens=settings.max_new_tokens,
-        threads=settings.threads or os.cpu_count() or 1,
+        threads=_threads(settings),
     )
 
 
@@ -247,6 +268,3 @@ def _trl_1_12(folder: Path) -> Path:
                 f"cannot install {_TRL_1_12} into {folder}: {(done.stderr.strip().splitlines() or ['pip failed'])[-1]}"
             )
     return folder
-
-
-_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}

@@ -11,21 +11,26 @@ def rate(measurement: Mapping[str, Any]) -> float:
     return sum(measurement["units"][1:]) / sum(seconds + per_step for seconds in measurement["step_s"][1:])
 
 
-def mfu(measurement: Mapping[str, Any], peak_tflops: float) -> float | None:
-    """Counted FLOPs over what the measured peak would have done in the same time; None where none were counted."""
+def at_peak_s(measurement: Mapping[str, Any], peaks: Mapping[str, float]) -> float:
+    """Seconds that the counted FLOPs would take at the peaks (TFLOP/s by dtype), each in the dtype that it ran in."""
+    return sum(flops / (peaks[dtype] * 1e12) for dtype, flops in measurement["flops"].items())
+
+
+def mfu(measurement: Mapping[str, Any], peaks: Mapping[str, float]) -> float | None:
+    """The share of the time that the counted FLOPs would take at the peak; None where none were counted."""
     if not measurement["flops"]:
         return None
-    return measurement["flops"] / (sum(measurement["step_s"]) + measurement["reference_s"]) / (peak_tflops * 1e12)
+    return at_peak_s(measurement, peaks) / (sum(measurement["step_s"]) + measurement["reference_s"])
 
 
-def limit(ours: Mapping[str, Any], peer: Mapping[str, Any], peak_tflops: float) -> float | None:
+def limit(ours: Mapping[str, Any], peer: Mapping[str, Any], peaks: Mapping[str, float]) -> float | None:
     """How many times as fast as the peer our steps would be if their FLOPs ran at the peak and nothing else took time.
 
     What no implementation of the same computation can pass on this processor; None where no FLOPs were counted.
     """
     if not ours["flops"]:
         return None
-    return sum(ours["units"]) / (ours["flops"] / (peak_tflops * 1e12)) / rate(peer)
+    return sum(ours["units"]) / at_peak_s(ours, peaks) / rate(peer)
 
 
 def largest_loss_difference(a: Sequence[Mapping[str, Any]], b: Sequence[Mapping[str, Any]]) -> float | None:
@@ -38,16 +43,14 @@ def largest_loss_difference(a: Sequence[Mapping[str, Any]], b: Sequence[Mapping[
 def summarize(record: Mapping[str, Any]) -> list[dict[str, Any]]:
     """One row per contender: medians over the rounds, and ours against it within each round."""
     measurements, rows = record["measurements"], []
-    ours = measurements["ours"]
-    peak = record["gemm_tflops"][record["contenders"]["ours"]["dtype"]]
+    ours, peaks = measurements["ours"], record["gemm_tflops"]
     for name in sorted(measurements, key=lambda name: not name.startswith("ours")):  # ours first
         runs = measurements[name]
         if not runs:
             continue
-        dtype = record["contenders"][name]["dtype"]
-        shares = [share for run in runs if (share := mfu(run, record["gemm_tflops"][dtype])) is not None]
+        shares = [share for run in runs if (share := mfu(run, peaks)) is not None]
         paired = list(zip(ours, runs, strict=False))
-        limits = [most for o, r in paired if (most := limit(o, r, peak)) is not None]
+        limits = [most for o, r in paired if (most := limit(o, r, peaks)) is not None]
         rows.append(
             {
                 "contender": record["contenders"][name]["description"],

@@ -14,7 +14,7 @@ from trl import DPOConfig, DPOTrainer, RewardConfig, RewardTrainer, SFTConfig, S
 from bench.cost.flops import FlopCounter
 from bench.generation import SamplingConfig, sample
 from bench.models.loading import RewardModel, load_policy
-from bench.perf.measure import Measurement, Spec, StepClock, worker_main
+from bench.perf.measure import DTYPES, Measurement, Spec, StepClock, worker_main
 from bench.perf.workload import read_pairs
 from bench.records import Demonstration, PreferencePair
 from bench.special_tokens import pad_id
@@ -26,7 +26,6 @@ from bench.train.settings.reward import RewardSettings
 from bench.train.settings.sft import SFTSettings
 
 CPU = torch.device("cpu")
-_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 _SEED = 0
 _RATE = 1e-6
 _NEVER_S = 1e9  # no checkpoint falls into a measurement
@@ -120,7 +119,7 @@ def _our_ppo(spec: Spec, tokenizer: PreTrainedTokenizerBase, pairs: list[Prefere
 
 def _sampling(spec: Spec, tokenizer: PreTrainedTokenizerBase, pairs: list[PreferencePair], ours: bool) -> Measurement:
     """`steps` times a batch of completions of exactly `max_new_tokens` tokens, no EOS, at temperature 0.7."""
-    model = load_policy(Path(spec.model), CPU, _DTYPES[spec.dtype])
+    model = load_policy(Path(spec.model), CPU, DTYPES[spec.dtype])
     prompts = [tokenizer(p.prompt).input_ids for p in pairs[: spec.batch_size]]
     result, clock = Measurement(), StepClock()
     torch.manual_seed(_SEED)
@@ -131,7 +130,7 @@ def _sampling(spec: Spec, tokenizer: PreTrainedTokenizerBase, pairs: list[Prefer
             clock.lap()
     result.step_s, result.units = clock.seconds, [float(len(prompts) * spec.max_new_tokens)] * spec.steps
     if ours:
-        result.flops = flops.total
+        result.flops = _by_dtype(flops)
     return result
 
 
@@ -254,7 +253,7 @@ def _context(spec: Spec, scratch: Path) -> TrainingContext:
 
 def _frozen(spec: Spec) -> torch.dtype:
     """Networks that are not trained hold plain weights of the contender's dtype."""
-    return _DTYPES[spec.dtype]
+    return DTYPES[spec.dtype]
 
 
 def _classifier(spec: Spec, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
@@ -269,12 +268,16 @@ def _token_steps(totals: list[float]) -> list[float]:
 
 
 def _read_log(result: Measurement, log: TrainingLog, units: list[float] | list[int], flops: FlopCounter) -> Measurement:
-    result.flops = flops.total
+    result.flops = _by_dtype(flops)
     walls = [row["wall_s"] or 0.0 for row in log]
     result.step_s = [after - before for before, after in zip([0.0, *walls], walls, strict=False)]
     result.units = [float(u) for u in units]
     result.losses = [row["loss"] or 0.0 for row in log if "loss" in row]
     return result
+
+
+def _by_dtype(flops: FlopCounter) -> dict[str, int]:
+    return {name: flops.by_dtype[dtype] for name, dtype in DTYPES.items() if flops.by_dtype.get(dtype)}
 
 
 def _read_clock(result: Measurement, clock: _Clock, units: list[float] | list[int]) -> Measurement:

@@ -27,6 +27,8 @@ LIKE_OTHERS = [
     "nplus_pythia_1b",
     "beta_frontier",
     "overoptimisation",
+    "builtin_overoptimisation",
+    "builtin_seeds",
 ]
 """Those whose arms, sets and files others have too."""
 ARMS_OF = {

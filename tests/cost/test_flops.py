@@ -169,7 +169,7 @@ def small_run(architecture: Any, folder: Path) -> Engine:
 
 
 @pytest.mark.slow
-@pytest.mark.slow
+@pytest.mark.parametrize("architecture", ["llama", pytest.param("gpt_neox", marks=pytest.mark.long)], indirect=True)
 def test_every_method_is_counted_as_by_the_dispatch_mode(architecture: str, tmp_path: Path):
     """To the last product: shared prefixes, chunked heads, KV caches, networks that are not trained."""
     gemm_peak(CPU, torch.float32)  # or the mode counts its products

@@ -9,7 +9,7 @@ from bench.perf.tables import largest_loss_difference, limit, markdown, mfu, rat
 
 
 def measurement(step_s, units=4.0, **fields):
-    defaults = dict(losses=[], reference_s=0.0, peak_memory_gib=1.0, flops=0)
+    defaults = dict(losses=[], reference_s=0.0, peak_memory_gib=1.0, flops={})
     return {"step_s": step_s, "units": [units] * len(step_s), **defaults, **fields}
 
 
@@ -36,9 +36,10 @@ def test_a_reference_pass_is_shared_out_over_all_steps():
 
 
 def test_share_of_the_peak():
-    # 3e12 FLOPs in 2 + 2 + 2 seconds are 0.5 TFLOP/s, half of a peak of 1.
-    assert mfu(measurement([2.0, 2.0], reference_s=2.0, flops=3 * 10**12), 1.0) == pytest.approx(0.5)
-    assert mfu(measurement([2.0]), 1.0) is None
+    # At peaks of 1 and 4 TFLOP/s, 2 TFLOP in fp32 and 4 in bf16 take 2 + 1 seconds, of 2 + 2 + 2 that were spent.
+    mixed = measurement([2.0, 2.0], reference_s=2.0, flops={"fp32": 2 * 10**12, "bf16": 4 * 10**12})
+    assert mfu(mixed, {"fp32": 1.0, "bf16": 4.0}) == pytest.approx(0.5)
+    assert mfu(measurement([2.0]), {"fp32": 1.0}) is None
 
 
 def test_ratios_are_taken_within_a_round_before_the_median():
@@ -54,11 +55,11 @@ def test_ratios_are_taken_within_a_round_before_the_median():
 
 def test_the_limit_is_our_flops_at_the_peak():
     # 2 TFLOP for 8 pairs take 4 s at .5 TFLOP/s: 2 pairs/s, where the peer makes 4 in 8 s.
-    ours, peer = measurement([9.0, 7.0], flops=2 * 10**12), measurement([9.0, 8.0])
-    assert limit(ours, peer, 0.5) == pytest.approx(4.0)
+    ours, peer = measurement([9.0, 7.0], flops={"fp32": 2 * 10**12}), measurement([9.0, 8.0])
+    assert limit(ours, peer, {"fp32": 0.5}) == pytest.approx(4.0)
     rows = summarize(record(ours=[ours], peer=[peer]))
     assert [row["limit"] for row in rows][1] == pytest.approx(4.0)
-    assert limit(measurement([9.0, 7.0]), peer, 0.5) is None
+    assert limit(measurement([9.0, 7.0]), peer, {"fp32": 0.5}) is None
 
 
 def test_the_largest_loss_difference_is_over_the_steps():
@@ -110,6 +111,5 @@ def test_operators_are_grouped_by_kind():
 
 def test_the_limit_of_a_step():
     # 3 TFLOP at a peak of 0.5 TFLOP/s take 6 s; 12 s were spent.
-    assert "nothing else would be 2.0 times as fast" in text(
-        "dpo", {}, measurement([8.0], reference_s=4.0, flops=3 * 10**12), 0.5
-    )
+    spent = measurement([8.0], reference_s=4.0, flops={"fp32": 3 * 10**12})
+    assert "nothing else would be 2.0 times as fast" in text("dpo", {}, spent, {"fp32": 0.5, "bf16": 1.0})

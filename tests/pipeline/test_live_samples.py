@@ -44,6 +44,7 @@ def test_they_are_shown_with_the_numbers_that_the_evaluation_finds(
     assert "3 held-out posts: beats the reference summary: gold " in line and "KL " in line and " tokens" in line
 
 
+@pytest.mark.long
 def test_a_judge_that_fails_on_the_way_stops_no_training(
     make_config: Callable[..., RunConfig],
     finished: tuple[RunConfig, Path],

@@ -44,7 +44,15 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]  # the pr
 Training = Callable[[Path, float], tuple[nn.Module, TrainingLog]]
 
 
-@pytest.fixture(params=["sft", "reward", "dpo", "rloo", "sft bf16", "reward bf16", "dpo bf16"])
+OTHERS_SHOW = ["sft bf16", "reward bf16", "reward"]  # whose trainer and optimizer those of the others are
+
+
+@pytest.fixture(
+    params=[
+        *("sft", "dpo", "rloo", "dpo bf16"),
+        *(pytest.param(method, marks=pytest.mark.long) for method in OTHERS_SHOW),
+    ]
+)
 def training(request, make_policy, make_classifier, tokenizer, tmp_path) -> Training:
     """training(scratch, checkpoint_every_s): the trained network and its log."""
     method, _, bf16 = request.param.partition(" ")

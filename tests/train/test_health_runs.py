@@ -121,7 +121,12 @@ def poison(monkeypatch: pytest.MonkeyPatch, trainer: Any, at: int, factor: float
 
 @pytest.mark.parametrize(
     ("stage", "trainer"),
-    [("sft", SFTTrainer), ("reward", reward._Trainer), ("dpo", dpo._Trainer), ("rloo", RLOOTrainer)],
+    [
+        ("sft", SFTTrainer),
+        pytest.param("reward", reward._Trainer, marks=pytest.mark.long),  # which ends as DPO's does
+        ("dpo", dpo._Trainer),
+        ("rloo", RLOOTrainer),
+    ],
 )
 def test_a_gradient_that_is_not_finite_ends_the_run_before_its_step(
     room: Room, stage: str, trainer: type, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

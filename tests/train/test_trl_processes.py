@@ -43,8 +43,13 @@ BATCH: dict[str, Any] = dict(learning_rate=1e-2, eps=1e-2, batch_size=4, micro_b
 EPOCHS = 2  # of 2 steps
 
 
-def train_all(folder: Path, out: Path, bf16: bool) -> None:
-    """SFT, reward model and DPO from the model in `folder`; parameters and logs into `out`."""
+def train_all(folder: Path, out: Path, bf16: bool, **more: Any) -> None:
+    """SFT, reward model and DPO from the model in `folder`; parameters and logs into `out`.
+
+    Args:
+        more: settings of all three.
+    """
+    batch = BATCH | more
     torch.set_num_threads(1)
     tokenizer = load_tokenizer(folder)
     assert isinstance(tokenizer, PreTrainedTokenizerFast)
@@ -55,72 +60,88 @@ def train_all(folder: Path, out: Path, bf16: bool) -> None:
     def sft() -> tuple[nn.Module, TrainingLog]:
         model = load_policy(folder, CPU)
         rows = [Demonstration(pair.id, pair.prompt, pair.rejected) for pair in PAIRS]  # of different lengths
-        return model, train_sft(model, tokenizer, rows, SFTSettings(**BATCH), context("sft"), epochs=EPOCHS)
+        return model, train_sft(model, tokenizer, rows, SFTSettings(**batch), context("sft"), epochs=EPOCHS)
 
     def reward() -> tuple[nn.Module, TrainingLog]:
         torch.manual_seed(0)
         model = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=1)
-        settings = RewardSettings(**BATCH)
+        settings = RewardSettings(**batch)
         return model, train_reward_model(model, tokenizer, PAIRS, settings, context("reward"), epochs=EPOCHS)
 
     def dpo() -> tuple[nn.Module, TrainingLog]:
         logps = None if bf16 else pair_logps(load_policy(folder, CPU), tokenizer, PAIRS, batch_size=8)
-        return train_dpo(folder, tokenizer, PAIRS, logps, DPOSettings(**BATCH), context("dpo"), epochs=EPOCHS)
+        return train_dpo(folder, tokenizer, PAIRS, logps, DPOSettings(**batch), context("dpo"), epochs=EPOCHS)
 
     for name, train in (("sft", sft), ("reward", reward), ("dpo", dpo)):
         model, log = train()
-        save_file({key: value.detach().clone() for key, value in model.named_parameters()}, out / f"{name}.safetensors")
         write_json(out / f"{name}.json", log)
+        if processes.is_main() or not processes.shard_weights():  # rank 0 has the whole
+            weights = {key: value.detach().clone() for key, value in model.named_parameters()}
+            save_file(weights, out / f"{name}.safetensors")
 
 
-def rank(folder: Path, out: Path, bf16: bool, index: int, port: int) -> None:
-    """One of two processes, as `accelerate launch` starts them."""
-    places = {"RANK": index, "LOCAL_RANK": index, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2, "MASTER_PORT": port}
-    os.environ |= {key: str(value) for key, value in places.items()} | {"MASTER_ADDR": "127.0.0.1"}
+def rank(
+    folder: Path, out: Path, bf16: bool, index: int, count: int, port: int, environment: dict[str, str], **more: Any
+) -> None:
+    """One of `count` processes, as `accelerate launch` starts them."""
+    places = {"RANK": index, "LOCAL_RANK": index, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count, "MASTER_PORT": port}
+    os.environ |= {key: str(value) for key, value in places.items()} | {"MASTER_ADDR": "127.0.0.1"} | environment
     AcceleratorState._reset_state(reset_partial_state=True)  # a fork knows what the tests before it have set up
     processes.connect(CPU)
-    assert processes.count() == 2 and processes.is_main() == (index == 0)
+    assert processes.count() == count and processes.is_main() == (index == 0)
     assert processes.from_main(f"of rank {index}") == "of rank 0"
     mine = out / str(index)
     mine.mkdir()
-    train_all(folder, mine, bf16)
+    train_all(folder, mine, bf16, **more)
 
 
-def in_both_ways(model: Path, out: Path, bf16: bool) -> None:
-    """`train_all` in two processes, into `out`/0 and `out`/1, and alone, into `out`/alone."""
+def in_both_ways(
+    model: Path, out: Path, bf16: bool, count: int = 2, environment: dict[str, str] | None = None, **more: Any
+) -> None:
+    """`train_all` in `count` processes, into `out`/0, `out`/1 and so on, and alone, into `out`/alone."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     context = multiprocessing.get_context("fork")
-    ranks = [context.Process(target=rank, args=(model, out, bf16, index, port)) for index in range(2)]
+    told = [(model, out, bf16, index, count, port, environment or {}) for index in range(count)]
+    ranks = [context.Process(target=rank, args=arguments, kwargs=more) for arguments in told]
     for process in ranks:
         process.start()
     (out / "alone").mkdir()
-    train_all(model, out / "alone", bf16)
+    train_all(model, out / "alone", bf16, **more)
     for process in ranks:
         process.join()
-    assert [process.exitcode for process in ranks] == [0, 0]
+    assert [process.exitcode for process in ranks] == [0] * count
 
 
-def test_two_processes_train_what_one_does(make_policy, tokenizer, tmp_path: Path):
+def assert_alike(out: Path, name: str, index: int, norm: float = 1e-5) -> None:
+    """What rank `index` has trained and logged is what one process did; gradient norms to `norm` of themselves."""
+    expected, found = (load_file(out / who / f"{name}.safetensors") for who in ("alone", str(index)))
+    for key, value in expected.items():
+        torch.testing.assert_close(found[key], value, atol=2e-6, rtol=1e-6)
+    rows, others = (read_json(out / who / f"{name}.json") for who in (str(index), "alone"))
+    assert len(others) == 4
+    for row, other in zip(rows, others, strict=True):
+        assert row["loss"] == pytest.approx(other["loss"], rel=1e-5, abs=1e-6)
+        assert row["grad_norm"] == pytest.approx(other["grad_norm"], rel=norm)
+        assert row["num_tokens"] == other["num_tokens"]
+
+
+def assert_moved(out: Path, name: str) -> None:
+    """Training in one process went somewhere."""
+    start, end = load_policy(out / "model", CPU).state_dict(), load_file(out / "alone" / f"{name}.safetensors")
+    assert max((end[key] - start[key]).abs().max() for key in end.keys() & start.keys()) > 1e-3
+
+
+@pytest.mark.parametrize("count", [2, pytest.param(4, marks=pytest.mark.long)])
+def test_processes_train_what_one_does(count: int, make_policy, tokenizer, tmp_path: Path):
     save_policy(make_policy(), tokenizer, tmp_path / "model")
-    in_both_ways(tmp_path / "model", tmp_path, bf16=False)
+    in_both_ways(tmp_path / "model", tmp_path, False, count)
 
-    start = load_policy(tmp_path / "model", CPU).state_dict()
     for name in ("sft", "reward", "dpo"):
-        expected = load_file(tmp_path / "alone" / f"{name}.safetensors")
-        log = read_json(tmp_path / "alone" / f"{name}.json")
-        assert len(log) == 4
-        for index in range(2):
-            found = load_file(tmp_path / str(index) / f"{name}.safetensors")
-            for key, value in expected.items():
-                torch.testing.assert_close(found[key], value, atol=2e-6, rtol=1e-6)
-            for row, other in zip(read_json(tmp_path / str(index) / f"{name}.json"), log, strict=True):
-                assert row["loss"] == pytest.approx(other["loss"], rel=1e-5, abs=1e-6)
-                assert row["grad_norm"] == pytest.approx(other["grad_norm"], rel=1e-5)
-                assert row["num_tokens"] == other["num_tokens"]
-        moved = [(expected[key] - start[key]).abs().max() for key in expected.keys() & start.keys()]
-        assert max(moved) > 1e-3
+        assert_moved(tmp_path, name)
+        for index in range(count):
+            assert_alike(tmp_path, name, index)
 
 
 def test_in_bf16_two_processes_train_what_one_does_within_its_rounding(make_policy, tokenizer, tmp_path: Path):

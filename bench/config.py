@@ -16,7 +16,7 @@ from bench.generation import SamplingConfig
 from bench.models.config import GivenConfig, ModelConfig, PolicyConfig
 from bench.progress import say
 from bench.train.health.settings import HealthSettings
-from bench.train.settings.common import CHECKPOINT_EVERY_S, share_of_batch
+from bench.train.settings.common import CHECKPOINT_EVERY_S, OptimizerSettings, share_of_batch
 from bench.train.settings.dpo import DPOSettings
 from bench.train.settings.iterated_dpo import IteratedDPOSettings, rounds_within
 from bench.train.settings.ppo import PPOSettings, require_policy_updates
@@ -89,6 +89,11 @@ class RunConfig:
     health: HealthSettings = field(default_factory=HealthSettings)
     sets: Mapping[str, EvalSetConfig] = field(default_factory=dict)
     tuning: TuningConfig = field(default_factory=TuningConfig)
+
+    @property
+    def learning(self) -> tuple[OptimizerSettings, ...]:
+        """The settings of every trainer."""
+        return self.sft, self.reward, self.dpo, self.ppo, self.rloo
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "results_dir", os.path.expanduser(self.results_dir))

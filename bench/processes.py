@@ -38,7 +38,15 @@ def count() -> int:
 
 def shard_weights() -> bool:
     """Whether the launcher was told that each process holds a share of the weights."""
-    return any(os.environ.get(f"ACCELERATE_USE_{name}", "").lower() == "true" for name in ("FSDP", "DEEPSPEED"))
+    return _uses("FSDP") or uses_deepspeed()
+
+
+def uses_deepspeed() -> bool:
+    return _uses("DEEPSPEED")
+
+
+def _uses(name: str) -> bool:
+    return os.environ.get(f"ACCELERATE_USE_{name}", "").lower() == "true"
 
 
 def is_main() -> bool:

@@ -94,9 +94,9 @@ def architecture(request: pytest.FixtureRequest) -> Architecture:
 def make_policy(tokenizer: PreTrainedTokenizerFast) -> Callable[..., PreTrainedModel]:
     """make_policy(architecture, seed): a causal model whose next-token distributions are far from uniform."""
 
-    def make(architecture: Architecture = "llama", seed: int = 0) -> PreTrainedModel:
+    def make(architecture: Architecture = "llama", seed: int = 0, hidden_size: int = 32) -> PreTrainedModel:
         config = ModelConfig(
-            architecture=architecture, hidden_size=32, layers=2, heads=2, vocabulary=300, max_positions=128
+            architecture=architecture, hidden_size=hidden_size, layers=2, heads=2, vocabulary=300, max_positions=128
         )
         return _spread(tiny.build(config, tokenizer, seed), seed).eval()
 
@@ -109,8 +109,8 @@ def make_classifier(
 ) -> Callable[..., PreTrainedModel]:
     """make_classifier(architecture, seed): a reward model's network, with a head of its own."""
 
-    def make(architecture: str = "llama", seed: int = 0) -> PreTrainedModel:
-        config = make_policy(architecture, seed).config
+    def make(architecture: str = "llama", seed: int = 0, hidden_size: int = 32) -> PreTrainedModel:
+        config = make_policy(architecture, seed, hidden_size).config
         config.num_labels = 1
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from bench.config import RunConfig
 
 _FP32 = 4
+_NF4 = 0.516  # bytes of a number, with its share of the scale of 64 and of the scale of 256 of these
 _COPIES = 3  # of the logits
 _DRAWS = 24  # batches that are drawn to find the largest micro-batch
 GIB = 2**30
@@ -84,7 +85,7 @@ class Sizing:
             "reward": lambda: self._training(config.reward, rows.pairs, head=False),
             "judge_reward": lambda: self._training(config.reward, rows.judge_pairs, head=False),
             "reference_logps": self._reference_logps,
-            "dpo": lambda: self._training(config.dpo, rows.pairs, head=True, frozen=int(self.bf16)),
+            "dpo": lambda: self._training(config.dpo, rows.pairs, head=True, frozen=self._beside_dpo),
             "ppo": self._ppo,
             "rloo": self._rloo,
             "iterated_dpo": self._iterated_dpo,
@@ -99,6 +100,11 @@ class Sizing:
     def width(self) -> int:
         """Bytes of a number of a network that is not trained, and of the activations."""
         return 2 if self.bf16 else _FP32
+
+    @property
+    def _beside_dpo(self) -> int:
+        """Networks beside DPO's policy: in bf16 the reference, unless it is the policy without its adapters."""
+        return int(self.bf16 and not self.config.dpo.lora_rank)
 
     def optimizer(self, settings: BudgetedSettings | PPOSettings) -> int:
         """Bytes a parameter."""
@@ -133,6 +139,12 @@ class Sizing:
         at_once = min(PREFILL_TOKENS, rows * float(prompts.mean()) if len(prompts) else 0)
         return 2 * self.shape.keys * self.shape.layers * self.width * (rows * width + at_once)
 
+    def weights(self, settings: BudgetedSettings | PPOSettings) -> float:
+        """Of a network that learns; in 4 bits, all but the embeddings and the head."""
+        parameters = self.shape.parameters
+        small = max(0, parameters - self.shape.vocabulary * self.shape.hidden) if settings.lora_4bit else 0
+        return self.width * (parameters - small) + _NF4 * small
+
     # Stages
 
     def _holding(self, weights: float) -> Memory:
@@ -152,7 +164,7 @@ class Sizing:
             gradients = max(0.0, gradients - activations - logits)
         return Memory(
             process=self.process,
-            weights=self.width * self.shape.parameters * (1 + frozen),
+            weights=self.weights(settings) + self.width * self.shape.parameters * frozen,
             optimizer=self.optimizer(settings) * trained,
             gradients=gradients,
             activations=activations,
@@ -183,7 +195,7 @@ class Sizing:
         learning = 1 + separate
         trained = 0.0 if lora else parameters
         # Under LoRA the reference is the policy.
-        weights = self.width * parameters * (learning + 2 - lora)
+        weights = self.weights(settings) * learning + self.width * parameters * (2 - lora)
         sampling, drawing = self._drawing(rollouts, episodes)
         activations = self.saved(largest.tokens, largest.longest, settings.activation_checkpointing)
         logits = self.logits(largest.completions, learns=True)
@@ -206,7 +218,7 @@ class Sizing:
         posts = self.rows.posts["pairs"]
         rows = self._rollouts("pairs")
         pairs = Rows(rows.count, rows.prompt, 2 * rows.completions)
-        learns = self._training(self.config.dpo, pairs, head=True, frozen=int(self.bf16))
+        learns = self._training(self.config.dpo, pairs, head=True, frozen=self._beside_dpo)
         return max(learns, self._sampling(posts, self.config.sampling.batch_size, networks=2), key=lambda of: of.total)
 
     def _rloo(self) -> Memory:

@@ -152,7 +152,7 @@ def measure_all(
     """
     specs = {c.name: _spec(c, settings, model, workload, path.parent) for c in who}
     key = stable_hash([code_key(_WORKER), *(asdict(spec) for spec in specs.values())])
-    found = read_json(path) if path.exists() else {}
+    found: dict[str, Any] = read_json(path) if path.exists() else {}
     if found.get("key") != key:
         found = {"measurements": {c.name: [] for c in who}}
     measured, peaks = found["measurements"], record.get("gemm_tflops", {})

@@ -11,7 +11,7 @@ from bench.errors import ConfigError, DataError
 from bench.files import read_json
 from bench.models.config import PolicyConfig
 from bench.models.given import check_policy, check_reward
-from bench.models.loading import content, folder_content
+from bench.models.loading import content, folder_content, load_policy
 from bench.pipeline.engine import Engine
 from bench.progress import say
 from bench.provenance import stable_hash
@@ -66,6 +66,10 @@ def preflight(engine: Engine) -> None:
                 f"model {config.model.name} gives no reward model: {found['no_reward']}; leave out the arms that need"
                 " one and the judge reward_model, or choose another model"
             )
+    if any(settings.lora_4bit for settings in config.learning):
+        from bench.train.lora import require_4_bits  # takes long to import, and few have what it needs
+
+        require_4_bits(load_policy(engine.finished(STAGE_BY_NAME["base"]).folder, engine.device))
 
 
 def require_fits(

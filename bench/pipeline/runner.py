@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -129,12 +130,18 @@ def _check(config: RunConfig) -> None:
     require_attention(config.model)
     if config.remeasure:
         require_one_process(processes.count())
-    adapted = [g for g in ("sft", "reward", "dpo", "rloo") if getattr(config, g).lora_rank]
-    if adapted and processes.shard_weights():
-        raise ConfigError(
-            f"{adapted[0]}.lora_rank: TRL's trainers put adapters into whole weights, not into shares of them (FSDP,"
-            f" DeepSpeed); set {adapted[0]}.lora_rank=0, or launch without sharding"
-        )
+    for settings in config.learning:
+        if settings.lora_4bit and find_spec("bitsandbytes") is None:
+            raise ConfigError(f"{settings.group}.lora_4bit needs bitsandbytes: pip install 'rlhf-vs-dpo[4bit]'")
+        if settings.lora_4bit and processes.shard_weights():
+            raise ConfigError(
+                f"{settings.group}.lora_4bit: 4-bit weights do not lie in shares (FSDP, DeepSpeed); set it to false"
+            )
+        if settings.lora_rank and processes.uses_deepspeed() and settings is not config.ppo:
+            raise ConfigError(
+                f"{settings.group}.lora_rank: TRL's trainers put adapters into whole weights or FSDP's shares, not into"
+                f" DeepSpeed's; set {settings.group}.lora_rank=0, or launch with conf/accelerate/fsdp2.yaml"
+            )
     if config.samples_in_training.points and processes.shard_weights():
         raise ConfigError(
             "samples_in_training: needs whole weights in every process, not shares of them (FSDP, DeepSpeed); set"

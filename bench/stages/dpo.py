@@ -51,4 +51,4 @@ def build(
     )
     context.save(policy, folder)
     context.save_samples(training.samples, folder)
-    return trained(log, models_resident=1 if precomputed else 2)
+    return trained(log, models_resident=1 if precomputed or settings.lora_rank else 2)

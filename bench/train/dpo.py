@@ -35,6 +35,7 @@ from bench.special_tokens import pad_id
 from bench.train.context import TrainingContext
 from bench.train.health.dpo import DPO
 from bench.train.log import TrainingLog
+from bench.train.lora import without_adapters
 from bench.train.pairs import Batch, PairTrainer, forward_is, numbers_of, pair_batch, pair_tokens
 from bench.train.settings.dpo import DPOSettings
 from bench.train.trl_common import (
@@ -93,7 +94,8 @@ def needs_ref_logps(bf16: bool) -> bool:
 class _Trainer(PairTrainer, DPOTrainer):
     settings: DPOSettings
     reference: PreTrainedModel | None = None
-    """Runs beside the policy; where it is None the pairs bring the reference's log-probs along."""
+    """Runs beside the policy; where it is None the pairs bring the reference's log-probs along. It may be the policy
+    itself, which under LoRA is the reference without its adapters."""
 
     def _precompute_ref_logps(self, dataset: Dataset, *_: Any, **__: Any) -> Dataset:
         return dataset
@@ -114,7 +116,7 @@ class _Trainer(PairTrainer, DPOTrainer):
         if self.reference is None:  # 3
             ref_logps = inputs["ref_logps"]
         else:
-            with torch.no_grad():
+            with torch.no_grad(), without_adapters(self.reference):
                 ref_logps, _ = summed_logps(self.reference, **rows)
         counts = rows["lengths"] - rows["prompt_lengths"]
         ratios = LogRatios(*(logps - ref_logps).chunk(2), *counts.chunk(2))  # 4
@@ -149,7 +151,8 @@ def train_dpo(
 
     Args:
         start: the policy before the training, where it is not the SFT model, which stays the reference.
-        ref_logps: the SFT model's, of `pair_logps`; None where it runs beside the policy (not `needs_ref_logps`).
+        ref_logps: the SFT model's, of `pair_logps`; None where it runs beside the policy (not `needs_ref_logps`). Not
+            read where the policy lies on it in 4 bits, which are the reference then.
     """
     log = LogCallback(context, "loss")
     tokens, pad = [pair_tokens(tokenizer, pair) for pair in pairs], pad_id(tokenizer)  # 1
@@ -180,7 +183,10 @@ def train_dpo(
         callbacks=[log],
     )
     trainer.settings = settings
-    if ref_logps is None:
+    starts_at_reference = start is None or start == sft_folder
+    if settings.lora_rank and starts_at_reference and (ref_logps is None or settings.lora_4bit):
+        trainer.reference = model_of(trainer)
+    elif ref_logps is None:
         trainer.reference = load_policy(sft_folder, context.device, torch.bfloat16)
     with forward_is(model_of(trainer), summed_logps):
         train(trainer, log, DPO, settings, context)

@@ -2,11 +2,18 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
+from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
+from peft.tuners.lora import LoraLayer
+from peft.tuners.tuners_utils import BaseTunerLayer
+from torch import Tensor, nn
+from torch.nn import functional as F
 from transformers import PreTrainedModel
 
+from bench.errors import ConfigError
 from bench.train.settings.common import OptimizerSettings
 
 
@@ -31,23 +38,44 @@ def put_adapters(network: PreTrainedModel, settings: OptimizerSettings, seed: in
     return adapter
 
 
-def frozen_to_bf16(network: PreTrainedModel) -> None:
-    """Make the weights that are not trained bf16."""
-    for parameter in _frozen(network):
-        parameter.data = parameter.data.bfloat16()
+_NF4_ERROR = 0.2  # of a block's largest number: half of the widest gap, 0.15, and what its scale is rounded by
 
 
-def _frozen(network: PreTrainedModel) -> list[torch.nn.Parameter]:
-    return [parameter for parameter in network.parameters() if not parameter.requires_grad]
+@contextmanager
+def without_adapters(network: PreTrainedModel) -> Iterator[None]:
+    """Within it the network is what it was before training. `requires_grad` stays, unlike with peft's own switch."""
+    layers = [module for module in network.modules() if isinstance(module, BaseTunerLayer)]
+    for layer in layers:
+        layer._disable_adapters = True
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer._disable_adapters = False
 
 
-class FrozenInBf16:
-    """Makes the frozen weights of a network with adapters bf16, to be run under autocast; the fp32 ones, to which the
-    adapters are added in the end, wait in main memory."""
+class Frozen:
+    """Makes what lies beneath a network's adapters smaller for the time of the training.
 
-    def __init__(self, network: PreTrainedModel) -> None:
-        self._whole = {p: p.detach().to("cpu", copy=True) for p in _frozen(network)}
-        frozen_to_bf16(network)
+    In bf16 the frozen weights are bf16, to be run under autocast; in 4 bits the linear layers that have adapters hold
+    NF4 numbers (Dettmers et al. 2023), which every pass multiplies out. The fp32 weights, to which the adapters are
+    added in the end, wait in main memory.
+    """
+
+    def __init__(self, network: PreTrainedModel, bf16: bool, four_bit: bool, restored: bool = True) -> None:
+        """
+        Args:
+            restored: whether `restore` will be called; what is thrown away in the end need not wait anywhere.
+        """
+        self._layers: dict[LoraLayer, nn.Linear] = {}
+        self._whole: dict[nn.Parameter, Tensor] = {}
+        if four_bit:
+            layers = _lies_on_4_bits(network, bf16)
+            self._layers = {layer: linear.cpu() for layer, linear in layers.items()} if restored else {}
+        for parameter in _frozen(network) if bf16 else ():
+            if restored:
+                self._whole[parameter] = parameter.detach().to("cpu", copy=True)
+            parameter.data = parameter.data.bfloat16()
 
     def round_again(self) -> None:
         """Undo what merging adapters into the bf16 weights and taking them out again has rounded."""
@@ -57,6 +85,70 @@ class FrozenInBf16:
     def restore(self) -> None:
         for parameter, whole in self._whole.items():
             parameter.data = whole.to(parameter.device)
+        for layer, whole in self._layers.items():
+            device = layer.base_layer.weight.device
+            assert isinstance(device, torch.device)
+            layer.base_layer = whole.to(device)
+
+
+def _frozen(network: PreTrainedModel) -> list[nn.Parameter]:
+    return [p for p in network.parameters() if not p.requires_grad and p.is_floating_point()]
+
+
+def require_4_bits(network: PreTrainedModel) -> None:
+    """Try a layer of each shape.
+
+    Raises:
+        ConfigError: 4 bits do not hold the network here, or it has no layers that they are for.
+    """
+    layers = {m.weight.shape: m for m in network.base_model.modules() if isinstance(m, nn.Linear)}
+    for layer in layers.values():
+        _in_4_bits(layer, bf16=False)
+    if not layers:
+        raise ConfigError(f"lora_4bit: {type(network).__name__} has no plain linear layers; set it to false")
+
+
+def _lies_on_4_bits(network: PreTrainedModel, bf16: bool) -> dict[LoraLayer, nn.Linear]:
+    """Put 4-bit layers beneath the adapters; what stood there, by adapter."""
+    whole: dict[LoraLayer, nn.Linear] = {}
+    for layer in network.modules():
+        if isinstance(layer, LoraLayer) and isinstance(layer.base_layer, nn.Linear):
+            whole[layer] = layer.base_layer
+    for layer, linear in whole.items():
+        layer.base_layer = _in_4_bits(linear, bf16)
+    return whole
+
+
+def _in_4_bits(linear: nn.Linear, bf16: bool) -> Any:
+    nf4 = import_module("bitsandbytes.nn")
+    dtype = torch.bfloat16 if bf16 else torch.float32
+    small = nf4.Linear4bit(
+        linear.in_features, linear.out_features, compute_dtype=dtype, quant_type="nf4", device="meta"
+    )
+    small.bias = linear.bias
+    weight = nf4.Params4bit(linear.weight.detach().clone(), requires_grad=False, quant_type="nf4")
+    small.weight = weight.to(linear.weight.device)  # which quantises
+    small.support_avx512bf16_for_cpu = False  # it would pack weights in a form that has no backward pass
+    _require_near(small, linear)
+    return small
+
+
+def _require_near(small: Any, linear: nn.Linear) -> None:
+    """
+    Raises:
+        ConfigError: what the 4 bits stand for is not the weights: bitsandbytes 0.50 has every row begin with the first
+            block's scale on CPUs where rows are no multiple of a block.
+    """
+    state = small.weight.quant_state
+    found = import_module("bitsandbytes.functional").dequantize_4bit(small.weight.data, state).float()
+    whole = linear.weight.detach().float()
+    blocks = [F.pad(x.flatten(), (0, -x.numel() % state.blocksize)).view(-1, state.blocksize) for x in (found, whole)]
+    scale = blocks[1].abs().amax(1)
+    if bool(((blocks[0] - blocks[1]).abs().amax(1) > _NF4_ERROR * scale).any()):
+        raise ConfigError(
+            f"lora_4bit: bitsandbytes does not hold a layer of {tuple(whole.shape)} right on {whole.device.type};"
+            " set it to false"
+        )
 
 
 @contextmanager
@@ -64,15 +156,14 @@ def adapted(network: PreTrainedModel, settings: OptimizerSettings, seed: int, bf
     """Within it adapters alone are trained, if `lora_rank` asks for them; at its end they are in the weights.
 
     Args:
-        bf16: the frozen weights are so meanwhile (`FrozenInBf16`).
+        bf16: the frozen weights are so meanwhile (`Frozen`).
     """
     if not settings.lora_rank:
         yield
         return
     adapter = put_adapters(network, settings, seed)
-    frozen = FrozenInBf16(network) if bf16 else None
+    frozen = Frozen(network, bf16, settings.lora_4bit)
     yield
-    if frozen is not None:
-        frozen.restore()
+    frozen.restore()
     adapter.merge_and_unload()
     network.requires_grad_(True)

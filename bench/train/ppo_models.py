@@ -24,7 +24,7 @@ from bench.forward import (
 )
 from bench.models.loading import RewardModel, load_policy, load_reward_model
 from bench.records import Rollout
-from bench.train.lora import FrozenInBf16, frozen_to_bf16, put_adapters
+from bench.train.lora import Frozen, put_adapters
 from bench.train.recompute import keep, recompute
 from bench.train.settings.ppo import PPOSettings
 from bench.train.shards import Skeleton, mesh_of_all, shard
@@ -75,7 +75,7 @@ class PPOModels:
         ref_policy: the frozen SFT model, or None under LoRA, where it is the policy with its adapter disabled.
         value: a network of its own, or a head that reads the policy's states.
         adapter: peft's view of the policy, which switches the adapter; None where all weights are trained.
-        frozen: the policy's weights beneath its adapter, where they are bf16 while it is trained.
+        frozen: the policy's weights beneath its adapter, where they are bf16 or 4 bits while it is trained.
         skeleton: of the policy (with its adapter), where all networks lie in shares; else None.
         scale: of the scores; unless it was measured, the reward model's shift alone.
     """
@@ -86,7 +86,7 @@ class PPOModels:
     value: PreTrainedModel | SharedValueHead
     adapter: PeftModel | None = None
     skeleton: Skeleton | None = None
-    frozen: FrozenInBf16 | None = None
+    frozen: Frozen | None = None
     scale: ScoreScale = field(init=False)
 
     def __post_init__(self) -> None:
@@ -182,11 +182,11 @@ class PPOModels:
         assert isinstance(merged, PreTrainedModel)
         return merged
 
-    def freeze_in_bf16(self) -> None:
-        """Make what lies beneath the adapters bf16, for the time of the training."""
-        self.frozen = FrozenInBf16(self.policy)
+    def freeze(self, bf16: bool, four_bit: bool) -> None:
+        """Make what lies beneath the adapters smaller, for the time of the training."""
+        self.frozen = Frozen(self.policy, bf16, four_bit)
         if isinstance(self.value, PreTrainedModel):
-            frozen_to_bf16(self.value)  # which is thrown away in the end
+            Frozen(self.value, bf16, four_bit, restored=False)
 
     def shard(self, device: torch.device, bf16: bool) -> None:
         """Leave this process its share of every network, on `device`; the processes of the run must all do so."""
@@ -225,8 +225,8 @@ def load_ppo_models(
     value = None if settings.value_model == "shared" else load_reward_model(reward_folder, device).model
     models = ppo_models(policy, ref_policy, reward, value, settings, seed)
     # What lies in shares has one type before it is gathered, and bf16 afterwards.
-    if models.adapter is not None and frozen_dtype == torch.bfloat16 and not processes.shard_weights():
-        models.freeze_in_bf16()
+    if models.adapter is not None and not processes.shard_weights():
+        models.freeze(frozen_dtype == torch.bfloat16, settings.lora_4bit)
     return models
 
 

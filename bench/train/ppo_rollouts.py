@@ -101,8 +101,8 @@ def rollout_sampler(
     bf16: bool,
 ) -> RolloutSampler:
     """The sampler that `ppo.rollout_engine` means on this device."""
-    on_gpu = models.policy.device.type == "cuda"
-    if settings.rollout_engine == "vllm" or (settings.rollout_engine == "auto" and on_gpu and find_spec("vllm")):
+    suits = models.policy.device.type == "cuda" and not settings.lora_4bit  # TRL sends whole weights
+    if settings.rollout_engine == "vllm" or (settings.rollout_engine == "auto" and suits and find_spec("vllm")):
         from bench.train.vllm_rollouts import VLLMSampler  # takes long to import, and few have it
 
         return VLLMSampler(

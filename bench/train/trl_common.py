@@ -126,7 +126,8 @@ def train(
             # TRL logs this count as num_tokens and forgets it; where the trainer has another, this one is not read.
             vars(trainer)["_total_train_tokens"] = resumed.rows[-1].get("num_tokens")
     kind = type(model_of(trainer))
-    with adapted(model_of(trainer), settings, context.seed, context.bf16):
+    # What lies in shares has one type before it is gathered.
+    with adapted(model_of(trainer), settings, context.seed, context.bf16 and not is_sharded(trainer)):
         if settings.activation_checkpointing:
             recompute(model_of(trainer))
         masters = None

@@ -156,7 +156,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "sft=nplus": {
         "learning_rate": 3e-6, "batch_size": 128, "micro_batch_size": 8, "micro_batch_tokens": 16384,
         "schedule": "cosine", "warmup_steps": 0, "optimizer": "adamw", "eps": 1e-5, "weight_decay": 0.0,
-        "max_grad_norm": None, "completion_only": False, "lora_rank": 0, "lora_alpha": 32,
+        "max_grad_norm": None, "completion_only": False, "lora_rank": 0, "lora_alpha": 32, "lora_4bit": False,
         "activation_checkpointing": False,
     },
     "ppo=nplus": {
@@ -167,7 +167,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "value_learning_rate": None, "missing_eos": "replace", "missing_eos_score": -1.0, "normalize_reward": False,
         "reward_clip": None, "critic_warmup_updates": 0,
         "whiten_rewards": False,
-        "whiten_advantages": True, "max_approx_kl": None, "value_model": "separate", "lora_rank": 0, "lora_alpha": 32,
+        "whiten_advantages": True, "max_approx_kl": None, "value_model": "separate",
+        "lora_rank": 0, "lora_alpha": 32, "lora_4bit": False,
         "activation_checkpointing": False,
         "rollout_engine": "auto", "vllm_memory_share": 0.3,
         "learning_rate": 3e-6, "batch_size": 512, "micro_batch_size": 8,
@@ -180,7 +181,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "learning_rate": 1e-6, "batch_size": 64,
         "micro_batch_size": 8, "micro_batch_tokens": 16384, "schedule": "constant_with_warmup", "warmup_steps": 150,
         "optimizer": "rmsprop", "eps": 1e-8, "weight_decay": 0.0, "max_grad_norm": 10.0, "lora_rank": 0,
-        "lora_alpha": 32,
+        "lora_alpha": 32, "lora_4bit": False,
         "activation_checkpointing": False,
     },
     "rloo=small": {
@@ -188,7 +189,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "beta": 0.05, "temperature": 0.7, "num_generations": 4, "num_iterations": 1,
         "missing_eos_score": -1.0, "learning_rate": 5e-6,
         "batch_size": 16, "micro_batch_size": 8, "schedule": "linear", "warmup_steps": 0, "optimizer": "adamw",
-        "eps": 1e-5, "weight_decay": 0.0, "max_grad_norm": 1.0, "lora_rank": 0, "lora_alpha": 32,
+        "eps": 1e-5, "weight_decay": 0.0, "max_grad_norm": 1.0, "lora_rank": 0, "lora_alpha": 32, "lora_4bit": False,
         "activation_checkpointing": False,
     },
     "budget=full": {

@@ -106,7 +106,7 @@ def test_lora_and_a_shared_value_head_hold_less(rows: RunRows, shape: ModelShape
         settings = replace(CONFIG.ppo, **changes)  # pyright: ignore[reportArgumentType]
         return sizing(shape, rows, config=replace(CONFIG, ppo=settings)).of("ppo").total
 
-    assert held(lora_rank=4) < held(value_model="shared") < held()
+    assert held(lora_rank=4, lora_4bit=True) < held(lora_rank=4) < held(value_model="shared") < held()
     # The value model's weights and its optimizer's two numbers a parameter.
     assert held() - held(value_model="shared") == pytest.approx(12 * shape.parameters)
 

@@ -167,7 +167,7 @@ def make_transformer_trainer(architecture: str = "llama", sharded: bool = False,
     }
     models = small_models(PPOSettings(**{**SETTINGS, **settings}), architecture)
     if models.adapter is not None and own.get("bf16") and not sharded:
-        models.freeze_in_bf16()  # as `load_ppo_models` does
+        models.freeze(bf16=True, four_bit=False)  # as `load_ppo_models` does
     if sharded:
         models.shard(torch.device("cpu"), own.get("bf16", False))
     return make_trainer(models=models, **own, **settings)

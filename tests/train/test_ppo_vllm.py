@@ -99,7 +99,7 @@ def test_sending_adapters_leaves_the_bf16_base_as_it_was(vllm, tmp_path, archite
     sft_policy(architecture).save_pretrained(tmp_path)
     models = small_models(PPOSettings(**{**SETTINGS, **settings}), architecture)
     models.policy.name_or_path = str(tmp_path)
-    models.freeze_in_bf16()
+    models.freeze(bf16=True, four_bit=False)
     before = [p.clone() for p in models.policy.parameters() if not p.requires_grad]
     trainer = make_trainer(models=models, temperature=0.7, bf16=True, episodes=12, **settings)
     trainer.train(PROMPTS)

@@ -12,6 +12,7 @@ import test_trl_processes as whole
 import yaml
 from accelerate.state import DistributedType, PartialState
 
+from bench.files import read_json
 from bench.models.loading import save_policy
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
@@ -61,3 +62,19 @@ def test_shares_train_what_whole_models_do(
     for name in ("sft", "reward", "dpo"):
         whole.assert_moved(tmp_path, name)
         whole.assert_alike(tmp_path, name, 0, norm=1e-4 if more else 1e-5)  # adapters' gradients are small
+
+
+@pytest.mark.long
+@pytest.mark.usefixtures("cpus_are_an_accelerator")
+@pytest.mark.parametrize("more", [{}, {"lora_rank": 4}], ids=str)
+def test_in_bf16_shares_train_within_its_rounding(more: dict[str, Any], make_policy, tokenizer, tmp_path: Path):
+    """fp32 weights, whose blocks compute in bf16 by autocast; one process has bf16 weights over fp32 masters."""
+    save_policy(make_policy(), tokenizer, tmp_path / "model")
+    whole.in_both_ways(tmp_path / "model", tmp_path, True, 2, told_by(CONFIG, BLOCKS["llama"]), **more)
+
+    for name in ("sft", "reward", "dpo"):
+        whole.assert_moved(tmp_path, name)
+        shares, alone = (read_json(tmp_path / who / f"{name}.json") for who in ("0", "alone"))
+        assert len(shares) == len(alone)
+        assert shares[0]["loss"] == pytest.approx(alone[0]["loss"], rel=2**-6)
+        assert shares[-1]["loss"] == pytest.approx(alone[-1]["loss"], rel=0.1, abs=0.02)

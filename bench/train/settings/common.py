@@ -35,6 +35,7 @@ class OptimizerSettings:
     max_grad_norm: float | None = 1.0
     lora_rank: int = 0
     lora_alpha: int = 32
+    lora_4bit: bool = False
     activation_checkpointing: bool = False
 
     @property
@@ -63,6 +64,9 @@ class OptimizerSettings:
         )
         require(self.lora_rank >= 0, f"{group}.lora_rank", self.lora_rank, "must be 0 (train all weights) or above")
         require(self.lora_alpha > 0, f"{group}.lora_alpha", self.lora_alpha, "must be above 0")
+        require(
+            self.lora_rank > 0 or not self.lora_4bit, f"{group}.lora_4bit", self.lora_4bit, "needs a lora_rank above 0"
+        )
         schedules = ("linear", "cosine", "constant", "constant_with_warmup")
         require(
             self.schedule in schedules, f"{group}.schedule", self.schedule, f"must be one of {', '.join(schedules)}"

@@ -69,6 +69,12 @@ class PPOSettings(BudgetedSettings):
             "must be auto, loop, or, where vLLM is installed (pip install 'trl[vllm]'), vllm",
         )
         require(
+            self.rollout_engine != "vllm" or not self.lora_4bit,
+            "ppo.rollout_engine",
+            self.rollout_engine,
+            "must be auto or loop where ppo.lora_4bit is true: vLLM is sent whole weights",
+        )
+        require(
             0 < self.vllm_memory_share < 1,
             "ppo.vllm_memory_share",
             self.vllm_memory_share,

@@ -58,6 +58,7 @@ def main() -> int:
             max_new_tokens=arguments.max_new_tokens,
             threads=arguments.threads,
             trl_1_12=arguments.trl_1_12,
+            only=tuple(arguments.only),
         )
         tasks = arguments.tasks or list(TASKS)
         if arguments.scaling:
@@ -103,6 +104,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--threads", type=int, default=None, help="of torch; default: as many as there are cores")
     parser.add_argument(
         "--trl-1-12", type=Path, default=None, metavar="FOLDER", help="measure TRL 1.12.0's PPOTrainer, installed there"
+    )
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="of these contenders alone (ours, trl_best, ...), as JSON has them",
     )
     parser.add_argument("--scaling", action="store_true", help="measure growth with the input instead of the peers")
     parser.add_argument("--profile", action="store_true", help="show where our own time goes instead of the peers")

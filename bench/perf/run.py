@@ -52,6 +52,7 @@ class Settings:
     max_new_tokens: int
     threads: int | None
     trl_1_12: Path | None
+    only: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("rounds", "batch_size", "micro_batch_tokens", "prompts", "max_prompt_tokens", "max_new_tokens"):
@@ -91,15 +92,22 @@ def run_tasks(tasks: Sequence[str], settings: Settings) -> str:
 
 
 def run_profile(tasks: Sequence[str], settings: Settings) -> str:
-    """Run our own step of each task once under the profiler, write `<out>/profile.md`, and return it."""
+    """Run our own step of each task once under the profiler, in bf16 too where that is faster, write
+    `<out>/profile.md`, and return it."""
+    peaks = _peaks(settings)
+    fast = max(peaks, key=lambda name: peaks[name])
     model = _model_folder(settings)
     tokenizer = load_tokenizer(model)
     parts = []
     for task in tasks:
-        ours = contenders(task, "fp32", False)[0]
-        spec = replace(_spec(ours, settings, model, _workload(task, settings, tokenizer), settings.out), profile=True)
-        result = _work(ours, spec, settings)
-        parts.append(profile.text(task, profile.shares(result.operators), asdict(result), _peaks(settings)))
+        for ours in contenders(task, fast, False):
+            if ours.name.startswith("ours"):
+                workload = _workload(task, settings, tokenizer)
+                spec = replace(_spec(ours, settings, model, workload, settings.out), profile=True)
+                result = asdict(_work(ours, spec, settings))
+                _keep_fastest(peaks, _peaks(settings))
+                title = f"{task}, {ours.dtype}"
+                parts.append(profile.text(title, profile.shares(result["operators"]), result, peaks))
     (settings.out / "profile.md").write_text("".join(parts), encoding="utf-8")
     return "".join(parts)
 
@@ -146,6 +154,7 @@ def measure_all(
     on_run: Callable[[int], None] = lambda done: None,
 ) -> dict[str, list[dict[str, Any]]]:
     """Every contender's measurements, round by round; what `path` holds of the same settings and code is kept.
+    With `only`, the others get no more of them.
 
     The GEMM peak in `record` becomes the fastest of those measured between them: a single one can fall into a moment
     in which something else has the processor.
@@ -159,7 +168,7 @@ def measure_all(
     _keep_fastest(peaks, found.get("gemm_tflops", {}))
     for round_ in range(settings.rounds):
         for contender in who:
-            if len(measured[contender.name]) <= round_:
+            if len(measured[contender.name]) <= round_ and (not settings.only or contender.name in settings.only):
                 measured[contender.name].append(asdict(_work(contender, specs[contender.name], settings)))
                 _keep_fastest(peaks, _peaks(settings) if peaks else {})
                 write_json(path, {**record, "key": key, **provenance(), "measurements": measured})

@@ -33,9 +33,9 @@ examples:
       the range that `python -m bench` holds a run of the default settings against
 
 Of several folders those that hold no finished run (killed, failed, still going) are left out, each with a line
-on stderr. Runs are compared only when they share data, SFT model, sampling, budget and judge; the error names
-what differs. Exit code: 0 done; 2 no finished run, or runs that may not be compared; 1 the report cannot be
-written."""
+on stderr. Runs are compared only when they share data, SFT model, sampling, judge and budget, but for how long PPO and
+DPO train; the error names what differs. Exit code: 0 done; 2 no finished run, or runs that may not be compared; 1 the
+report cannot be written."""
 
 
 @spoken

@@ -35,6 +35,8 @@ from bench.report.words import NONE, Cell, Row, arm_name, count, in_words, is_nu
 
 # What must be equal before two runs may stand side by side: always ...
 _SAME_SETTINGS = ("config.sampling", "config.budget", "config.judge")
+# (but for how long an arm trains, which may be what is asked) ...
+_MAY_DIFFER = {f"config.budget.{name}" for name in frontier.BUDGETS.values()}
 # ... for runs of one seed, the very same data and the very same SFT model ...
 _SAME_SEED = ("data.hash", "stages.sft.key")
 # ... and across seeds, where a seed changes both, the settings that made them.
@@ -68,7 +70,7 @@ def render_comparison(run_dirs: Sequence[Path | str], out_dir: Path | str, forma
 def check_comparable(runs: Sequence[Run]) -> None:
     """Refuse runs that differ in more than what a comparison of methods may vary.
 
-    Sampling, budget and judge must be equal. Runs of one seed must share the data (hash) and the SFT model
+    Sampling, judge and budget must be equal, but for how long PPO and DPO train. Runs of one seed must share the data (hash) and the SFT model
     (stage key); runs of different seeds must have been given the same settings for both.
 
     Raises:
@@ -241,7 +243,7 @@ def _require_equal(one: Run, other: Run, fields: Sequence[str]) -> None:
             {key: value for key, value in leaves(run.setting(field, {}), field) if not key.endswith(".seed")}
             for run in (one, other)
         )
-        for key in sorted(ours.keys() | theirs.keys()):
+        for key in sorted((ours.keys() | theirs.keys()) - _MAY_DIFFER):
             if ours.get(key) != theirs.get(key):
                 raise RunFolderError(
                     f"these runs may not be compared: {key} is {ours.get(key)!r} in {one.path} but"

@@ -75,9 +75,20 @@ def failed_over(runs: Sequence[Run]) -> dict[str, str]:
     for of_run in found:
         for judge, sentence in of_run.items():
             said.setdefault(judge, sentence)
-    having = f"{count(sum(_UNTRAINED in run.arms for run in runs))} runs with the base model"
-    failing = {judge: count(sum(judge in of_run for of_run in found)) for judge in said}
-    return {judge: f"In {failing[judge]} of {having} {said[judge][0].lower()}{said[judge][1:]}" for judge in said}
+    return {
+        judge: f"In {count(sum(judge in of_run for of_run in found))} of {_put_to_checks(runs, judge)}"
+        f" {sentence[0].lower()}{sentence[1:]}"
+        for judge, sentence in said.items()
+    }
+
+
+def _put_to_checks(runs: Sequence[Run], judge: str) -> str:
+    """How many runs could show that the judge fails one."""
+    with_base = [run for run in runs if _UNTRAINED in run.arms]
+    checked = [run for run in runs if any(row["judge"] == judge for row in checks(run))]
+    if with_base and all(run in with_base for run in checked):
+        return f"{count(len(with_base))} runs with the base model"
+    return f"{count(len(checked))} runs that put it to one"
 
 
 def overoptimised(run: Run) -> list[str]:

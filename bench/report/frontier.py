@@ -27,7 +27,8 @@ from bench.report.words import (
 
 Spent = Callable[[Run, str], Mapping[str, float]]
 """(run, arm) -> what the policy spent, by prompt; empty where that is not known."""
-_BUDGETS = {"ppo": "ppo_episodes", "dpo": "dpo_epochs"}
+BUDGETS = {"ppo": "ppo_episodes", "dpo": "dpo_epochs"}
+"""Arm -> the budget that says how long it trains."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ def equal_time(runs: Sequence[Run]) -> Equal | None:
     """The time beyond the SFT model, where the runs differ in both arms' budgets, else None: device time as it was
     measured again, or as it was measured; where other work kept the machine busy, CPU time."""
     arms = [(run, arm) for run in runs for arm in ASKED if arm in run.arms]
-    varied = {arm: {run.setting(f"config.budget.{_BUDGETS[arm]}") for run, of in arms if of == arm} for arm in ASKED}
+    varied = {arm: {run.setting(f"config.budget.{BUDGETS[arm]}") for run, of in arms if of == arm} for arm in ASKED}
     if min(map(len, varied.values())) < 2:
         return None
     costs = [run.metrics["arms"][arm].get("cost", {}) for run, arm in arms]

@@ -21,10 +21,10 @@ def measured(monkeypatch, tmp_path: Path):
     started: list[str] = []
     monkeypatch.setattr(run, "_work", lambda contender, spec, settings: started.append(contender.name) or Measurement())
 
-    def go(rounds: int, record: dict[str, Any] | None = None) -> list[str]:
+    def go(rounds: int, record: dict[str, Any] | None = None, only: tuple[str, ...] = ()) -> list[str]:
         settings = Settings(
             model="m", data=None, out=tmp_path, rounds=rounds, steps=2, batch_size=1, micro_batch_tokens=1, prompts=1,
-            max_prompt_tokens=1, max_new_tokens=1, threads=1, trl_1_12=None,
+            max_prompt_tokens=1, max_new_tokens=1, threads=1, trl_1_12=None, only=only,
         )  # fmt: skip
         workload = Workload("w", [PreferencePair("1", "p", "c", "r")])
         started.clear()
@@ -38,6 +38,12 @@ def test_rounds_are_interleaved_and_those_that_are_there_are_kept(measured):
     assert measured(1) == ["ours", "trl_default", "trl_best"]
     assert measured(1) == []
     assert measured(3) == ["ours", "trl_default", "trl_best"] * 2
+
+
+def test_rounds_of_some_contenders_alone(measured):
+    measured(1)
+    assert measured(3, only=("ours", "trl_best")) == ["ours", "trl_best"] * 2
+    assert measured(3) == ["trl_default"] * 2
 
 
 def test_other_code_is_measured_again(measured, monkeypatch):

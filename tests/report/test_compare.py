@@ -69,6 +69,15 @@ def test_an_unfair_comparison_is_refused_and_named(make_run, edit, tmp_path, cha
     assert not (tmp_path / "out").exists()
 
 
+def test_how_long_an_arm_trains_may_be_what_is_compared(make_run, edit, tmp_path):
+    one, other = make_run("one"), make_run("other", dpo_beta=0.5)
+    edit(other / "run.json", lambda run: run["config"]["budget"].update(ppo_episodes=128, dpo_epochs=3.0))
+    text = report.render_comparison([one, other], tmp_path / "out").with_suffix(".md").read_text()
+    table = text.partition("Settings that differ between the runs")[2]
+    header, _, _, row = [line for line in table.splitlines() if line.startswith("|")][:4]
+    assert "dpo\\_epochs" in header and "ppo\\_episodes" in header and "128" in row and "3.0" in row
+
+
 def test_other_seeds_may_have_other_data_but_not_other_settings(make_run, edit, tmp_path):
     one, other = make_run("one"), make_run("other", seed=1)  # their data hash, SFT key and data.seed differ
     report.render_comparison([one, other], tmp_path / "out")

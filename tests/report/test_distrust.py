@@ -104,6 +104,12 @@ def test_over_seeds_it_is_said_in_how_many(make_run, edit):
     assert said.startswith("In 1 of 2 runs with the base model the reward-model judge fails a check: ")
     page = comparison_page(runs)
     assert any("fails a check" in line for line in page.answer)
+    edit(paths[0] / "metrics.json", lambda m: m["arms"].pop("base"))
+    edit(paths[1] / "metrics.json", lambda m: m["arms"].pop("base"))
+    no_words = {"value": 0.7, "ci95": [0.6, 0.8], "n": 100}
+    edit(paths[1] / "metrics.json", lambda m: m["judges"]["reward_model"].update(checks={"empty": no_words}))
+    without_base = failed_over([report.load_run(path) for path in paths])["reward_model"]
+    assert without_base.startswith("In 1 of 2 runs that put it to one the reward-model judge fails a check: ")
     over_seeds = to_markdown(page).partition("## Over seeds")[2].partition("## ")[0]
     assert "reward-model judge, which fails a check |" in over_seeds and "gold judge |" in over_seeds
 

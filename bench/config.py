@@ -128,6 +128,12 @@ class RunConfig:
             has_truth = isinstance(wanted.data, SyntheticConfig | None) or isinstance(self.data, ControlledConfig)
             judged = has_truth or self.judge.names != ("gold",)
             require(judged, f"sets.{name}.data", wanted.data, "has no truth for the judge gold; name another judge too")
+        require(
+            "iterated_dpo" not in self.arms or not self.dpo.lora_4bit,
+            "dpo.lora_4bit",
+            self.dpo.lora_4bit,
+            "must be false with the arm iterated_dpo, whose later rounds start elsewhere than at their reference",
+        )
         tokens = self.budget.max_prompt_tokens + self.budget.max_completion_tokens
         fits = self.model.kind != "tiny" or tokens <= self.model.max_positions
         require(

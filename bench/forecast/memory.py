@@ -140,10 +140,9 @@ class Sizing:
         return 2 * self.shape.keys * self.shape.layers * self.width * (rows * width + at_once)
 
     def weights(self, settings: BudgetedSettings | PPOSettings) -> float:
-        """Of a network that learns; in 4 bits, all but the embeddings and the head."""
-        parameters = self.shape.parameters
-        small = max(0, parameters - self.shape.vocabulary * self.shape.hidden) if settings.lora_4bit else 0
-        return self.width * (parameters - small) + _NF4 * small
+        """Of a network that learns; in 4 bits, those of the backbone's products are."""
+        small = self.shape.matrices if settings.lora_4bit else 0
+        return self.width * (self.shape.parameters - small) + _NF4 * small
 
     # Stages
 
@@ -162,7 +161,7 @@ class Sizing:
         gradients = float(_FP32 * trained)
         if largest.alone:
             gradients = max(0.0, gradients - activations - logits)
-        return Memory(
+        learns = Memory(
             process=self.process,
             weights=self.weights(settings) + self.width * self.shape.parameters * frozen,
             optimizer=self.optimizer(settings) * trained,
@@ -170,6 +169,16 @@ class Sizing:
             activations=activations,
             logits=logits,
         )
+        return self._or_loading(learns, settings, frozen)
+
+    def _or_loading(
+        self, learns: Memory, settings: BudgetedSettings | PPOSettings, frozen: int, more: int = 0
+    ) -> Memory:
+        """The larger: what lies beneath adapters is whole, in fp32, until it has been made smaller."""
+        if not settings.lora_rank:
+            return learns
+        whole = self.shape.parameters * (_FP32 * (1 + more) + self.width * frozen)
+        return max(learns, Memory(self.process, whole), key=lambda of: of.total)
 
     def _reference_logps(self) -> Memory:
         if self.bf16:
@@ -203,7 +212,7 @@ class Sizing:
         if largest.alone:
             gradients = max(0.0, gradients - activations - logits)
         learns = gradients + activations + logits > sampling + drawing
-        return Memory(
+        memory = Memory(
             process=self.process,
             weights=weights,
             optimizer=self.optimizer(settings) * trained * learning,
@@ -212,13 +221,14 @@ class Sizing:
             logits=logits if learns else drawing,
             cache=0.0 if learns else sampling,
         )
+        return self._or_loading(memory, settings, frozen=2 - lora, more=int(separate))
 
     def _iterated_dpo(self) -> Memory:
         """Sampling with the reward model beside it, or learning from the pairs."""
         posts = self.rows.posts["pairs"]
         rows = self._rollouts("pairs")
         pairs = Rows(rows.count, rows.prompt, 2 * rows.completions)
-        learns = self._training(self.config.dpo, pairs, head=True, frozen=self._beside_dpo)
+        learns = self._training(self.config.dpo, pairs, head=True, frozen=int(self.bf16))
         return max(learns, self._sampling(posts, self.config.sampling.batch_size, networks=2), key=lambda of: of.total)
 
     def _rloo(self) -> Memory:

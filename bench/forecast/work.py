@@ -183,7 +183,7 @@ class Counting:
     def _learning(self, pairs: Rows, epochs: float) -> Work:
         """DPO's of these pairs."""
         passes, head = self.passes(pairs, pairs=True), self.head(pairs.completion_tokens)
-        beside = int(self.bf16)  # the reference, in the policy's rows
+        beside = int(self.bf16 or self.config.dpo.lora_4bit)  # the reference, in the policy's rows
         lora = self.config.dpo.lora_rank > 0
         return self._stepping(self.config.dpo, pairs.count, epochs) + Work(
             policy=passes.trained(self.config.dpo) * epochs,

@@ -58,6 +58,9 @@ class Settings:
         for name in ("rounds", "batch_size", "micro_batch_tokens", "prompts", "max_prompt_tokens", "max_new_tokens"):
             require(getattr(self, name) >= 1, f"--{name.replace('_', '-')}", getattr(self, name), "must be at least 1")
         require(self.steps >= 2, "--steps", self.steps - 1, "must be at least 1")
+        require(
+            not self.only or "ours" in self.only, "--only", " ".join(self.only), "must have ours, to be held against"
+        )
         require(self.threads is None or self.threads >= 1, "--threads", self.threads, "must be at least 1")
 
 
@@ -68,9 +71,12 @@ def run_tasks(tasks: Sequence[str], settings: Settings) -> str:
     model = _model_folder(settings)
     tokenizer = load_tokenizer(model)
     records = []
+    of_tasks = {task: contenders(task, fast, settings.trl_1_12 is not None) for task in TASKS}
+    names = dict.fromkeys(c.name for who in of_tasks.values() for c in who)
+    for name in settings.only:
+        require(name in names, "--only", name, f"must be among {', '.join(names)}")
     for task in tasks:
-        workload = _workload(task, settings, tokenizer)
-        who = contenders(task, fast, settings.trl_1_12 is not None)
+        workload, who = _workload(task, settings, tokenizer), of_tasks[task]
         record = {
             "task": task,
             "unit": UNITS[task],

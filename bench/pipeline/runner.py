@@ -137,10 +137,11 @@ def _check(config: RunConfig) -> None:
             raise ConfigError(
                 f"{settings.group}.lora_4bit: 4-bit weights do not lie in shares (FSDP, DeepSpeed); set it to false"
             )
-        if settings.lora_rank and processes.uses_deepspeed() and settings is not config.ppo:
+        in_shares = settings in (config.sft, config.reward, config.dpo) and not processes.uses_deepspeed()
+        if settings.lora_rank and processes.shard_weights() and not (in_shares or settings is config.ppo):
             raise ConfigError(
-                f"{settings.group}.lora_rank: TRL's trainers put adapters into whole weights or FSDP's shares, not into"
-                f" DeepSpeed's; set {settings.group}.lora_rank=0, or launch with conf/accelerate/fsdp2.yaml"
+                f"{settings.group}.lora_rank: of TRL's trainers SFT, the reward model and DPO put adapters into FSDP's"
+                f" shares, none into DeepSpeed's; set {settings.group}.lora_rank=0, or launch otherwise"
             )
     if config.samples_in_training.points and processes.shard_weights():
         raise ConfigError(

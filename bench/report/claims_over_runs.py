@@ -11,6 +11,7 @@ from bench.report import failures
 from bench.report.by_prompt import Verdicts, share_prompts
 from bench.report.columns import Column, count_column, table_of, verdict
 from bench.report.distrust import unlike_posts
+from bench.report.frontier import BUDGETS
 from bench.report.load import ASKED, Run, distinct, estimate_columns
 from bench.report.over_seeds import groups_of_seeds
 from bench.report.page import Block
@@ -42,7 +43,7 @@ def claims_over_runs(
     margin = runs[0].setting("config.evaluation.noninferiority_margin", 0.0)
     tolerance = runs[0].setting("config.evaluation.cost_tolerance", 0.1)
     return [
-        *(cost(metrics, claim, tolerance) for claim in (1, 2)),
+        *(_cost(runs, claim, tolerance) for claim in (1, 2)),
         _simpler(runs, judge),
         _own_kl(runs, judge, margin),
         _equal_kl(equal_kl, judge, margin),
@@ -75,6 +76,16 @@ def section(runs: Sequence[Run], judge: str, equal_kl: Mapping[str, Any] | None,
     note = " ".join([note, *unlike_posts(*runs)])
     caption = "What is said of DPO, decided over these runs"
     return [table_of(caption, columns, rows, note), *failures.blocks(runs, judge)]
+
+
+def _cost(runs: Sequence[Run], claim: int, tolerance: float) -> dict[str, Any]:
+    """Of arms that train as long in every run that holds both; else it would be the ratio of the lengths asked for."""
+    both = [run for run in runs if all(arm in run.arms for arm in ASKED)]
+    lengths = {tuple(run.setting(f"config.budget.{name}") for name in BUDGETS.values()) for run in both}
+    if len(lengths) > 1:
+        measure = "cost of RLHF over DPO's"
+        return row(claim, "cost", measure, None, 1.0, "these runs train for unlike lengths; see at equal time")
+    return cost([run.metrics for run in runs], claim, tolerance)
 
 
 def _simpler(runs: Sequence[Run], judge: str) -> dict[str, Any]:

@@ -70,8 +70,8 @@ def render_comparison(run_dirs: Sequence[Path | str], out_dir: Path | str, forma
 def check_comparable(runs: Sequence[Run]) -> None:
     """Refuse runs that differ in more than what a comparison of methods may vary.
 
-    Sampling, judge and budget must be equal, but for how long PPO and DPO train. Runs of one seed must share the data (hash) and the SFT model
-    (stage key); runs of different seeds must have been given the same settings for both.
+    Sampling, judge and budget must be equal, but for how long PPO and DPO train. Runs of one seed must share the data
+    (hash) and the SFT model (stage key); runs of different seeds must have been given the same settings for both.
 
     Raises:
         RunFolderError: names the field, both values and both runs.

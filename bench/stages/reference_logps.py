@@ -22,7 +22,9 @@ LOGPS = "logps.jsonl"
 
 
 def needs(config: "RunConfig", data: ComparisonData) -> dict[str, Any]:
-    return {"pairs": data.preferences["train"], "batch_size": config.sampling.batch_size}
+    # In 4 bits the reference is the policy without its adapters.
+    beside = {"beside": True} if config.dpo.lora_4bit else {}
+    return {"pairs": data.preferences["train"], "batch_size": config.sampling.batch_size, **beside}
 
 
 def build(
@@ -32,8 +34,9 @@ def build(
     *,
     pairs: Sequence[PreferencePair],
     batch_size: int,
+    beside: bool = False,
 ) -> Built:
-    if not needs_ref_logps(context.bf16):
+    if beside or not needs_ref_logps(context.bf16):
         return Built(models_resident=0)
     logps = shared_logps(context, inputs["sft"], pairs, batch_size)
     if processes.is_main():

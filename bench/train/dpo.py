@@ -3,7 +3,8 @@
 A step:
   1. the batch's pairs as rows of tokens; each prompt runs once for its two summaries
   2. log pi of the summaries under the policy
-  3. the same under the reference: once for all steps before training (`pair_logps`), or, in bf16, beside the policy
+  3. the same under the reference: once for all steps before training (`pair_logps`), or, in bf16 or 4 bits, beside the
+     policy
   4. log-ratios, and of them the loss (`bench.losses.dpo`) and the implicit rewards, beta times a log-ratio
   5. where wanted, `sft_weight` times the SFT loss of the chosen summaries
 
@@ -116,7 +117,7 @@ class _Trainer(PairTrainer, DPOTrainer):
         if self.reference is None:  # 3
             ref_logps = inputs["ref_logps"]
         else:
-            with torch.no_grad(), without_adapters(self.reference):
+            with torch.no_grad(), self.accelerator.autocast(), without_adapters(self.reference):
                 ref_logps, _ = summed_logps(self.reference, **rows)
         counts = rows["lengths"] - rows["prompt_lengths"]
         ratios = LogRatios(*(logps - ref_logps).chunk(2), *counts.chunk(2))  # 4
@@ -151,8 +152,8 @@ def train_dpo(
 
     Args:
         start: the policy before the training, where it is not the SFT model, which stays the reference.
-        ref_logps: the SFT model's, of `pair_logps`; None where it runs beside the policy (not `needs_ref_logps`). Not
-            read where the policy lies on it in 4 bits, which are the reference then.
+        ref_logps: the SFT model's, of `pair_logps`; None where it runs beside the policy (not `needs_ref_logps`), or
+            is the policy without its adapters: in 4 bits the two are one model only there.
     """
     log = LogCallback(context, "loss")
     tokens, pad = [pair_tokens(tokenizer, pair) for pair in pairs], pad_id(tokenizer)  # 1
@@ -184,7 +185,7 @@ def train_dpo(
     )
     trainer.settings = settings
     starts_at_reference = start is None or start == sft_folder
-    if settings.lora_rank and starts_at_reference and (ref_logps is None or settings.lora_4bit):
+    if ref_logps is None and settings.lora_rank and starts_at_reference:
         trainer.reference = model_of(trainer)
     elif ref_logps is None:
         trainer.reference = load_policy(sft_folder, context.device, torch.bfloat16)

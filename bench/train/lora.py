@@ -122,10 +122,10 @@ def _lies_on_4_bits(network: PreTrainedModel, bf16: bool) -> dict[LoraLayer, nn.
 def _in_4_bits(linear: nn.Linear, bf16: bool) -> Any:
     nf4 = import_module("bitsandbytes.nn")
     dtype = torch.bfloat16 if bf16 else torch.float32
-    small = nf4.Linear4bit(
-        linear.in_features, linear.out_features, compute_dtype=dtype, quant_type="nf4", device="meta"
-    )
-    small.bias = linear.bias
+    size = linear.in_features, linear.out_features
+    small = nf4.Linear4bit(*size, bias=False, compute_dtype=dtype, quant_type="nf4", device="meta")
+    if linear.bias is not None:  # a copy: the layer itself waits in main memory
+        small.bias = nn.Parameter(linear.bias.detach().clone(), requires_grad=False)
     weight = nf4.Params4bit(linear.weight.detach().clone(), requires_grad=False, quant_type="nf4")
     small.weight = weight.to(linear.weight.device)  # which quantises
     small.support_avx512bf16_for_cpu = False  # it would pack weights in a form that has no backward pass

@@ -82,7 +82,7 @@ def test_sharded_weights_are_refused(make_config: Callable[..., RunConfig], monk
     with pytest.raises(ConfigError, match=r"dpo\.lora_4bit"):
         run(make_config(dpo=DPOSettings(lora_rank=4, lora_4bit=True)), "the command")
     monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
-    with pytest.raises(ConfigError, match=r"dpo\.lora_rank: TRL's trainers put adapters into whole weights or FSDP's"):
+    with pytest.raises(ConfigError, match=r"dpo\.lora_rank: of TRL's trainers SFT"):
         run(make_config(dpo=DPOSettings(lora_rank=4)), "the command")
 
 

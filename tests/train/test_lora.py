@@ -16,6 +16,7 @@ from test_sft import DEMONSTRATIONS
 from transformers import GPT2Config, GPT2LMHeadModel
 from trl import SFTConfig, SFTTrainer
 
+from bench.config import RunConfig
 from bench.errors import ConfigError
 from bench.files import write_json
 from bench.models.loading import _SHIFT_FILE, RewardModel, load_policy, save_policy
@@ -94,14 +95,16 @@ def test_a_plain_model_comes_out_of_which_a_few_directions_moved(
     else:
         save_policy(before, tokenizer, tmp_path / "sft")
         if kind == "dpo":
-            ref_logps = None if bf16 else pair_logps(load_policy(tmp_path / "sft", CPU), tokenizer, PAIRS, 4)
+            beside = bf16 or "4bit" in method
+            ref_logps = None if beside else pair_logps(load_policy(tmp_path / "sft", CPU), tokenizer, PAIRS, 4)
             settings = DPOSettings(**lora)
             after, log = train_dpo(tmp_path / "sft", tokenizer, PAIRS, ref_logps, settings, context, epochs=2)
             assert log[0]["loss"] == pytest.approx(0.693147, abs=1e-4)  # policy and reference are one model
         else:
             reward = RewardModel(classifier(), shift=0.0)
             budget = RolloutBudget(1.0, 8, 6)
-            settings = RLOOSettings(**lora, num_generations=2, missing_eos_score=None)
+            beta = 0.0 if "4bit" in method else 0.05
+            settings = RLOOSettings(**lora, beta=beta, num_generations=2, missing_eos_score=None)
             prompts = [pair.prompt for pair in PAIRS]
             after, _ = train_rloo(tmp_path / "sft", reward, tokenizer, prompts, settings, budget, context)
 
@@ -181,10 +184,10 @@ def test_what_lies_beneath_adapters_has_four_bits_and_comes_back_whole(bf16: boo
 
 @IN_4_BITS
 @pytest.mark.parametrize("bf16", [False, True])
-def test_ppo_in_four_bits(bf16: bool, make_policy, make_classifier, tokenizer, tmp_path: Path):
+def test_ppo_in_four_bits(bf16: bool, architecture: str, make_policy, make_classifier, tokenizer, tmp_path: Path):
     """The reference is the policy without its adapters: nothing lies between them before the first step."""
-    save_policy(make_policy(hidden_size=64), tokenizer, tmp_path / "sft")
-    save_policy(make_classifier(hidden_size=64), tokenizer, tmp_path / "reward")
+    save_policy(make_policy(architecture, hidden_size=64), tokenizer, tmp_path / "sft")
+    save_policy(make_classifier(architecture, hidden_size=64), tokenizer, tmp_path / "reward")
     write_json(tmp_path / "reward" / _SHIFT_FILE, {"shift": 0.0})
     settings = PPOSettings(**LORA, lora_4bit=True, ppo_epochs=1, missing_eos_score=None)
     dtype = torch.bfloat16 if bf16 else torch.float32
@@ -194,7 +197,7 @@ def test_ppo_in_four_bits(bf16: bool, make_policy, make_classifier, tokenizer, t
 
     first, second = (row["kl_ref"] or 0.0 for row in log)
     assert abs(first) < 1e-5 < abs(second)
-    after, before = trainer.models.trained_policy(), make_policy(hidden_size=64)
+    after, before = trainer.models.trained_policy(), make_policy(architecture, hidden_size=64)
     ranks = [
         int(torch.linalg.matrix_rank((new - old).double(), rtol=1e-3))
         for (name, new), old in zip(after.named_parameters(), before.parameters(), strict=True)
@@ -215,3 +218,13 @@ def test_what_four_bits_do_not_hold_right_is_refused(make_policy, monkeypatch):
         require_4_bits(network)
     with pytest.raises(ConfigError, match="has no plain linear layers"):
         require_4_bits(GPT2LMHeadModel(GPT2Config(n_layer=1, n_embd=8, n_head=1, vocab_size=16)))
+
+
+def test_four_bits_where_they_would_be_no_fair_start_are_refused():
+    four_bits: dict[str, Any] = {"lora_rank": 4, "lora_4bit": True}
+    with pytest.raises(ConfigError, match=r"rloo\.lora_4bit must be false where rloo\.beta is above 0"):
+        RLOOSettings(**four_bits)
+    with pytest.raises(ConfigError, match=r"dpo\.lora_4bit must be false with the arm iterated_dpo"):
+        RunConfig(arms=("sft", "iterated_dpo"), dpo=DPOSettings(**four_bits))
+    with pytest.raises(ConfigError, match=r"dpo\.lora_4bit needs a lora_rank above 0"):
+        DPOSettings(lora_4bit=True)

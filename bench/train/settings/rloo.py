@@ -29,6 +29,12 @@ class RLOOSettings(OptimizerSettings):
         require(self.num_iterations >= 1, "rloo.num_iterations", self.num_iterations, "must be at least 1")
         require(self.beta >= 0, "rloo.beta", self.beta, "must be 0 (no KL pull) or above")
         require(
+            self.beta == 0 or not self.lora_4bit,
+            "rloo.lora_4bit",
+            self.lora_4bit,
+            "must be false where rloo.beta is above 0: TRL's reference is whole, and what 4 bits round would be KL",
+        )
+        require(
             self.temperature > 0,
             "rloo.temperature",
             self.temperature,

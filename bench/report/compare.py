@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from bench.errors import RunFolderError
-from bench.report import claims_over_runs, frontier, gains, over_seeds, sweep, tuned
+from bench.report import claims_over_runs, frontier, gains, over_seeds, sweep, tuned, within_time
 from bench.report.claims_over_runs import best_judge
 from bench.report.columns import (
     ARM,
@@ -110,13 +110,15 @@ def comparison_page(runs: Sequence[Run]) -> Page:
     at_equal_kl = frontier.section(equal_kl, judge) if judge else []
     time = frontier.equal_time(runs)
     at_equal_time = frontier.section(frontier.matched(runs, judge, time), judge, time) if judge and time else []
+    best_within = within_time.within_time(runs, judge) if judge and time else []
+    within = within_time.section(best_within, judge, time.name, time.unit) if judge and time else []
     by_setting = sweep.every_verdict(runs, runs[0].judges)
     sections = [
         Section("Which setting", sweep.section(by_setting)),
         Section("Over seeds", seeds_section(groups)),
         Section("Tuned", of_trials),
         Section("At equal KL", at_equal_kl),
-        Section("At equal time", at_equal_time),
+        Section("At equal time", [*at_equal_time, *within]),
         Section("Claims", claims_over_runs.section(runs, judge, equal_kl, duels) if judge else []),
         _against_beta(points, judge, seeds),
         Section("Win rate against cost", _against_cost(points, judge)),
@@ -125,7 +127,9 @@ def comparison_page(runs: Sequence[Run]) -> Page:
         Section("Runs", _run_tables(runs)),
         Section("Head to head in each run", _duel_tables(runs)),
     ]
-    answer = [block.text for block in (*of_trials[1:], *at_equal_kl, *at_equal_time) if isinstance(block, Text)]
+    answer = [
+        block.text for block in (*of_trials[1:], *at_equal_kl, *at_equal_time, *within) if isinstance(block, Text)
+    ]
     if judge and len(groups) == 1:
         answer += over_seeds.answer(groups[0], judge)
     which = sweep.in_a_sentence(by_setting, judge) if judge else []

@@ -86,18 +86,25 @@ def tuned_duel(runs: Sequence[Run], judge: str, column: str = "chosen") -> dict[
     """
     table = records(trial_table(runs, judge))
     by_trial = {(run.setting("seed"), run.setting("config.tuning.trial")): run for run in trials(runs)}
+    picked: dict[Any, dict[str, Run]] = {row["seed"]: {} for row in table}
+    for row in table:
+        if row[column]:
+            picked[row["seed"]][row["arm"]] = by_trial[row["seed"], row["trial"]]
+    return duel(picked, judge)
+
+
+def duel(picked: Mapping[Any, Mapping[str, Run]], judge: str) -> dict[str, Any] | None:
+    """`tuned_duel` of the runs that were picked for each arm, by seed."""
     rows = []
-    for seed in dict.fromkeys(row["seed"] for row in table):
-        picked = {row["arm"]: row for row in table if row["seed"] == seed and row[column]}
-        if set(picked) != set(ASKED):
+    for seed, runs in picked.items():
+        if set(runs) != set(ASKED):
             return None
-        of = {arm: points(by_trial[seed, row["trial"]], arm, judge) for arm, row in picked.items()}
+        of = {arm: points(run, arm, judge) for arm, run in runs.items()}
         shared = [p for p in of["dpo"] if p in of["ppo"]]
         if not shared:
             return None
         paired = paired_difference([of["dpo"][p] for p in shared], [of["ppo"][p] for p in shared], 0, bounds=(-1, 1))
-        runs_of = {arm: by_trial[seed, row["trial"]] for arm, row in picked.items()}
-        rates = {arm: run.metrics["arms"][arm]["win_rate"][judge] for arm, run in runs_of.items()}
+        rates = {arm: run.metrics["arms"][arm]["win_rate"][judge] for arm, run in runs.items()}
         rows.append({"seed": seed, "difference": estimate(paired), **rates})
     if not rows:
         return None

@@ -17,6 +17,7 @@ from bench.train.settings.samples import SamplesSettings
 WATCHED = SamplesSettings(points=2, prompts=3)
 
 
+@pytest.mark.long
 def test_they_are_shown_with_the_numbers_that_the_evaluation_finds(
     make_config: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):

@@ -144,6 +144,7 @@ def test_processes_train_what_one_does(count: int, make_policy, tokenizer, tmp_p
             assert_alike(tmp_path, name, index)
 
 
+@pytest.mark.long
 def test_in_bf16_two_processes_train_what_one_does_within_its_rounding(make_policy, tokenizer, tmp_path: Path):
     """Each process's gradients are bf16 there (8 bits), fp32 in one process alone."""
     save_policy(make_policy(), tokenizer, tmp_path / "model")

@@ -77,6 +77,7 @@ class Sizing:
         if stage.startswith("generate_"):
             return self._sampling(self.rows.prompts, self.config.sampling.batch_size, networks=2)
         config, rows = self.config, self.rows
+        beside = int(self.bf16 and not config.dpo.lora_rank)  # DPO's reference, or it is the policy without adapters
         stages: Mapping[str, Callable[[], Memory]] = {
             "base": lambda: self._holding(_FP32 * self.shape.parameters),
             "sft": lambda: self._training(config.sft, rows.demonstrations, head=True),
@@ -85,7 +86,7 @@ class Sizing:
             "reward": lambda: self._training(config.reward, rows.pairs, head=False),
             "judge_reward": lambda: self._training(config.reward, rows.judge_pairs, head=False),
             "reference_logps": self._reference_logps,
-            "dpo": lambda: self._training(config.dpo, rows.pairs, head=True, frozen=self._beside_dpo),
+            "dpo": lambda: self._training(config.dpo, rows.pairs, head=True, frozen=beside),
             "ppo": self._ppo,
             "rloo": self._rloo,
             "iterated_dpo": self._iterated_dpo,
@@ -100,11 +101,6 @@ class Sizing:
     def width(self) -> int:
         """Bytes of a number of a network that is not trained, and of the activations."""
         return 2 if self.bf16 else _FP32
-
-    @property
-    def _beside_dpo(self) -> int:
-        """Networks beside DPO's policy: in bf16 the reference, unless it is the policy without its adapters."""
-        return int(self.bf16 and not self.config.dpo.lora_rank)
 
     def optimizer(self, settings: BudgetedSettings | PPOSettings) -> int:
         """Bytes a parameter."""

@@ -84,7 +84,7 @@ def run_tasks(tasks: Sequence[str], settings: Settings) -> str:
             **token_counts(workload.pairs, tokenizer),
             "model": settings.model,
             "settings": {k: str(v) if isinstance(v, Path) else v for k, v in asdict(settings).items()},
-            "gemm_tflops": _peaks(settings),
+            "gemm_tflops": dict(peaks),
             "contenders": {c.name: asdict(c) for c in who},
         }
         with StageBar(task, settings.rounds * len(who), "runs") as bar:

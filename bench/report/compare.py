@@ -110,8 +110,7 @@ def comparison_page(runs: Sequence[Run]) -> Page:
     at_equal_kl = frontier.section(equal_kl, judge) if judge else []
     time = frontier.equal_time(runs)
     at_equal_time = frontier.section(frontier.matched(runs, judge, time), judge, time) if judge and time else []
-    best_within = within_time.within_time(runs, judge) if judge and time else []
-    within = within_time.section(best_within, judge, time.name, time.unit) if judge and time else []
+    within = within_time.section(within_time.within_time(runs, judge, time), judge, time) if judge and time else []
     by_setting = sweep.every_verdict(runs, runs[0].judges)
     sections = [
         Section("Which setting", sweep.section(by_setting)),

@@ -14,7 +14,7 @@ from bench.report.words import Cell, arm_name, in_words, judge_name, number, see
 from bench.tuning import VALIDATION
 
 _TONES = {BEST: "good", WORSE: "bad", LEVEL: "open"}
-_TEST = "test"
+TEST = "test"
 _LONG = 80
 _BUDGET_OF = {"rloo": "ppo"}
 """Settings -> those whose budget (`budget.ppo_episodes`) is theirs too."""
@@ -52,17 +52,17 @@ def verdicts(runs: Sequence[Run], arm: str, judge: str) -> list[dict[str, Any]]:
     """A row per setting of the arm: `setting`, `verdict`, `chosen_on` (validation, where every run has it, else test),
     `rate` and `behind` (there, how far behind the best; `evaluate.best_setting`), `test` (its win rate on test posts),
     `kl` in words, `seeds`. Empty where fewer than two settings were judged in one seed."""
-    settings = {name: of for name, of in swept(runs, arm).items() if all(_rate(run, arm, judge, _TEST) for run in of)}
+    settings = {name: of for name, of in swept(runs, arm).items() if all(rate(run, arm, judge, TEST) for run in of)}
     if len(settings) < 2 or not set.intersection(*({r.setting("seed") for r in of} for of in settings.values())):
         return []
     every = [run for of in settings.values() for run in of]
-    chosen_on = VALIDATION if all(_rate(run, arm, judge, VALIDATION) for run in every) else _TEST
-    found = {place: _beside(settings, arm, judge, place, share_prompts(every)) for place in {chosen_on, _TEST}}
+    chosen_on = VALIDATION if all(rate(run, arm, judge, VALIDATION) for run in every) else TEST
+    found = {place: _beside(settings, arm, judge, place, share_prompts(every)) for place in {chosen_on, TEST}}
     rows = []
     for name, of in found[chosen_on].items():
         row = {"setting": name, "verdict": of["verdict"], "chosen_on": chosen_on, "seeds": of["rate"]["seeds"]}
         row |= estimate_columns("rate", of["rate"]) | estimate_columns("behind", of["behind"])
-        rows.append(row | estimate_columns("test", found[_TEST][name]["rate"]) | {"kl": _kl(settings[name], arm)})
+        rows.append(row | estimate_columns("test", found[TEST][name]["rate"]) | {"kl": _kl(settings[name], arm)})
     return rows
 
 
@@ -125,18 +125,18 @@ def _beside(settings: Mapping[str, Sequence[Run]], arm: str, judge: str, place: 
     for name, runs in settings.items():
         results[name] = {}
         for run in runs:
-            rate = _rate(run, arm, judge, place)
-            assert rate is not None
-            cell = "" if place == _TEST else f"grid/{VALIDATION}-t{run.metrics['cell']['temperature']:g}"
-            results[name][run.setting("seed")] = Result(rate, points(run, arm, judge, cell) or None)
+            reached = rate(run, arm, judge, place)
+            assert reached is not None
+            cell = "" if place == TEST else f"grid/{VALIDATION}-t{run.metrics['cell']['temperature']:g}"
+            results[name][run.setting("seed")] = Result(reached, points(run, arm, judge, cell) or None)
     return beside_the_best(results, shared)
 
 
-def _rate(run: Run, arm: str, judge: str, place: str) -> Mapping[str, Any] | None:
+def rate(run: Run, arm: str, judge: str, place: str) -> Mapping[str, Any] | None:
     """Its win rate with its interval, on test or validation posts."""
-    of = run.metrics if place == _TEST else validation(run) or {}
-    rate = of.get("arms", {}).get(arm, {}).get("win_rate", {}).get(judge)
-    return rate if rate is not None and rate["ci95"] is not None else None
+    of = run.metrics if place == TEST else validation(run) or {}
+    found = of.get("arms", {}).get(arm, {}).get("win_rate", {}).get(judge)
+    return found if found is not None and found["ci95"] is not None else None
 
 
 def _kl(runs: Sequence[Run], arm: str) -> str:

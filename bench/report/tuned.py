@@ -201,15 +201,18 @@ def trials_figure(runs: Sequence[Run], judge: str) -> Plot | None:
 
 def duel_in_words(duel: dict[str, Any], judge: str) -> str:
     """`tuned, DPO's win rate on test posts less RLHF's is 3.1 points [-2.0, 8.2] over 3 seeds: not decided.`"""
-    found = duel["difference"]
     first, second = (arm_name(arm, short=True) for arm in ASKED)
+    return f"tuned, {judge_name(judge)}, {first}'s win rate on test posts less {second}'s is {ahead_by(duel)}."
+
+
+def ahead_by(duel: dict[str, Any]) -> str:
+    """`3.1 points [-2.0, 8.2] over 3 seeds: not decided at this n`, of `duel`."""
+    found = duel["difference"]
     seeds = f" over {seeds_in_words(found['n'])}"
-    told = (
-        f"{number(100 * found['mean'], 1)} points ({found['reason']}){seeds}: not decided at this n"
-        if found["ci95"] is None
-        else difference_in_words(found["mean"], found["ci95"], first, second, seeds)
-    )
-    return f"tuned, {judge_name(judge)}, {first}'s win rate on test posts less {second}'s is {told}."
+    if found["ci95"] is None:
+        return f"{number(100 * found['mean'], 1)} points ({found['reason']}){seeds}: not decided at this n"
+    first, second = (arm_name(arm, short=True) for arm in ASKED)
+    return difference_in_words(found["mean"], found["ci95"], first, second, seeds)
 
 
 def _duel_table(duel: dict[str, Any], judge: str, view: str) -> Block:

@@ -38,7 +38,7 @@ def build(
     held_out: HeldOut | None = None,
 ) -> Built:
     training = context.training(seed, held_out, inputs)
-    precomputed = needs_ref_logps(context.bf16) and not settings.lora_4bit
+    precomputed = needs_ref_logps(context.bf16, settings.lora_4bit)
     ref_logps = [PairLogps(**row) for row in read_jsonl(inputs["reference_logps"] / LOGPS)] if precomputed else None
     policy, log = train_dpo(
         inputs["sft"],

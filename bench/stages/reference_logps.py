@@ -22,9 +22,8 @@ LOGPS = "logps.jsonl"
 
 
 def needs(config: "RunConfig", data: ComparisonData) -> dict[str, Any]:
-    # In 4 bits the reference is the policy without its adapters.
-    beside = {"beside": True} if config.dpo.lora_4bit else {}
-    return {"pairs": data.preferences["train"], "batch_size": config.sampling.batch_size, **beside}
+    four_bit = {"four_bit": True} if config.dpo.lora_4bit else {}  # where it is off the stage is the one it always was
+    return {"pairs": data.preferences["train"], "batch_size": config.sampling.batch_size, **four_bit}
 
 
 def build(
@@ -34,9 +33,9 @@ def build(
     *,
     pairs: Sequence[PreferencePair],
     batch_size: int,
-    beside: bool = False,
+    four_bit: bool = False,
 ) -> Built:
-    if beside or not needs_ref_logps(context.bf16):
+    if not needs_ref_logps(context.bf16, four_bit):
         return Built(models_resident=0)
     logps = shared_logps(context, inputs["sft"], pairs, batch_size)
     if processes.is_main():

@@ -87,9 +87,13 @@ def summed_logps(
     return logps.sum(1), masked_mean(entropy, rows.completion_mask)
 
 
-def needs_ref_logps(bf16: bool) -> bool:
-    """Whether the reference's log-probs are computed before training, and not beside the policy."""
-    return not bf16 or processes.shard_weights()
+def needs_ref_logps(bf16: bool, four_bit: bool = False) -> bool:
+    """Whether the reference's log-probs are computed before training, and not beside the policy.
+
+    Args:
+        four_bit: the policy lies on 4 bits, which are then its reference too.
+    """
+    return not (bf16 or four_bit) or processes.shard_weights()
 
 
 class _Trainer(PairTrainer, DPOTrainer):

@@ -16,6 +16,8 @@ from transformers import PreTrainedModel
 from bench.errors import ConfigError
 from bench.train.settings.common import OptimizerSettings
 
+_NF4_ERROR = 0.2  # of a block's largest number: half of the widest gap, 0.15, and what its scale is rounded by
+
 
 def put_adapters(network: PreTrainedModel, settings: OptimizerSettings, seed: int) -> PeftModel:
     """Adapters in place: `network` itself runs through them afterwards. At first they change no output.
@@ -36,9 +38,6 @@ def put_adapters(network: PreTrainedModel, settings: OptimizerSettings, seed: in
     if hasattr(network, "score"):
         network.score.requires_grad_(True)  # small, and it sets the scale of scores and values
     return adapter
-
-
-_NF4_ERROR = 0.2  # of a block's largest number: half of the widest gap, 0.15, and what its scale is rounded by
 
 
 @contextmanager
@@ -70,7 +69,7 @@ class Frozen:
         self._layers: dict[LoraLayer, nn.Linear] = {}
         self._whole: dict[nn.Parameter, Tensor] = {}
         if four_bit:
-            layers = _lies_on_4_bits(network, bf16)
+            layers = _put_on_4_bits(network, bf16)
             self._layers = {layer: linear.cpu() for layer, linear in layers.items()} if restored else {}
         for parameter in _frozen(network) if bf16 else ():
             if restored:
@@ -108,7 +107,7 @@ def require_4_bits(network: PreTrainedModel) -> None:
         raise ConfigError(f"lora_4bit: {type(network).__name__} has no plain linear layers; set it to false")
 
 
-def _lies_on_4_bits(network: PreTrainedModel, bf16: bool) -> dict[LoraLayer, nn.Linear]:
+def _put_on_4_bits(network: PreTrainedModel, bf16: bool) -> dict[LoraLayer, nn.Linear]:
     """Put 4-bit layers beneath the adapters; what stood there, by adapter."""
     whole: dict[LoraLayer, nn.Linear] = {}
     for layer in network.modules():

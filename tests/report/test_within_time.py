@@ -33,7 +33,9 @@ def rate(run: Run, arm: str) -> float:
 
 
 def test_each_arm_may_stop_where_it_is_best(runs: list[Run]):
-    rows = within_time(runs, "gold")
+    equal = equal_time(runs)
+    assert equal is not None
+    rows = within_time(runs, "gold", equal)
 
     # Within 1 h there is one setting of each; within 2.25 h two of DPO, within 4 h two of PPO.
     assert rows[0]["hours"] == 1.0 and "64" in rows[0]["ppo_setting"] and "1" in rows[0]["dpo_setting"]
@@ -52,13 +54,16 @@ def test_each_arm_may_stop_where_it_is_best(runs: list[Run]):
 
 
 def test_the_page_says_it(runs: list[Run]):
-    rows, equal = within_time(runs, "gold"), equal_time(runs)
+    equal = equal_time(runs)
     assert equal is not None
-    (said,) = in_words(rows, "gold", equal.name, equal.unit)
+    rows = within_time(runs, "gold", equal)
+    said = in_words(rows[-1], "gold", equal)
     assert said.startswith(f"Within {rows[-1]['hours']:.2f} h of device time each, DPO at ")
     assert said in comparison_page(runs).answer
-    assert len(section(rows, "gold", equal.name, equal.unit)) == 2
+    assert len(section(rows, "gold", equal)) == 2
 
 
 def test_without_two_budgets_there_is_nothing_to_say(runs: list[Run]):
-    assert within_time(runs[:1], "gold") == [] and section([], "gold", "device time", equal_time(runs).unit) == []  # pyright: ignore[reportOptionalMemberAccess]
+    equal = equal_time(runs)
+    assert equal is not None and equal_time(runs[:1]) is None
+    assert within_time(runs[:1], "gold", equal) == [] and section([], "gold", equal) == []

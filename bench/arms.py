@@ -4,6 +4,7 @@ What an arm needs, what its cost sums, the order of tables, colours, legends, `-
 from here. To add an arm, add its row and the row of its stage, and write the stage's file (`bench/stages`).
 """
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -18,6 +19,7 @@ class Stage:
         inputs: what `build` calls its input -> the stage whose folder it is handed. These are the edges of the graph.
         reads: the data that it reads: splits by their name in the data folder's layout, or "prompts".
         settings: the config group of the trainer's settings; None for stages that train nothing.
+        watched: its trainer takes samples on the way, where such are wanted.
         by_all: several processes build it together; otherwise the first one does while the others wait.
         policy: of a policy that was trained elsewhere, its name in the config, which `needs` is told.
     """
@@ -27,6 +29,7 @@ class Stage:
     inputs: Mapping[str, str] = field(default_factory=dict)
     reads: tuple[str, ...] = ()
     settings: str | None = None
+    watched: bool = False
     by_all: bool = False
     policy: str | None = None
 
@@ -67,8 +70,8 @@ STAGES = (
     Stage("reward", "bench.stages.reward", _SFT, ("preferences/train",), "reward", by_all=True),
     Stage("judge_reward", "bench.stages.judge_reward", _SFT, ("preferences/judge",), "reward", by_all=True),
     Stage("best_of_n", "bench.stages.best_of_n", _SFT_AND_REWARD, ("prompts",), by_all=True),
-    Stage("rloo", "bench.stages.rloo", _SFT_AND_REWARD, ("preferences/train",), "rloo", by_all=True),
-    Stage("ppo", "bench.stages.ppo", _SFT_AND_REWARD, ("preferences/train",), "ppo", by_all=True),
+    Stage("rloo", "bench.stages.rloo", _SFT_AND_REWARD, ("preferences/train",), "rloo", watched=True, by_all=True),
+    Stage("ppo", "bench.stages.ppo", _SFT_AND_REWARD, ("preferences/train",), "ppo", watched=True, by_all=True),
     Stage("iterated_dpo", "bench.stages.iterated_dpo", _SFT_AND_REWARD, ("preferences/train",), "dpo", by_all=True),
     Stage("reference_logps", "bench.stages.reference_logps", _SFT, ("preferences/train",), by_all=True),
     Stage(
@@ -77,6 +80,7 @@ STAGES = (
         {"sft": "sft", "reference_logps": "reference_logps"},
         ("preferences/train",),
         "dpo",
+        watched=True,
         by_all=True,
     ),
 )
@@ -168,6 +172,7 @@ START = "sft"
 
 
 _ELSEWHERE = "policy_"
+_BEST = re.compile("best_(?P<training>.+?)_by_(?P<judge>.+)")
 
 
 def arm_of(name: str, among: Iterable[str] = ()) -> Arm:
@@ -187,15 +192,40 @@ def arm_of(name: str, among: Iterable[str] = ()) -> Arm:
 
 
 def stage_of(name: str) -> Stage:
-    """The stage of the table, or that which takes up a policy trained elsewhere."""
+    """The stage of the table, or that which takes up a policy trained elsewhere or chooses a checkpoint."""
     if name in STAGE_BY_NAME:
         return STAGE_BY_NAME[name]
+    if best := _BEST.fullmatch(name):
+        scorer = {"judge_reward": "judge_reward"} if best["judge"] == "reward_model" else {}
+        return Stage(name, "bench.stages.best_checkpoint", {"training": best["training"], **_SFT, **scorer})
     return Stage(name, "bench.stages.policy", {"base": "base"}, policy=name.removeprefix(_ELSEWHERE))
 
 
-def generated(arm: Arm) -> Stage:
+def policy_stage(arm: Arm, keep_best: str | None = None) -> str:
+    """The stage that leaves the arm's policy: its training, or what chooses among the moments of a watched one.
+
+    Args:
+        keep_best: the judge that chooses (`samples_in_training.keep_best`).
+    """
+    chosen = keep_best is not None and stage_of(arm.stage).watched
+    return f"best_{arm.stage}_by_{keep_best}" if chosen else arm.stage
+
+
+def chooses(stage: str) -> bool:
+    """Whether the stage chooses among the moments of a training."""
+    return "training" in stage_of(stage).inputs
+
+
+def chosen(arms: Iterable[str], keep_best: str | None) -> tuple[Stage, ...]:
+    """The stages that choose among the moments of the arms' trainings."""
+    names = [policy_stage(arm_of(arm), keep_best) for arm in arms]
+    return tuple(stage_of(name) for name in names if chooses(name))
+
+
+def generated(arm: Arm, keep_best: str | None = None) -> Stage:
     """The stage of an arm's completions of the evaluation prompts."""
-    return Stage(f"generate_{arm.name}", arm.sampled_by, {"policy": arm.stage, "sft": START}, ("prompts",), by_all=True)
+    inputs = {"policy": policy_stage(arm, keep_best), "sft": START}
+    return Stage(f"generate_{arm.name}", arm.sampled_by, inputs, ("prompts",), by_all=True)
 
 
 def upstream(stage: str) -> tuple[Stage, ...]:

@@ -122,6 +122,14 @@ class RunConfig:
             list(self.judge.names),
             "has gold, which needs data=synthetic or data=controlled; use judge=reward_model",
         )
+        chooses = self.samples_in_training.keep_best
+        choosers = [spec.name for spec in self.judge.specs if spec.kind != "human"]  # people are asked once
+        require(
+            chooses is None or chooses in choosers,
+            "samples_in_training.keep_best",
+            chooses,
+            f"must be null or a judge of the run that is no person ({', '.join(choosers)})",
+        )
         for name, wanted in self.sets.items():
             plain = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_]*", name) is not None and name != "test"
             require(plain, "sets", name, "must be a plain name (letters, digits, _) other than test, the headline's")

@@ -42,6 +42,15 @@ def atomic_open(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
             temporary.unlink(missing_ok=True)
 
 
+def sync(path: Path) -> None:
+    """Return when the file is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def write_text(path: Path, text: str) -> None:
     with atomic_open(path) as handle:
         handle.write(text)

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bench.arms import needs_reward
+from bench.arms import chooses, needs_reward, stage_of
 from bench.forecast.rows import Ints, Rows, RunRows
 from bench.forecast.shape import ModelShape
 from bench.forecast.work import EVALUATION
@@ -76,6 +76,9 @@ class Sizing:
         """The peak of a stage, or of the evaluation."""
         if stage.startswith("generate_"):
             return self._sampling(self.rows.prompts, self.config.sampling.batch_size, networks=2)
+        if chooses(stage):
+            judging = self.width * ("judge_reward" in stage_of(stage).inputs)
+            return self._holding((_FP32 + judging) * self.shape.parameters)
         config, rows = self.config, self.rows
         beside = int(self.bf16 and not config.dpo.lora_rank)  # DPO's reference, or it is the policy without adapters
         stages: Mapping[str, Callable[[], Memory]] = {

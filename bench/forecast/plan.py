@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bench.arms import STAGE_BY_NAME
+from bench.arms import STAGE_BY_NAME, chooses
 from bench.forecast.hardware import Hardware
 from bench.forecast.judging import Asked
 from bench.forecast.memory import GIB, Memory, Sizing
@@ -112,14 +112,17 @@ def _stage(
         seconds=sum(map(hardware.seconds, work)),
         work=sum(work, Work()),
         memory=max(sizes, key=lambda memory: memory.total),
-        disk=sum(_disk(name, item, shape) for item in todo),
+        disk=sum(_disk(name, item, shape, bf16) for item in todo),
     )
 
 
-def _disk(name: str, item: Item, shape: ModelShape) -> float:
-    """Models are kept in fp32; what was sampled, as text."""
+def _disk(name: str, item: Item, shape: ModelShape, bf16: bool) -> float:
+    """Models are kept in fp32, those on the way to them as they run (adapters are small); what was sampled, as text."""
     row = STAGE_BY_NAME.get(name)
-    if name == "base" or (row is not None and row.settings is not None):
+    if row is not None and row.settings is not None:
+        moments = Counting(item.config, shape, item.rows, bf16).moments_kept(name)
+        return 4.0 * shape.parameters + (2.0 if bf16 else 4.0) * shape.parameters * moments
+    if name == "base" or chooses(name):
         return 4.0 * shape.parameters
     if name == EVALUATION or name == "reference_logps":
         return 0.0

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 
-from bench.arms import needs_reward
+from bench.arms import needs_reward, stage_of
 from bench.data import ControlledConfig
 from bench.evaluate.best_of_n import sizes
 from bench.forecast.decoding import decoding
@@ -282,6 +282,13 @@ class Counting:
             "rloo": lambda: config.budget.ppo_episodes // self._rloo_settings.batch_size * config.rloo.num_iterations,
         }
         return len(config.samples_in_training.steps(steps[stage]())) if stage in steps else 0
+
+    def moments_kept(self, stage: str) -> int:
+        """How many whole models the stage keeps on its way: not what it began with, nor what it ends with."""
+        settings = getattr(self.config, str(stage_of(stage).settings), None)
+        is_whole = settings is not None and not settings.lora_rank
+        keeps = is_whole and self.config.samples_in_training.keep_best is not None
+        return max(0, self.moments(stage) - 2) if keeps else 0
 
     @property
     def _episodes_at_once(self) -> int:

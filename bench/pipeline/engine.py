@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 import torch
 from transformers import PreTrainedTokenizerBase, set_seed
 
-from bench.arms import STAGE_BY_NAME, Stage, arm_of, generated, stage_of
+from bench.arms import STAGE_BY_NAME, Stage, arm_of, generated, policy_stage, stage_of
 from bench.config import RunConfig
 from bench.cost import StageCost, apart, metered
-from bench.files import read_jsonl
+from bench.files import read_json, read_jsonl
 from bench.models.loading import pick_device, same_weights, use_bf16
 from bench.pipeline.cache import FinishedStage, StageCache
 from bench.pipeline.cells import Cell, headline_of
@@ -27,7 +27,7 @@ from bench.pipeline.stage_folder import CHECKPOINT, key_of
 from bench.provenance import stable_hash
 from bench.reach import code_key
 from bench.records import ComparisonData, Completion
-from bench.stages.context import IN_TRAINING, Built, StageContext
+from bench.stages.context import CHOSEN, IN_TRAINING, Built, StageContext
 from bench.stages.generate import COMPLETIONS
 from bench.train.log import TrainingLog
 from bench.train.samples import Taken
@@ -87,13 +87,19 @@ class Engine:
 
     def completions(self, arm: str, cell: Cell | None = None) -> list[Completion]:
         """The arm's summaries of a cell's prompts, the headline's unless another is named."""
-        stage = self.finished(generated(arm_of(arm)), cell)
+        stage = self.finished(generated(arm_of(arm), self._keep_best), cell)
         return [Completion(**row) for row in read_jsonl(stage.folder / COMPLETIONS)]
 
     def watched(self, arm: str) -> list[dict[str, Any]]:
         """What the arm's trainer sampled on the way, if it did."""
         file = self.finished(stage_of(arm_of(arm).stage)).folder / IN_TRAINING
         return read_jsonl(file) if file.exists() else []
+
+    def chosen(self, arm: str) -> dict[str, Any] | None:
+        """By which judge, at which step and out of what the arm's policy was chosen among the moments of its training;
+        None where it is the last."""
+        file = self.finished(stage_of(policy_stage(arm_of(arm), self._keep_best))).folder / CHOSEN
+        return read_json(file) if file.exists() else None
 
     def finished(self, stage: Stage, cell: Cell | None = None) -> FinishedStage:
         """The stage, from memory, from the cache, or built from its inputs, which are finished first."""
@@ -145,6 +151,10 @@ class Engine:
             scale = {**where, "model": fingerprint(at.config.model), **_sizes(values)}
             self._recipes[at.name, stage.name] = Recipe(stage.name, values, inputs, folder, scale)
         return self._recipes[at.name, stage.name]
+
+    @property
+    def _keep_best(self) -> str | None:
+        return self.config.samples_in_training.keep_best
 
     def _at(self, stage: Stage, cell: Cell | None) -> Cell:
         """Only what reads the evaluation's prompts differs from cell to cell."""
@@ -251,4 +261,6 @@ def fingerprint(value: Any) -> Any:
         return {field.name: fingerprint(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, Sequence) and not isinstance(value, str):
         return stable_hash([fingerprint(item) for item in value])
-    return stable_hash(dict(value)) if isinstance(value, Mapping) else value
+    if isinstance(value, Mapping):
+        return stable_hash({key: fingerprint(item) for key, item in value.items()})
+    return value

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from bench.arms import BY_NAME, START, policy_stage
 from bench.encoding import completion_lengths
 from bench.evaluate.judges.base import Judge
 from bench.evaluate.judges.factory import build_judges
@@ -73,9 +74,10 @@ class Instruments:
 
     def logratios(self, summaries: Sequence[tuple[str, str]]) -> list[float]:
         """log pi_DPO - log pi_SFT of each (prompt, summary), in nats."""
+        keep_best = self.config.samples_in_training.keep_best
         policy, ref = (
-            self.memo("logps", [*self._version(arm), summaries], lambda arm=arm: self._logps(arm, summaries))
-            for arm in ("dpo", "sft")
+            self.memo("logps", [*self._version(stage), summaries], lambda stage=stage: self._logps(stage, summaries))
+            for stage in (policy_stage(BY_NAME["dpo"], keep_best), START)
         )
         return [x - y for x, y in zip(policy, ref, strict=True)]
 
@@ -105,10 +107,10 @@ class Instruments:
             self._scorers[stage] = load_reward_model(self.folders[stage], self.device, self.dtype)
         return reward_scores(self._scorers[stage], self.tokenizer, summaries, self.config.sampling.batch_size)
 
-    def _logps(self, arm: str, summaries: Sequence[tuple[str, str]]) -> list[float]:
-        if arm not in self._scorers:
-            self._scorers[arm] = load_policy(self.folders[arm], self.device, self.dtype)
-        return summed_logps(self._scorers[arm], self.tokenizer, summaries, self.config.sampling.batch_size)
+    def _logps(self, stage: str, summaries: Sequence[tuple[str, str]]) -> list[float]:
+        if stage not in self._scorers:
+            self._scorers[stage] = load_policy(self.folders[stage], self.device, self.dtype)
+        return summed_logps(self._scorers[stage], self.tokenizer, summaries, self.config.sampling.batch_size)
 
     def _judge_score(self, summaries: Sequence[tuple[str, str]]) -> list[float]:
         return self.rewards("judge_reward", summaries)

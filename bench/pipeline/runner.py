@@ -184,7 +184,9 @@ def _stages(config: RunConfig) -> list[Stage]:
     """All stages of a run: those that its arms, judges and data need, and the arms' completions."""
     others = ["judge_reward"] if "reward_model" in config.judge.names else []
     others += [LABEL.name] if isinstance(config.data, ControlledConfig) else []
-    return [*arms.needed(config.arms, *others), *(arms.generated(arms.arm_of(arm)) for arm in config.arms)]
+    by = config.samples_in_training.keep_best
+    sampled = [arms.generated(arms.arm_of(arm), by) for arm in config.arms]
+    return [*arms.needed(config.arms, *others), *arms.chosen(config.arms, by), *sampled]
 
 
 def _before_arms(config: RunConfig) -> list[tuple[Stage, None]]:
@@ -225,7 +227,8 @@ def _run(config: RunConfig, folder: Path, record: dict[str, Any], show: OnRows =
         headline, *grid = [cell.with_pairs(data) for cell in (headline, *grid)]
         statistics = _statistics(data, tokenizer, statistics["truncated_prompts"])
         say(format_statistics(statistics))
-    sampled = [(arms.generated(arms.arm_of(arm)), cell) for cell in (headline, *grid) for arm in config.arms]
+    by = config.samples_in_training.keep_best
+    sampled = [(arms.generated(arms.arm_of(arm), by), cell) for cell in (headline, *grid) for arm in config.arms]
     instruments = Instruments(config, folders, tokenizer, engine.device, engine.frozen_dtype, cache_dir)
     engine.on_taken = LiveSamples(instruments, headline, show)
     engine.finish([*_before_arms(config), *sampled, *((stage, None) for stage in _stages(config))])
@@ -244,6 +247,9 @@ def _run(config: RunConfig, folder: Path, record: dict[str, Any], show: OnRows =
             for cell in (headline, *grid)
         ]
         measured = evaluations[0].metrics()
+        for arm in config.arms:
+            if (checkpoint := engine.chosen(arm)) is not None:
+                measured["arms"][arm]["checkpoint"] = checkpoint
         rows = [evaluation.cell_metrics() for evaluation in evaluations[1:]]
     metrics: dict[str, Any] = {
         "schema": SCHEMA,

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from bench.arms import ARMS, REFERENCE, START, cost_stages
+from bench.arms import ARMS, BY_NAME, REFERENCE, START, cost_stages, policy_stage
 from bench.errors import RunFolderError
 from bench.report.read import Number, VerdictTable, check_estimates, object_of, rows_of
 
@@ -162,7 +162,9 @@ def settings(run: Run) -> dict[str, Any]:
 
 def policy_of(run: Run, arm: str) -> tuple[Any, str, Any]:
     """What tells a trained policy from others: seed, arm, and its stage's key (the run, where that has none)."""
-    return run.setting("seed"), arm, run.setting(f"stages.{arm}.key", run.path)
+    by = run.setting("config.samples_in_training.keep_best")
+    stage = policy_stage(BY_NAME[arm], by) if arm in BY_NAME else arm
+    return run.setting("seed"), arm, run.setting(f"stages.{stage}.key", run.path)
 
 
 def distinct(runs: Sequence[Run], *arms: str) -> list[Run]:

@@ -8,9 +8,10 @@ values to `build`: what is not in the key cannot be used. A stage never asks for
 those that the table names (`bench.arms.STAGES`). What `build` keeps in `context.scratch` is there again after a kill.
 """
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -26,6 +27,7 @@ from bench.records import ComparisonData, EvalPrompt, GoldReward
 from bench.train.context import TrainingContext
 from bench.train.health.settings import DEFAULT_HEALTH, HealthSettings
 from bench.train.log import TrainingLog
+from bench.train.moments import MOMENTS
 from bench.train.samples import HeldOut, Samples, Taken
 from bench.train.settings.common import PLACES, RolledOutOn
 
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
 
 IN_TRAINING = "samples.jsonl"
 """What a trainer sampled on the way, beside its model: `bench.train.samples`."""
+CHOSEN = "chosen.json"
+"""Which of the moments was chosen and by whom, beside its weights: `bench.stages.best_checkpoint`."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +82,7 @@ class StageContext:
         samples = None
         if held_out is not None and inputs is not None and self.apart is not None:
             where = (inputs["sft"], self.device, self.bf16)
-            samples = Samples(self.name, held_out, self.tokenizer, *where, self.apart, self.on_taken)
+            samples = Samples(self.name, held_out, self.tokenizer, *where, self.apart, self.scratch, self.on_taken)
         return TrainingContext(
             self.name,
             seed,
@@ -96,9 +100,11 @@ class StageContext:
             save_policy(policy, self.tokenizer, folder)
 
     def save_samples(self, samples: Samples | None, folder: Path) -> None:
-        """Those of a training, if any were taken."""
+        """Those of a training, if any were taken, and the weights that were kept with them."""
         if samples is not None and processes.is_main():
             write_jsonl(folder / IN_TRAINING, samples.rows)
+            if samples.held_out.keeps and (kept := self.scratch / MOMENTS).exists():
+                os.rename(kept, folder / MOMENTS)
 
 
 class Built(NamedTuple):
@@ -130,7 +136,9 @@ def held_out(config: "RunConfig", data: ComparisonData) -> dict[str, HeldOut]:
     posts = {d.prompt: EvalPrompt(d.id, d.prompt, d.completion) for d in data.demonstrations.get("validation", [])}
     prompts = tuple(posts.values())[: wanted.prompts]
     tokens = config.budget.max_completion_tokens
-    return {"held_out": HeldOut(wanted, prompts, config.sampling.batch_size, tokens, config.seed)}
+    keeps = wanted.keep_best is not None
+    settings = replace(wanted, keep_best=None)
+    return {"held_out": HeldOut(settings, prompts, config.sampling.batch_size, tokens, config.seed, keeps)}
 
 
 class Sampled(NamedTuple):

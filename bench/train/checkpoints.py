@@ -5,7 +5,6 @@ a marker with the log's rows and the samples into it last. What has no marker wa
 thrown away.
 """
 
-import os
 import shutil
 import time
 from collections.abc import Sequence
@@ -15,7 +14,7 @@ from typing import Any, NamedTuple
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from bench import processes
-from bench.files import read_json, write_json
+from bench.files import read_json, sync, write_json
 from bench.train.log import Row
 
 _MAX_SHARE = 0.02  # of the training time that saving may take
@@ -67,18 +66,9 @@ class CheckpointCallback(TrainerCallback):
             folder = Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
             for path in folder.rglob("*"):
                 if path.is_file():
-                    _sync(path)
+                    sync(path)
             write_json(folder / _MARKER, {"rows": self._rows, "samples": list(self._samples)})
         now = time.perf_counter()
         # every_s = 0 saves at every step: tests do.
         self._interval = max(self._every_s, (now - self._last) / _MAX_SHARE) if self._every_s else 0.0
         self._last = now
-
-
-def _sync(path: Path) -> None:
-    """The file is on the disk before the marker says so."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -3,12 +3,15 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.lora import LoraLayer
 from peft.tuners.tuners_utils import BaseTunerLayer
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PreTrainedModel
@@ -16,6 +19,7 @@ from transformers import PreTrainedModel
 from bench.errors import ConfigError
 from bench.train.settings.common import OptimizerSettings
 
+_LORA = ".lora_"  # in the names of the adapters' weights, as peft has it
 _NF4_ERROR = 0.2  # of a block's largest number: half of the widest gap, 0.15, and what its scale is rounded by
 
 
@@ -51,6 +55,34 @@ def without_adapters(network: PreTrainedModel) -> Iterator[None]:
     finally:
         for layer in layers:
             layer._disable_adapters = False
+
+
+def has_adapters(network: PreTrainedModel) -> bool:
+    return any(isinstance(module, LoraLayer) for module in network.modules())
+
+
+def save_adapters(network: PreTrainedModel, file: Path) -> None:
+    """The adapters' weights, and what they are scaled by, as safetensors."""
+    layer = next(module for module in network.modules() if isinstance(module, LoraLayer))
+    (name,) = layer.r
+    scale = {"rank": str(layer.r[name]), "alpha": str(layer.lora_alpha[name])}
+    weights = {name: p.detach().contiguous() for name, p in network.named_parameters() if _LORA in name}
+    save_file(weights, file, scale)
+
+
+def merge_adapters(network: PreTrainedModel, file: Path) -> PreTrainedModel:
+    """The network, of the kind that `save_adapters` was given, with the saved adapters in its weights."""
+    with safe_open(file, "pt") as saved:
+        scale = saved.metadata()
+        settings = OptimizerSettings(lora_rank=int(scale["rank"]), lora_alpha=int(scale["alpha"]))
+        adapter = put_adapters(network, settings, seed=0)
+        weights = {name: p for name, p in network.named_parameters() if _LORA in name}
+        assert weights.keys() == set(saved.keys())
+        for name, parameter in weights.items():
+            parameter.data.copy_(saved.get_tensor(name))
+    adapter.merge_and_unload()
+    network.requires_grad_(True)
+    return network
 
 
 class Frozen:

@@ -21,18 +21,24 @@ from bench.generation import SamplingConfig, sample_all
 from bench.models.loading import load_policy
 from bench.records import Completion, EvalPrompt
 from bench.scoring import as_completions
+from bench.train.moments import MOMENTS, keep_moment
 from bench.train.settings.samples import SamplesSettings
 
 
 @dataclass(frozen=True)
 class HeldOut:
-    """What is sampled, and how. The draws follow from `seed` alone: the same ones at every step, in every arm."""
+    """What is sampled, and how. The draws follow from `seed` alone: the same ones at every step, in every arm.
+
+    With `keeps` the weights that were sampled are kept too; by which judge one of them is chosen in the end is no
+    matter of the training, and `settings` do not say it.
+    """
 
     settings: SamplesSettings
     prompts: Sequence[EvalPrompt]
     batch_size: int
     max_new_tokens: int
     seed: int
+    keeps: bool = False
 
 
 class Taken(NamedTuple):
@@ -52,6 +58,7 @@ class Samples:
         stage: the run's.
         reference: folder of the SFT model, which is in memory only while a sample is taken.
         apart: the context in which what is done is no cost of the stage.
+        scratch: of the training; where weights are kept.
         on_taken: called with the samples of every moment, apart too.
         rows: `step`, and a `Completion`'s fields; a checkpoint keeps them.
     """
@@ -63,6 +70,7 @@ class Samples:
     device: torch.device
     bf16: bool
     apart: Callable[[], AbstractContextManager[None]]
+    scratch: Path
     on_taken: Callable[[Taken], None] = lambda taken: None
     rows: list[dict[str, Any]] = field(default_factory=list)
 
@@ -78,6 +86,8 @@ class Samples:
             with self._autocast():
                 samples = self._sample(policy)
             policy.train(was_training)
+            if self.held_out.keeps and 0 < step < steps:  # the last ones are what the stage leaves
+                keep_moment(policy, self.scratch / MOMENTS, step)
             self.rows += [{"step": step, **asdict(sample)} for sample in samples]
             self.on_taken(Taken(step, steps, samples, self.held_out.prompts))
         return time.perf_counter() - start

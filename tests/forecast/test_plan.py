@@ -18,6 +18,7 @@ from bench.forecast.shape import ModelShape
 from bench.forecast.speeds import Speeds, keep, kept
 from bench.forecast.table import one_line, table
 from bench.forecast.work import Counting, Work
+from bench.train.settings.samples import SamplesSettings
 
 SPEEDS = Speeds(
     flops_per_s={"sft": 1e9, "reward": 2e9, "policy": 4e9, "score": 8e9, "head": 16e9},
@@ -62,6 +63,20 @@ def test_the_cache_is_taken_off(rows: RunRows, shape: ModelShape):
     assert whole.disk - less.disk == 2 * 4 * shape.parameters
     assert "2 of 7 stages are in the cache" in one_line(less)
     assert [line.split()[1] for line in table(less).splitlines() if line.startswith(("base", "sft"))] == ["cached"] * 2
+
+
+@pytest.mark.parametrize(("bf16", "lora_rank", "models"), [(False, 0, 3), (True, 0, 2), (True, 4, 1)])
+def test_the_moments_to_choose_from_are_on_the_disk(
+    rows: RunRows, shape: ModelShape, bf16: bool, lora_rank: int, models: float
+):
+    """Of the moments 0, 1, 2, 3 the first is the SFT model and the last what the training leaves, in fp32; the two
+    others are kept as they run, or as adapters, which are small."""
+    watched = SamplesSettings(points=3, keep_best="gold")
+    config = replace(CONFIG, samples_in_training=watched, dpo=replace(CONFIG.dpo, lora_rank=lora_rank))
+    todo = [Item(stage, config, rows, False) for stage in ("dpo", "best_dpo_by_gold")]
+    training, choice = plan(todo, shape, of(8), bf16).stages
+    assert (training.disk, choice.disk) == (models * 4 * shape.parameters, 4 * shape.parameters)
+    assert choice.memory.weights == 4 * shape.parameters
 
 
 def test_a_stage_at_several_cells_is_one_row(rows: RunRows, shape: ModelShape):

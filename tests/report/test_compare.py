@@ -4,7 +4,8 @@ import pytest
 
 from bench import report
 from bench.errors import RunFolderError
-from bench.report.compare import varied_settings
+from bench.report.compare import check_comparable, varied_settings
+from bench.report.load import policy_of
 
 
 def test_a_sweep_over_dpo_beta_shows_the_ppo_arm_once(make_run):
@@ -47,6 +48,10 @@ def test_varied_settings_are_those_that_differ(make_run):
     assert varied_settings(runs) == {"dpo.beta": [0.1, 0.5]}
 
 
+def _chosen_by(judge, points=2):
+    return lambda run: run["config"]["samples_in_training"].update(keep_best=judge, points=points)
+
+
 @pytest.mark.parametrize(
     ("change", "field"),
     [
@@ -56,6 +61,7 @@ def test_varied_settings_are_those_that_differ(make_run):
         (lambda run: run["config"]["budget"].update(pairs=800), "config.budget.pairs"),
         (lambda run: run["config"]["judge"].update(names=["gold"]), "config.judge.names"),
         (lambda run: run["config"]["judge"].update(orders="one"), "config.judge.orders"),
+        (_chosen_by("gold"), "config.samples_in_training.keep_best"),
     ],
 )
 def test_an_unfair_comparison_is_refused_and_named(make_run, edit, tmp_path, change, field):
@@ -67,6 +73,28 @@ def test_an_unfair_comparison_is_refused_and_named(make_run, edit, tmp_path, cha
     assert field in message and str(one) in message and str(other) in message and "\n" not in message
     assert all(repr(report.load_run(path).setting(field)) in message for path in (one, other))
     assert not (tmp_path / "out").exists()
+
+
+def test_who_chose_among_fewer_moments_is_not_compared(make_run, edit):
+    one, other = make_run("one"), make_run("other", dpo_beta=0.5)
+    for path, points in ((one, 2), (other, 2)):
+        edit(path / "run.json", _chosen_by("gold", points))
+    check_comparable([report.load_run(path) for path in (one, other)])
+    edit(other / "run.json", _chosen_by("gold", 4))
+    with pytest.raises(RunFolderError, match=r"samples_in_training\.points is 2 in .* but 4"):
+        check_comparable([report.load_run(path) for path in (one, other)])
+
+
+def test_one_training_chosen_from_by_two_judges_is_two_policies(make_run, edit):
+    path = make_run("one")
+    keys = {f"best_dpo_by_{judge}": {"key": judge} for judge in ("gold", "reward_model")}
+    edit(path / "run.json", lambda run: run["stages"].update(keys))
+    trained = policy_of(report.load_run(path), "dpo")
+    found = []
+    for judge in ("gold", "reward_model"):
+        edit(path / "run.json", _chosen_by(judge))
+        found.append(policy_of(report.load_run(path), "dpo"))
+    assert [key for *_, key in found] == ["gold", "reward_model"] and trained not in found
 
 
 def test_how_long_an_arm_trains_may_be_what_is_compared(make_run, edit, tmp_path):

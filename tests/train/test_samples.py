@@ -18,6 +18,7 @@ from bench.records import EvalPrompt, PreferencePair
 from bench.train.context import RolloutBudget
 from bench.train.dpo import pair_logps, train_dpo
 from bench.train.log import TrainingLog
+from bench.train.moments import MOMENTS, load_moment
 from bench.train.ppo import PPOTrainer
 from bench.train.ppo_models import ppo_models
 from bench.train.ppo_rollouts import PromptIds
@@ -52,9 +53,11 @@ def test_points_lie_evenly_over_the_steps_and_before_them():
     assert SamplesSettings().steps(12) == set()
 
 
-@pytest.mark.parametrize("setting", [{"points": -1}, {"prompts": 1}, {"temperature": 0.0}])
+@pytest.mark.parametrize(
+    "setting", [{"points": -1}, {"prompts": 1}, {"temperature": 0.0}, {"points": 1, "keep_best": "gold"}]
+)
 def test_settings_out_of_range(setting: dict[str, Any]):
-    with pytest.raises(ConfigError, match=f"samples_in_training.{next(iter(setting))}"):
+    with pytest.raises(ConfigError, match=f"samples_in_training.{next(reversed(setting))}"):
         SamplesSettings(**setting)
 
 
@@ -90,9 +93,16 @@ def training(request, make_policy, make_classifier, tokenizer, tmp_path) -> Trai
 
 
 @pytest.fixture
-def a_samples(tokenizer, tmp_path) -> Callable[[], Samples]:
-    held_out = HeldOut(SamplesSettings(POINTS, len(PROMPTS)), PROMPTS, batch_size=2, max_new_tokens=8, seed=5)
-    return lambda: Samples("arm", held_out, tokenizer, tmp_path / "sft", CPU, False, nullcontext)
+def a_samples(tokenizer, tmp_path) -> Callable[..., Samples]:
+    """a_samples(scratch): what takes them; with a scratch folder the weights are kept there."""
+
+    def make(scratch: Path | None = None) -> Samples:
+        settings = SamplesSettings(POINTS, len(PROMPTS))
+        held_out = HeldOut(settings, PROMPTS, batch_size=2, max_new_tokens=8, seed=5, keeps=scratch is not None)
+        where = (tmp_path / "sft", CPU, False, nullcontext, scratch or tmp_path)
+        return Samples("arm", held_out, tokenizer, *where)
+
+    return make
 
 
 def test_the_training_does_not_notice(training: Training, a_samples, tmp_path: Path):
@@ -129,6 +139,48 @@ def test_what_was_killed_and_goes_on_has_every_sample_once(training: Training, a
     assert [(row["step"], row["completion"]) for row in resumed.rows] == [
         (row["step"], row["completion"]) for row in expected.rows
     ]
+
+
+@pytest.mark.parametrize("lora_rank", [0, 2])
+def test_weights_are_kept_as_they_were_sampled_also_by_a_run_that_was_killed(
+    training: Training, a_samples, tmp_path: Path, monkeypatch, lora_rank: int
+):
+    monkeypatch.setitem(BATCH, "lora_rank", lora_rank)
+    seen: dict[int, torch.Tensor] = {}
+    take = Samples._sample
+
+    def sample(self: Samples, policy: Any) -> Any:
+        seen[len(seen)] = states(policy)
+        return take(self, policy)
+
+    monkeypatch.setattr(Samples, "_sample", sample)
+    training(tmp_path / "whole", a_samples(tmp_path / "whole"))
+    before, halfway, after = seen.values()
+    kept = {path.name: load_moment(tmp_path / "whole", 2, tmp_path / "sft") for path in _kept(tmp_path / "whole")}
+    assert list(kept) == ["step-2"]  # before is the SFT model, and after is what the training leaves
+    torch.testing.assert_close(states(kept["step-2"]), halfway, atol=1e-4, rtol=1e-3)
+    assert (before - halfway).abs().max() > 1e-3 < (after - halfway).abs().max()
+    assert not any("lora" in name for name, _ in kept["step-2"].named_parameters())
+
+    def dies(rows: TrainingLog) -> None:
+        if len(rows) == 3:
+            raise Killed
+
+    again = tmp_path / "killed"
+    with pytest.raises(Killed):
+        training(again, a_samples(again), checkpoint_every_s=0.0, on_rows=dies)
+    training(again, a_samples(again), checkpoint_every_s=0.0)
+    assert [path.name for path in _kept(again)] == ["step-2"]
+    torch.testing.assert_close(states(load_moment(again, 2, tmp_path / "sft")), halfway, atol=1e-4, rtol=1e-3)
+
+
+def _kept(folder: Path) -> list[Path]:
+    return sorted(path for path in (folder / MOMENTS).iterdir() if path.name.startswith("step"))
+
+
+@torch.no_grad()
+def states(policy: Any) -> torch.Tensor:
+    return policy.base_model(torch.arange(1, 30)[None]).last_hidden_state.clone()
 
 
 @pytest.mark.parametrize("training", ["ppo", "dpo", "rloo"], indirect=True)

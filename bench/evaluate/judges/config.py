@@ -229,6 +229,12 @@ class JudgeConfig:
         """The judges of `names`, in that order."""
         return [self._spec(name) for name in self.names]
 
+    def only(self, name: str) -> "JudgeConfig":
+        """One of the judges alone, without what is said of the others."""
+        asked = {kind: getattr(self, kind) if kind == name else None for kind in _KINDS_WITH_SETTINGS}
+        instances = {name: self.instances[name]} if self.instances and name in self.instances else None
+        return replace(self, names=(name,), panel=None, instances=instances, **asked)
+
     def about(self, text: str) -> "JudgeConfig":
         """The judges with the shipped prompts for another kind of text (`simple_news` for `simple`); a prompt file of
         the user's own is asked as it is."""

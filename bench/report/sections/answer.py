@@ -9,6 +9,7 @@ from bench.report.load import COMPARED, NOT_TRAINED, Run, records
 from bench.report.sections.cost import remeasured_table
 from bench.report.sections.head_to_head import head_to_head_table, strength_table
 from bench.report.sections.judges import caveats
+from bench.report.sections.overoptimisation import checkpoints
 from bench.report.sections.results import arm_table
 from bench.report.sections.reward_model import reward_model_table
 from bench.report.words import Row, arm_name, count, in_words, is_number, judge_name, time_unit
@@ -26,6 +27,8 @@ def answer(run: Run) -> list[str]:
         lines += [_beside(by_judge[first], by_judge[other]) for other in others]
     elif among_all := _of_all_pairs(run):
         lines.append(among_all)
+    if chosen := checkpoints(run):
+        lines.append(f"Early stopping: {chosen}.")
     table = records(arm_table(run))
     lines += [*_kls(table), *warnings(run), *_one_seed(run), *caveats(run)]
     costs = [row for row in table if row["arm"] not in NOT_TRAINED and is_number(row.get("device_hours"))]

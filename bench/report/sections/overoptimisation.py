@@ -11,7 +11,7 @@ from bench.report.over_kl import FORMS, REWARDS, Curve, fits_table, gain_over_kl
 from bench.report.page import Block, Figures, Text
 from bench.report.plot import NEUTRAL, SERIES, Plot, drawn, new_axes, root_of_kl, root_of_kl_axis, styled
 from bench.report.sections.training import training_curves
-from bench.report.words import Cell, count, is_number, number
+from bench.report.words import Cell, arm_name, count, is_number, judge_name, number
 
 
 def section(run: Run) -> list[Block]:
@@ -32,6 +32,7 @@ def section(run: Run) -> list[Block]:
             " not, the reward model is being exploited."
         ),
         *([Text(" ".join(of_gold))] if of_gold else []),
+        *([Text(f"Early stopping: {chosen}.")] if (chosen := checkpoints(run)) else []),
         Figures(drawn(gain_plots(run))),
         fits_table(
             "What the forms of Gao et al. 2022 say",
@@ -113,6 +114,16 @@ def rollouts_over_kl(run: Run) -> Plot | None:
     )
     alt = f"{title}, gained by the last update at KL {number(log[-1]['kl_ref'], 2)}: {', '.join(parts)}."
     return Plot("reward_of_rollouts", title, alt, figure, caption)
+
+
+def checkpoints(run: Run) -> str:
+    """At which step of how many each policy was taken, and who chose it; empty where each is its training's last."""
+    found = {arm: chosen for arm in run.arms if (chosen := run.metrics["arms"][arm].get("checkpoint"))}
+    if not found:
+        return ""
+    judge = judge_name(next(iter(found.values()))["judge"])
+    steps = [f"{arm_name(arm, short=True)} after {c['step']} of {c['steps']} steps" for arm, c in found.items()]
+    return f"each policy is the best of its moments by the {judge} on validation posts ({', '.join(steps)})"
 
 
 def _watched(run: Run) -> dict[str, Mapping[str, Any]]:

@@ -7,7 +7,9 @@ from bench import report
 from bench.evaluate.overoptimisation import reward_at
 from bench.files import write_jsonl
 from bench.report.over_kl import turn_in_words
+from bench.report.page import Text
 from bench.report.sections import overoptimisation
+from bench.report.sections.answer import answer
 
 
 @pytest.fixture
@@ -88,3 +90,16 @@ def test_ppos_rollouts_gain_over_their_first_step_at_the_root_of_their_kl(make_r
 
 def test_rollouts_without_a_known_truth_are_not_drawn(make_run):
     assert overoptimisation.rollouts_over_kl(report.load_run(make_run(gold=False))) is None
+
+
+def test_where_a_policy_is_not_its_trainings_last_the_answer_says_so(make_run, edit):
+    path = make_run(points=4)
+    assert "Early stopping" not in " ".join(answer(report.load_run(path)))
+    rate = {"value": 0.6, "ci95": [0.4, 0.8], "n": 30}
+    for arm, step in (("ppo", 3), ("dpo", 6)):
+        chosen = {"judge": "gold", "step": step, "steps": 12, "moments": [{"step": step, "win_rate": rate}]}
+        edit(path / "metrics.json", lambda metrics, arm=arm, of=chosen: metrics["arms"][arm].update(checkpoint=of))
+    run = report.load_run(path)
+    said = "best of its moments by the gold judge on validation posts (RLHF (PPO) after 3 of 12 steps, DPO after 6 of"
+    assert any(said in line for line in answer(run))
+    assert any(said in block.text for block in overoptimisation.section(run) if isinstance(block, Text))

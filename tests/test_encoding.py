@@ -1,11 +1,23 @@
 """Texts as token ids."""
 
 import copy
+import random
 
+import pytest
 import torch
+from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
 from tokenizers.processors import TemplateProcessing
+from transformers import PreTrainedTokenizerFast
 
-from bench.encoding import completion_lengths, encode, merges, rows_of
+from bench.encoding import (
+    _CUT_BEHIND_NEWLINES,
+    _cuts_behind_newlines,
+    _end,
+    completion_lengths,
+    encode,
+    merges,
+    rows_of,
+)
 from bench.records import Rows
 
 
@@ -48,6 +60,73 @@ def test_lengths_of_many_are_those_of_each(tokenizer, monkeypatch):
     each = [len(encode(tokenizer, *pair)[0][1]) for pair in zip(prompts, summaries, strict=True)]
     assert completion_lengths(tokenizer, prompts, summaries) == each
     assert each[1] == 1 and each[3] > each[4]
+
+
+GPT_2 = pre_tokenizers.ByteLevel(add_prefix_space=False)
+LLAMA_3, QWEN = (
+    pre_tokenizers.Sequence(
+        [pre_tokenizers.Split(Regex(pattern), "isolated"), pre_tokenizers.ByteLevel(False, True, False)]
+    )
+    for pattern in _CUT_BEHIND_NEWLINES
+)
+DIGITS = pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), GPT_2])
+ODD = pre_tokenizers.Sequence(
+    [pre_tokenizers.Split(Regex(r"\s*\S+"), "isolated"), pre_tokenizers.ByteLevel(False, True, False)]
+)
+PARTS = [
+    "the cat",
+    "\n",
+    "\n\n",
+    " ",
+    "\t",
+    "TL;DR:",
+    "'s",
+    "é",
+    "e\N{COMBINING ACUTE ACCENT}",
+    "12",
+    "猫",
+    "?!",
+    "\r\n",
+    "x" * 9,
+]
+
+
+@pytest.mark.parametrize(
+    ("kind", "known"),
+    [(GPT_2, True), (LLAMA_3, True), (QWEN, True), (DIGITS, True), (ODD, False), (pre_tokenizers.Metaspace(), False)],
+)
+@pytest.mark.parametrize("normalizer", [None, normalizers.NFC()])
+def test_ids_behind_the_last_line_are_those_behind_the_whole_prompt(kind, known: bool, normalizer, monkeypatch):
+    """Of 400 prompts and summaries that are thrown together, by tokenizers that learnt from such."""
+    rng = random.Random(0)
+    texts = ["".join(rng.choices(PARTS, k=12)) for _ in range(1200)]
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer, backend.normalizer = kind, normalizer
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    backend.train_from_iterator(
+        texts, trainers.BpeTrainer(vocab_size=700, initial_alphabet=alphabet, show_progress=False)
+    )
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<|end|>")
+    assert _cuts_behind_newlines(tokenizer, len(tokenizer)) == known
+    pairs = [(f"{post}\n{end}", summary) for post, end, summary in zip(*(iter(texts),) * 3, strict=True)]
+    shortened = sum(_end(tokenizer, prompt) != prompt for prompt, _ in pairs)
+    assert shortened > 50 if known else shortened == 0
+    found = [(encode(tokenizer, *pair), merges(tokenizer, *pair)) for pair in pairs]
+    lengths = completion_lengths(tokenizer, *map(list, zip(*pairs, strict=True)))
+
+    monkeypatch.setattr("bench.encoding._end", lambda tokenizer, prompt: prompt)
+    assert found == [(encode(tokenizer, *pair), merges(tokenizer, *pair)) for pair in pairs]
+    assert lengths == [len(behind) for (((_, behind),), _) in found]
+
+
+@pytest.mark.parametrize(
+    "token", [AddedToken("a\nb"), AddedToken("<mask>", lstrip=True), AddedToken("<s>", rstrip=True)]
+)
+def test_a_token_that_may_reach_over_a_newline_is_known(tokenizer, token: AddedToken):
+    with_it = copy.deepcopy(tokenizer)
+    assert _end(with_it, "POST\nTL;DR:") == "TL;DR:"
+    with_it.add_tokens([token])
+    assert _end(with_it, "POST\nTL;DR:") == "POST\nTL;DR:"
 
 
 def test_an_eos_that_is_written_out_is_the_eos(tokenizer):

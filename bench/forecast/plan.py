@@ -121,7 +121,8 @@ def _disk(name: str, item: Item, shape: ModelShape, bf16: bool) -> float:
     row = STAGE_BY_NAME.get(name)
     if row is not None and row.settings is not None:
         moments = Counting(item.config, shape, item.rows, bf16).moments_kept(name)
-        return 4.0 * shape.parameters + (2.0 if bf16 else 4.0) * shape.parameters * moments
+        width = 2.0 if bf16 and name != "rloo" else 4.0  # RLOO trains fp32 weights under autocast
+        return (4.0 + width * moments) * shape.parameters
     if name == "base" or chooses(name):
         return 4.0 * shape.parameters
     if name == EVALUATION or name == "reference_logps":

@@ -31,6 +31,7 @@ from bench.pipeline.stage_folder import CHECKPOINT, DAMAGED, PARTIAL, beside, ke
 from bench.progress import say
 from bench.provenance import stable_hash
 from bench.train.log import TrainingLog
+from bench.train.settings.samples import MOMENTS
 
 _DISK_TROUBLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
 _DISK_TROUBLE |= {errno.EEXIST, errno.ENOTDIR}  # results_dir is a file, or lies below one
@@ -202,7 +203,7 @@ def _keep_checkpoint(work: Path) -> None:
         shutil.rmtree(work, ignore_errors=True)
         return
     for path in work.iterdir():
-        if path.name not in (CHECKPOINT, _ATTEMPT):
+        if path.name not in (CHECKPOINT, MOMENTS, _ATTEMPT):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 

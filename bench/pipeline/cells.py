@@ -71,10 +71,14 @@ def cells(config: RunConfig, data: ComparisonData, count_tokens: Callable[[str],
 
 
 def _config(config: RunConfig, wanted: EvalSetConfig | None, data: ComparisonData, temperature: float) -> RunConfig:
+    watching = config.samples_in_training
     judge = config.judge if wanted is None or wanted.text == "post" else config.judge.about(wanted.text)
     if data.gold is None and "gold" in judge.names:  # there it has no truth to judge by
         judge = replace(judge, names=tuple(name for name in judge.names if name != "gold"), panel=None)
-    return replace(config, judge=judge, sampling=replace(config.sampling, temperature=temperature))
+        watching = replace(watching, keep_best=None)  # chosen is once, for the headline
+    return replace(
+        config, judge=judge, samples_in_training=watching, sampling=replace(config.sampling, temperature=temperature)
+    )
 
 
 def _of_set(

@@ -18,6 +18,7 @@ from transformers import PreTrainedTokenizerBase, set_seed
 from bench.arms import STAGE_BY_NAME, Stage, arm_of, generated, policy_stage, stage_of
 from bench.config import RunConfig
 from bench.cost import StageCost, apart, metered
+from bench.evaluate.judges.base import Judge
 from bench.files import read_json, read_jsonl
 from bench.models.loading import pick_device, same_weights, use_bf16
 from bench.pipeline.cache import FinishedStage, StageCache
@@ -67,6 +68,7 @@ class Engine:
         self.cache = StageCache(cache_dir / "stages", user)
         self.on_rows: OnRows = lambda stage, rows: None
         self.on_taken: OnTaken = lambda stage, taken: None
+        self.judge: Callable[[str], Judge] | None = None
         self.on_stage: OnStage = lambda stage: None
         self.device = pick_device(config.model.device)
         self.bf16 = use_bf16(config.model.precision, self.device)
@@ -219,6 +221,7 @@ class Engine:
             gold=self.data.gold,
             on_rows=lambda rows: self.on_rows(stage.name, rows),
             on_taken=lambda taken: self.on_taken(stage.name, taken),
+            judge=self.judge,
             apart=apart,
         )
 

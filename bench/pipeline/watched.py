@@ -54,7 +54,7 @@ def _by_step(watched: Watched, posts: Mapping[str, EvalPrompt]) -> Iterator[_Sam
     for arm, rows in watched.items():
         of_step: dict[int, list[Completion]] = {}
         for row in rows:
-            fields = {key: value for key, value in row.items() if key != "step"}
+            fields = {key: value for key, value in row.items() if key not in ("step", "steps")}
             of_step.setdefault(row["step"], []).append(Completion(**fields))
         for step, samples in sorted(of_step.items()):
             yield _Sampled(arm, step, samples, [posts[sample.prompt_id] for sample in samples])

@@ -36,8 +36,8 @@ def section(runs: Sequence[Run], policies: Sequence[Row]) -> list[Block]:
     ]
     return [
         Text(
-            "Gained is the reward above the SFT model's on the same posts. Over policies: one point each, as trained to"
-            " the end; on the way: one line for each training."
+            "Gained is the reward above the SFT model's on the same posts. Over policies: one point each, as they were"
+            " evaluated; on the way: one line for each training."
         ),
         *([Text(" ".join(turns))] if turns else []),
         Figures(gain_figures(runs, policies)),

@@ -1,25 +1,26 @@
 """The best of the moments at which a training was sampled, by one judge: early stopping, the same for every arm.
 
 The judge compares the samples, which are of validation posts, with the reference summaries; the policy before the
-training is no candidate, and of equals the earliest is taken. The evaluation is of other posts.
+training is no candidate, and of equals the earliest is taken. The test posts are others.
 """
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from bench.arms import REFERENCE
 from bench.data.config import ControlledConfig
 from bench.data.controlled import scorer_code
 from bench.errors import DataError
 from bench.evaluate.judges.config import JudgeConfig
-from bench.evaluate.judges.factory import build_judges, prompt_hashes
+from bench.evaluate.judges.factory import prompt_hashes
 from bench.evaluate.win_rate import compare, win_rate
 from bench.files import read_jsonl, write_json
-from bench.models.loading import load_reward_model
+from bench.models.loading import load_policy
 from bench.progress import say
 from bench.records import ComparisonData, EvalPrompt
-from bench.scoring import reward_scores
 from bench.stages.context import CHOSEN, IN_TRAINING, Built, StageContext, held_out
 from bench.train.moments import load_moment
 
@@ -38,7 +39,6 @@ def needs(config: "RunConfig", data: ComparisonData) -> dict[str, Any]:
         "prompt": prompt_hashes(judge),
         "truth": truth,
         "posts": held_out(config, data)["held_out"].prompts,
-        "at_once": config.sampling.batch_size,
         "seed": config.seed,
         "resamples": config.evaluation.bootstrap_resamples,
     }
@@ -53,22 +53,20 @@ def build(
     prompt: list[str],
     truth: tuple[Any, ...],
     posts: Sequence[EvalPrompt],
-    at_once: int,
     seed: int,
     resamples: int,
 ) -> Built:
-    """`prompt` and `truth` say what the judge goes by; `chosen.json` holds what it found.
+    """`judge`, `prompt`, `truth` and the input `judge_reward` say what the run's judge is; `chosen.json` holds what it
+    found.
 
     Raises:
         DataError: none of the judge's verdicts can be read.
     """
-    by_reward = None
-    if "judge_reward" in inputs:
-        reward = load_reward_model(inputs["judge_reward"], context.device, context.frozen_dtype)
-        by_reward = lambda summaries: reward_scores(reward, context.tokenizer, summaries, at_once)  # noqa: E731
-    (asked,) = build_judges(judge, gold=context.gold, reward_score=by_reward, cache_dir=context.cache_dir, seed=seed)
+    assert context.judge is not None
+    asked = context.judge(*judge.names)
+    rows = read_jsonl(inputs["training"] / IN_TRAINING)
     of_step: dict[int, dict[str, str]] = {}
-    for row in read_jsonl(inputs["training"] / IN_TRAINING):
+    for row in rows:
         of_step.setdefault(row["step"], {})[row["prompt_id"]] = row["completion"]
     references = {post.id: post.reference for post in posts}
     found = {
@@ -77,20 +75,26 @@ def build(
         )
         for step, texts in of_step.items()
     }
-    step = best_step(found)
-    if step is None:
+    step, steps = best_step(found), rows[0]["steps"]
+    if step is None and max(found) > 0:
         raise DataError(
             f"samples_in_training.keep_best: no verdict of {asked.name} can be read; name another judge (what was"
             " trained stays)"
         )
-    say(
-        f"{context.name}: after {step} of {max(found)} steps, {found[step]['value']:.1%} against the reference"
-        f" summaries of {len(posts)} validation posts"
-    )
-    context.save(load_moment(inputs["training"], step, inputs["sft"]), folder)
+    if step is None:
+        said = f"the training ended before its first moment (of {steps} steps); its last weights are taken"
+    else:
+        rate = f"{found[step]['value']:.1%} against the reference summaries of {len(posts)} validation posts"
+        said = f"after {step} of {steps} steps, {rate}"
+    say(f"{context.name}: {said}")
+    if step is None or step == steps:
+        policy = load_policy(inputs["training"], torch.device("cpu"))
+    else:
+        policy = load_moment(inputs["training"], step, inputs["sft"])
+    context.save(policy, folder)
     rates = [{"step": at, "win_rate": rate} for at, rate in sorted(found.items())]
-    write_json(folder / CHOSEN, {"judge": asked.name, "step": step, "steps": max(found), "moments": rates})
-    return Built(models_resident=1)
+    write_json(folder / CHOSEN, {"judge": asked.name, "step": step, "steps": steps, "moments": rates})
+    return Built()
 
 
 def best_step(found: Mapping[int, Mapping[str, Any]]) -> int | None:

@@ -8,7 +8,6 @@ values to `build`: what is not in the key cannot be used. A stage never asks for
 those that the table names (`bench.arms.STAGES`). What `build` keeps in `context.scratch` is there again after a kill.
 """
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
@@ -27,12 +26,12 @@ from bench.records import ComparisonData, EvalPrompt, GoldReward
 from bench.train.context import TrainingContext
 from bench.train.health.settings import DEFAULT_HEALTH, HealthSettings
 from bench.train.log import TrainingLog
-from bench.train.moments import MOMENTS
 from bench.train.samples import HeldOut, Samples, Taken
 from bench.train.settings.common import PLACES, RolledOutOn
 
 if TYPE_CHECKING:
     from bench.config import RunConfig
+    from bench.evaluate.judges.base import Judge
 
 IN_TRAINING = "samples.jsonl"
 """What a trainer sampled on the way, beside its model: `bench.train.samples`."""
@@ -51,6 +50,7 @@ class StageContext:
         gold: the known reward, for the log alone; training never sees it.
         on_rows: called with the whole training log whenever it has grown.
         on_taken: called with samples of held-out posts as they are taken on the way.
+        judge: the judge of the run that has this name.
         apart: the context in which what is done is no cost of the stage; None where no samples are to be taken.
     """
 
@@ -65,6 +65,7 @@ class StageContext:
     gold: GoldReward | None = None
     on_rows: Callable[[TrainingLog], None] = lambda rows: None
     on_taken: Callable[[Taken], None] = lambda taken: None
+    judge: Callable[[str], "Judge"] | None = None
     apart: Callable[[], AbstractContextManager[None]] | None = nullcontext
 
     @property
@@ -76,13 +77,18 @@ class StageContext:
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16)
 
     def training(
-        self, seed: int, held_out: HeldOut | None = None, inputs: Mapping[str, Path] | None = None
+        self,
+        seed: int,
+        held_out: HeldOut | None = None,
+        inputs: Mapping[str, Path] | None = None,
+        folder: Path | None = None,
     ) -> TrainingContext:
-        """What every trainer is told; with `held_out`, to sample these on the way (the SFT model is among `inputs`)."""
+        """What every trainer is told; with `held_out`, to sample these on the way (the SFT model is among `inputs`) and
+        to keep below `folder` what is to be chosen from."""
         samples = None
-        if held_out is not None and inputs is not None and self.apart is not None:
+        if held_out is not None and inputs is not None and folder is not None and self.apart is not None:
             where = (inputs["sft"], self.device, self.bf16)
-            samples = Samples(self.name, held_out, self.tokenizer, *where, self.apart, self.scratch, self.on_taken)
+            samples = Samples(self.name, held_out, self.tokenizer, *where, self.apart, folder, self.on_taken)
         return TrainingContext(
             self.name,
             seed,
@@ -100,11 +106,9 @@ class StageContext:
             save_policy(policy, self.tokenizer, folder)
 
     def save_samples(self, samples: Samples | None, folder: Path) -> None:
-        """Those of a training, if any were taken, and the weights that were kept with them."""
+        """Those of a training, if any were taken."""
         if samples is not None and processes.is_main():
             write_jsonl(folder / IN_TRAINING, samples.rows)
-            if samples.held_out.keeps and (kept := self.scratch / MOMENTS).exists():
-                os.rename(kept, folder / MOMENTS)
 
 
 class Built(NamedTuple):

@@ -37,7 +37,7 @@ def build(
     seed: int,
     held_out: HeldOut | None = None,
 ) -> Built:
-    training = context.training(seed, held_out, inputs)
+    training = context.training(seed, held_out, inputs, folder)
     precomputed = needs_ref_logps(context.bf16, settings.lora_4bit)
     ref_logps = [PairLogps(**row) for row in read_jsonl(inputs["reference_logps"] / LOGPS)] if precomputed else None
     policy, log = train_dpo(

@@ -45,7 +45,7 @@ def build(
     seed: int,
     held_out: HeldOut | None = None,
 ) -> Built:
-    training = context.training(seed, held_out, inputs)
+    training = context.training(seed, held_out, inputs, folder)
     models = load_ppo_models(
         inputs["sft"],
         inputs["reward"],

@@ -42,7 +42,7 @@ def build(
     seed: int,
     held_out: HeldOut | None = None,
 ) -> Built:
-    training = context.training(seed, held_out, inputs)
+    training = context.training(seed, held_out, inputs, folder)
     policy, log = train_rloo(
         inputs["sft"],
         load_reward_model(inputs["reward"], context.device, context.frozen_dtype),

@@ -14,9 +14,8 @@ from transformers import PreTrainedModel
 from bench.files import sync
 from bench.models.loading import load_policy
 from bench.train.lora import has_adapters, merge_adapters, save_adapters
+from bench.train.settings.samples import MOMENTS
 
-MOMENTS = "moments"
-"""Where they are, in the folder of the stage: `moments/step-<N>/`."""
 _ADAPTERS = "adapters.safetensors"
 
 
@@ -36,16 +35,15 @@ def keep_moment(policy: PreTrainedModel, folder: Path, step: int) -> None:
 
 
 def load_moment(trained: Path, step: int, start: Path) -> PreTrainedModel:
-    """The policy after `step` of a finished training, plain, in fp32 on the CPU.
+    """The policy as it was kept after `step` of the training in folder `trained`, plain, in fp32 on the CPU.
 
     Args:
-        trained: the stage's folder; its own weights are those of the last step, which is not kept twice.
-        start: of the model on which adapters were put.
+        start: folder of the model on which adapters were put.
     """
     folder = _at(trained / MOMENTS, step)
     if (folder / _ADAPTERS).exists():
         return merge_adapters(load_policy(start, torch.device("cpu")), folder / _ADAPTERS)
-    return load_policy(folder if folder.exists() else trained, torch.device("cpu"))
+    return load_policy(folder, torch.device("cpu"))
 
 
 def _at(folder: Path, step: int) -> Path:

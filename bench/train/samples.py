@@ -21,8 +21,8 @@ from bench.generation import SamplingConfig, sample_all
 from bench.models.loading import load_policy
 from bench.records import Completion, EvalPrompt
 from bench.scoring import as_completions
-from bench.train.moments import MOMENTS, keep_moment
-from bench.train.settings.samples import SamplesSettings
+from bench.train.moments import keep_moment
+from bench.train.settings.samples import MOMENTS, SamplesSettings
 
 
 @dataclass(frozen=True)
@@ -58,9 +58,9 @@ class Samples:
         stage: the run's.
         reference: folder of the SFT model, which is in memory only while a sample is taken.
         apart: the context in which what is done is no cost of the stage.
-        scratch: of the training; where weights are kept.
+        folder: of the stage; weights are kept below it.
         on_taken: called with the samples of every moment, apart too.
-        rows: `step`, and a `Completion`'s fields; a checkpoint keeps them.
+        rows: `step` of `steps`, and a `Completion`'s fields; a checkpoint keeps them.
     """
 
     stage: str
@@ -70,7 +70,7 @@ class Samples:
     device: torch.device
     bf16: bool
     apart: Callable[[], AbstractContextManager[None]]
-    scratch: Path
+    folder: Path
     on_taken: Callable[[Taken], None] = lambda taken: None
     rows: list[dict[str, Any]] = field(default_factory=list)
 
@@ -87,8 +87,8 @@ class Samples:
                 samples = self._sample(policy)
             policy.train(was_training)
             if self.held_out.keeps and 0 < step < steps:  # the last ones are what the stage leaves
-                keep_moment(policy, self.scratch / MOMENTS, step)
-            self.rows += [{"step": step, **asdict(sample)} for sample in samples]
+                keep_moment(policy, self.folder / MOMENTS, step)
+            self.rows += [{"step": step, "steps": steps, **asdict(sample)} for sample in samples]
             self.on_taken(Taken(step, steps, samples, self.held_out.prompts))
         return time.perf_counter() - start
 

@@ -110,6 +110,9 @@ def test_a_killed_stage_goes_on_from_its_checkpoint(tmp_path: Path):
         (folder / "checkpoint").mkdir()
         time.sleep(0.3)
         (folder / "checkpoint" / "state").write_text("step 5")
+        time.sleep(0.2)
+        (folder / "moments").mkdir()  # weights to choose from are no state to go on from
+        (folder / "moments" / "step-4").write_text("weights")
         time.sleep(60)
         raise AssertionError
 
@@ -134,8 +137,8 @@ def test_a_killed_stage_goes_on_from_its_checkpoint(tmp_path: Path):
 
     stage = StageCache(tmp_path).run("sft", "code", {}, continued)
 
-    assert seen == ["attempt.json", "checkpoint", "step 5"]  # and no half of a model
-    assert sorted(os.listdir(stage.folder)) == FILES
+    assert seen == ["attempt.json", "checkpoint", "moments", "step 5"]  # and no half of a model
+    assert sorted(os.listdir(stage.folder)) == sorted([*FILES, "moments"])
     assert folders(tmp_path) == [stage.folder.name]
     earlier = stage.cost.wall_s - 2.0
     assert 0.3 - TICK <= earlier <= until_seen

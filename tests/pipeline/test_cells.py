@@ -17,6 +17,7 @@ from bench.evaluate.judges.config import JudgeConfig, JudgeInstance, LocalLLMJud
 from bench.files import read_json, read_jsonl, write_jsonl
 from bench.pipeline.cells import cells, validation_prompts
 from bench.pipeline.runner import prepare_data, run
+from bench.train.settings.samples import SamplesSettings
 
 ARMS = ("sft", "best_of_n", "dpo")
 TEMPERATURES = (0.0, 1.0)
@@ -73,11 +74,13 @@ def test_articles_with_cnn_dm_columns(make_config: Callable[..., RunConfig], tmp
     config = make_config(
         judge=JudgeConfig(names=("gold", "reward_model")),
         sets={"news": EvalSetConfig(ArticlesConfig(str(path)), text="news")},
+        samples_in_training=SamplesSettings(points=2, keep_best="gold"),
     )
     data, tokenizer, _ = prepare_data(config, tmp_path)
     _, (cell,) = cells(config, data, lambda text: len(tokenizer(text).input_ids))
     assert cell.data.eval_prompts[0].prompt == "Article:\nThe mayor said 0 things.\n\nTL;DR:"
     assert cell.config.judge.names == ("reward_model",)  # nobody knows the truth there
+    assert cell.config.samples_in_training.keep_best is None  # chosen is by the headline's judge, once
     with pytest.raises(ConfigError, match=r"sets\.news\.data has no truth for the judge gold"):
         replace(config, judge=JudgeConfig(names=("gold",)))
 

@@ -12,6 +12,7 @@ from bench.pipeline.runner import run
 from bench.train import ppo_update
 from bench.train.health.record import health_record
 from bench.train.health.settings import HealthSettings
+from bench.train.settings.samples import SamplesSettings
 
 
 @pytest.mark.long
@@ -30,6 +31,7 @@ def test_a_run_goes_on_behind_a_collapsed_stage(
         arms=("sft", "ppo"),
         judge=JudgeConfig(names=("gold",)),
         budget=BudgetConfig(max_prompt_tokens=256, max_completion_tokens=8, ppo_episodes=16),  # of four updates
+        samples_in_training=SamplesSettings(points=2, prompts=2, keep_best="gold"),  # after two and four
     )
     folder = run(config, "the command")
 
@@ -38,5 +40,6 @@ def test_a_run_goes_on_behind_a_collapsed_stage(
     record = metrics["health"]["ppo"]
     assert (record["collapsed"], record["step"]) == (True, 2) and record == health_record("ppo", rows, HealthSettings())
     assert math.isfinite(metrics["arms"]["ppo"]["reward"]["gold"]["value"])  # the last good policy, evaluated
+    assert metrics["arms"]["ppo"]["checkpoint"]["step"] is None  # it came to none of them
     said = capsys.readouterr().err.count(f"ppo, step 2: collapse: {record['why']}; try: ")
     assert said == 2  # when it happened, and at the end

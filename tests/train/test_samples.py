@@ -18,7 +18,7 @@ from bench.records import EvalPrompt, PreferencePair
 from bench.train.context import RolloutBudget
 from bench.train.dpo import pair_logps, train_dpo
 from bench.train.log import TrainingLog
-from bench.train.moments import MOMENTS, load_moment
+from bench.train.moments import load_moment
 from bench.train.ppo import PPOTrainer
 from bench.train.ppo_models import ppo_models
 from bench.train.ppo_rollouts import PromptIds
@@ -27,7 +27,7 @@ from bench.train.samples import HeldOut, Samples
 from bench.train.settings.dpo import DPOSettings
 from bench.train.settings.ppo import PPOSettings
 from bench.train.settings.rloo import RLOOSettings
-from bench.train.settings.samples import SamplesSettings
+from bench.train.settings.samples import MOMENTS, SamplesSettings
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 CPU = torch.device("cpu")
@@ -94,12 +94,12 @@ def training(request, make_policy, make_classifier, tokenizer, tmp_path) -> Trai
 
 @pytest.fixture
 def a_samples(tokenizer, tmp_path) -> Callable[..., Samples]:
-    """a_samples(scratch): what takes them; with a scratch folder the weights are kept there."""
+    """a_samples(folder): what takes them; with a folder the weights are kept there."""
 
-    def make(scratch: Path | None = None) -> Samples:
+    def make(folder: Path | None = None) -> Samples:
         settings = SamplesSettings(POINTS, len(PROMPTS))
-        held_out = HeldOut(settings, PROMPTS, batch_size=2, max_new_tokens=8, seed=5, keeps=scratch is not None)
-        where = (tmp_path / "sft", CPU, False, nullcontext, scratch or tmp_path)
+        held_out = HeldOut(settings, PROMPTS, batch_size=2, max_new_tokens=8, seed=5, keeps=folder is not None)
+        where = (tmp_path / "sft", CPU, False, nullcontext, folder or tmp_path)
         return Samples("arm", held_out, tokenizer, *where)
 
     return make

@@ -138,7 +138,7 @@ def cost_table(run: Run) -> pd.DataFrame:
     rows = []
     for stage, cost in _in_order(run.metrics.get("cost", {}).get("stages", {})):
         trained = [arm for arm in run.arms if arm not in NOT_TRAINED]
-        needed_by = [arm for arm in trained if stage in _arm_stages(run, arm) or stage == f"{_SAMPLING}{arm}"]
+        needed_by = [arm for arm in trained if stage in _arm_stages(run, arm) or _is_beside(stage, arm)]
         rows.append(
             {"stage": stage, "needed_by": ", ".join(needed_by) or "shared"}
             | {field: to_number(cost.get(field)) for field in _COST_FIELDS}
@@ -260,8 +260,14 @@ def _part_style(part: str) -> dict[str, Any]:
 def _stage_and_arms(row: Row) -> str:
     stage = row["stage"].replace(_SAMPLING, "sampling ").replace("_", " ")
     names = [arm_name(arm, short=True) for arm in row["needed_by"].split(", ") if arm != "shared"]
-    own = not names or row["stage"] == row["needed_by"] or row["stage"].startswith(_SAMPLING)
+    own = not names or row["stage"] == row["needed_by"] or _is_beside(row["stage"], row["needed_by"])
     return plain(stage) if own else f"{plain(stage)}, for {' and '.join(names)}"
+
+
+def _is_beside(stage: str, arm: str) -> bool:
+    """Whether the stage is for this arm alone, and no part of what it cost: its summaries, or its checkpoint's
+    choice."""
+    return stage == f"{_SAMPLING}{arm}" or stage.startswith(f"best_{arm}_by_")
 
 
 def _in_order(stages: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, Mapping[str, Any]]]:

@@ -117,13 +117,17 @@ def rollouts_over_kl(run: Run) -> Plot | None:
 
 
 def checkpoints(run: Run) -> str:
-    """At which step of how many each policy was taken, and who chose it; empty where each is its training's last."""
+    """By whom policies were chosen on the way through their trainings, and at which steps; empty where none were."""
     found = {arm: chosen for arm in run.arms if (chosen := run.metrics["arms"][arm].get("checkpoint"))}
     if not found:
         return ""
     judge = judge_name(next(iter(found.values()))["judge"])
-    steps = [f"{arm_name(arm, short=True)} after {c['step']} of {c['steps']} steps" for arm, c in found.items()]
-    return f"each policy is the best of its moments by the {judge} on validation posts ({', '.join(steps)})"
+    steps = [
+        f"{arm_name(arm, short=True)} "
+        + ("ended before its first moment" if c["step"] is None else f"after {c['step']} of {c['steps']} steps")
+        for arm, c in found.items()
+    ]
+    return f"the best moments of the trainings, chosen by the {judge} on validation posts: {', '.join(steps)}"
 
 
 def _watched(run: Run) -> dict[str, Mapping[str, Any]]:

@@ -4,6 +4,10 @@ from dataclasses import dataclass
 
 from bench.validation import require
 
+MOMENTS = "moments"
+"""Where weights are kept that were sampled, in the folder of the stage: `moments/step-<N>/`. The last step's are the
+stage's own."""
+
 
 @dataclass(frozen=True)
 class SamplesSettings:

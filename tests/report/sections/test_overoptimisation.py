@@ -100,6 +100,6 @@ def test_where_a_policy_is_not_its_trainings_last_the_answer_says_so(make_run, e
         chosen = {"judge": "gold", "step": step, "steps": 12, "moments": [{"step": step, "win_rate": rate}]}
         edit(path / "metrics.json", lambda metrics, arm=arm, of=chosen: metrics["arms"][arm].update(checkpoint=of))
     run = report.load_run(path)
-    said = "best of its moments by the gold judge on validation posts (RLHF (PPO) after 3 of 12 steps, DPO after 6 of"
+    said = "chosen by the gold judge on validation posts: RLHF (PPO) after 3 of 12 steps, DPO after 6 of 12 steps"
     assert any(said in line for line in answer(run))
     assert any(said in block.text for block in overoptimisation.section(run) if isinstance(block, Text))

@@ -5,9 +5,10 @@ A word is a run of letters and digits in lower case; the papers' tokens contain 
 are not theirs.
 """
 
-from collections import Counter
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
+
+import numpy as np
 
 from bench.evaluate.lcs import places_of
 
@@ -74,19 +75,27 @@ def distinct_ngrams(summaries: Sequence[Words], n: int) -> list[float | None]:
     Distinct-n falls as summaries get longer or more of them are taken, so that it compares arms of one length on the
     same posts. None throughout where there are no words.
     """
-    holders: Counter[Hashable] = Counter()
-    for summary in summaries:
-        holders.update(set(_ngrams(summary, n)))
-    of_one = {gram for gram, count in holders.items() if count == 1}
-    n_distinct, n_words = len(holders), sum(map(len, summaries))
-    if len(summaries) < 2 or not all(n_words - len(summary) for summary in summaries):
+    lengths = np.array([len(summary) for summary in summaries])
+    n_words = int(lengths.sum())
+    n_distinct, alone = _distinct_and_alone(summaries, lengths, n)
+    if len(summaries) < 2 or not (n_words - lengths).all():
         return [n_distinct / n_words if n_words else None for _ in summaries]
-    without = [
-        (n_distinct - len(of_one.intersection(_ngrams(summary, n)))) / (n_words - len(summary)) for summary in summaries
-    ]
-    mean = sum(without) / len(without)
-    return [n_distinct / n_words + (len(summaries) - 1) * (mean - one) for one in without]
+    without = (n_distinct - alone) / (n_words - lengths)
+    return (n_distinct / n_words + (len(summaries) - 1) * (without.mean() - without)).tolist()
 
 
-def _ngrams(words: Words, n: int) -> Iterable[Hashable]:
-    return words if n == 1 else zip(*(words[i:] for i in range(n)), strict=False)
+def _distinct_and_alone(summaries: Sequence[Words], lengths: np.ndarray, n: int) -> tuple[int, np.ndarray]:
+    """How many n-grams there are in all, and of each summary how many no other one has: by numbers in place of words,
+    for all summaries at once."""
+    number: dict[str, int] = {}
+    words = np.array([number.setdefault(word, len(number)) for summary in summaries for word in summary], np.int64)
+    owner = np.repeat(np.arange(len(summaries)), lengths)
+    grams, whole = words, np.ones(len(words), bool)
+    for k in range(1, n):
+        # Numbered anew, so that they stay small however long the n-grams are.
+        grams = np.unique(grams[:-1] * len(number) + words[k:], return_inverse=True)[1]
+        whole = whole[:-1] & (owner[k:] == owner[: len(owner) - k])
+    # Sorted by n-gram and summary: a run of one n-gram that begins and ends with the same summary is that one's alone.
+    gram, owner = np.divmod(np.sort((grams * (len(summaries) + 1) + owner[: len(grams)])[whole]), len(summaries) + 1)
+    first, last = owner[np.diff(gram, prepend=-1) != 0], owner[np.diff(gram, append=-1) != 0]
+    return len(first), np.bincount(first[first == last], minlength=len(summaries))

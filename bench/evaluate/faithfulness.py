@@ -30,6 +30,8 @@ _ORDINALS: dict[str, int] = dict(
 _LOOSE: dict[str, int] = {"once": 1, "single": 1, "couple": 2, "both": 2, "twice": 2, "pair": 2, "dozen": 12}
 """A post that says so supports the number; in a summary they claim none."""
 _SUPPORTING = _ORDINALS | _LOOSE | {"one": 1}
+_COUNTS = _VALUES.keys() | _SCALES.keys()
+"""Without one of these there is no number in words."""
 _LETTERS = re.compile(r"[a-z]+")
 
 _WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)*")
@@ -69,10 +71,12 @@ def novel_names(summary: str, source: str) -> set[str] | None:
     capitals tell nothing: half of the words or more have one, as in a title.
     """
     summary = summary.replace(_CURLED, "'")
-    words = list(_words_of(summary).finditer(summary))
-    if words and 2 * sum(word[0][0].isupper() for word in words) >= len(words):
+    words = _words_of(summary).findall(summary)
+    if 2 * sum(map(_has_capital, words)) >= len(words) > 0:
         return None
-    names = {word[0] for word in words if _looks_like_name(word, summary)}
+    if not any(map(_has_capital, words)):
+        return set()
+    names = {word[0] for word in _words_of(summary).finditer(summary) if _looks_like_name(word, summary)}
     return {name for name in names if _plain(name) not in _known(source)} if names else names
 
 
@@ -86,8 +90,12 @@ def _words_of(text: str) -> re.Pattern[str]:
     return _ASCII_WORD if text.isascii() else _WORD
 
 
+def _has_capital(word: str) -> bool:
+    return word[0].isupper()
+
+
 def _looks_like_name(word: re.Match[str], text: str) -> bool:
-    if not word[0][0].isupper() or word[0].isupper() or word[0].lower() in _NO_NAMES:
+    if not _has_capital(word[0]) or word[0].isupper() or word[0].lower() in _NO_NAMES:
         return False
     return _SENTENCE_START.search(text[: word.start()]) is None
 
@@ -104,6 +112,8 @@ def _numerals(text: str) -> Iterator[float]:
 
 def _numbers_in_words(words: Sequence[str]) -> Iterator[float]:
     """The numbers written in words, those above 99 only if they are round: `two hundred`, and not what follows it."""
+    if _COUNTS.isdisjoint(words):
+        return
     i = 0
     while i < len(words):
         word, following = words[i], words[i + 1] if i + 1 < len(words) else ""

@@ -155,7 +155,8 @@ def _union_of_sentences(reference: Tokens, prediction: Tokens) -> int:
     sentences = [(places_of(sentence), len(sentence)) for sentence in prediction.sentences if sentence]
     left, hits = Counter(prediction.counts), 0
     for sentence in reference.sentences:
-        shared = {i for places, length in sentences for i in common_indices(sentence, places, length)}
+        near = [(places, length) for places, length in sentences if not places.keys().isdisjoint(sentence)]
+        shared = {i for places, length in near for i in common_indices(sentence, places, length)}
         for i in shared:
             if left[sentence[i]] > 0:
                 left[sentence[i]] -= 1

@@ -34,10 +34,12 @@ def section(runs: Sequence[Run], policies: Sequence[Row]) -> list[Block]:
         for arm, reward, fit in table
         if reward == "gold" and arm != "best_of_n" and (turn := turn_in_words(arm, reward, fit))
     ]
+    chosen = any(run.setting("config.samples_in_training.keep_best") for run in runs)
+    state = "chosen on its way" if chosen else "trained to the end"
     return [
         Text(
-            "Gained is the reward above the SFT model's on the same posts. Over policies: one point each, as they were"
-            " evaluated; on the way: one line for each training."
+            f"Gained is the reward above the SFT model's on the same posts. Over policies: one point each, as {state};"
+            " on the way: one line for each training."
         ),
         *([Text(" ".join(turns))] if turns else []),
         Figures(gain_figures(runs, policies)),

@@ -71,12 +71,10 @@ def novel_names(summary: str, source: str) -> set[str] | None:
     capitals tell nothing: half of the words or more have one, as in a title.
     """
     summary = summary.replace(_CURLED, "'")
-    words = _words_of(summary).findall(summary)
-    if 2 * sum(map(_has_capital, words)) >= len(words) > 0:
+    words = list(_words_of(summary).finditer(summary))
+    if words and 2 * sum(word[0][0].isupper() for word in words) >= len(words):
         return None
-    if not any(map(_has_capital, words)):
-        return set()
-    names = {word[0] for word in _words_of(summary).finditer(summary) if _looks_like_name(word, summary)}
+    names = {word[0] for word in words if _looks_like_name(word, summary)}
     return {name for name in names if _plain(name) not in _known(source)} if names else names
 
 
@@ -90,12 +88,8 @@ def _words_of(text: str) -> re.Pattern[str]:
     return _ASCII_WORD if text.isascii() else _WORD
 
 
-def _has_capital(word: str) -> bool:
-    return word[0].isupper()
-
-
 def _looks_like_name(word: re.Match[str], text: str) -> bool:
-    if not _has_capital(word[0]) or word[0].isupper() or word[0].lower() in _NO_NAMES:
+    if not word[0][0].isupper() or word[0].isupper() or word[0].lower() in _NO_NAMES:
         return False
     return _SENTENCE_START.search(text[: word.start()]) is None
 

@@ -1,6 +1,6 @@
 """What samples on the way through a training are worth: distance, rewards, length and win rate at every step."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +25,15 @@ class Moment:
     samples: Sequence[Completion]
     rewards: Mapping[str, Sequence[float]]
     verdicts: Mapping[str, Sequence[Verdict]]
+
+
+def by_step(rows: Iterable[Mapping[str, Any]]) -> dict[int, list[Completion]]:
+    """Step -> its samples, the steps ascending, of the rows that a trainer left (`bench.train.samples`)."""
+    found: dict[int, list[Completion]] = {}
+    for row in rows:
+        sample = {key: value for key, value in row.items() if key not in ("step", "steps")}
+        found.setdefault(row["step"], []).append(Completion(**sample))
+    return dict(sorted(found.items()))
 
 
 def in_training(moments: Sequence[Moment], seed: int, resamples: int = RESAMPLES) -> dict[str, Any]:

@@ -7,6 +7,7 @@ own samples, label comes between sft and what learns from pairs: not as an input
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import fields, is_dataclass, replace
 from importlib import import_module
 from pathlib import Path
@@ -68,7 +69,7 @@ class Engine:
         self.cache = StageCache(cache_dir / "stages", user)
         self.on_rows: OnRows = lambda stage, rows: None
         self.on_taken: OnTaken = lambda stage, taken: None
-        self.judge: Callable[[str], Judge] | None = None
+        self.judge: Callable[[str], AbstractContextManager[Judge]] | None = None
         self.on_stage: OnStage = lambda stage: None
         self.device = pick_device(config.model.device)
         self.bf16 = use_bf16(config.model.precision, self.device)

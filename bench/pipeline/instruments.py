@@ -1,7 +1,9 @@
 """Finished models as instruments of the evaluator, each loaded when it is first asked and shared by all cells."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +14,7 @@ from bench.arms import BY_NAME, START, policy_stage
 from bench.encoding import completion_lengths
 from bench.evaluate.judges.base import Judge
 from bench.evaluate.judges.factory import build_judges
+from bench.evaluate.judges.local_llm import LocalLLMJudge
 from bench.evaluate.text_models import TextModels
 from bench.models.loading import load_policy, load_reward_model
 from bench.pipeline.checksums import CHECKSUMS, content
@@ -81,9 +84,20 @@ class Instruments:
         )
         return [x - y for x, y in zip(policy, ref, strict=True)]
 
+    @contextmanager
+    def judge(self, cell: "Cell", name: str) -> Iterator[Judge]:
+        """One judge of a cell, by its name; afterwards its model is left: a trainer may come next."""
+        try:
+            yield next(judge for judge in self.judges(cell) if judge.name == name)
+        finally:
+            self.unload()
+
     def unload(self) -> None:
         """Leave the models; what they said is remembered."""
         self._scorers.clear()
+        for judge in chain.from_iterable(self._judges.values()):
+            if isinstance(judge, LocalLLMJudge):
+                judge.unload()
 
     def reference_lengths(self, prompts: Sequence[EvalPrompt]) -> list[int]:
         """Tokens of the reference summaries behind their prompts, EOS included; each is counted once for all cells."""

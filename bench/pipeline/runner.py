@@ -231,7 +231,7 @@ def _run(config: RunConfig, folder: Path, record: dict[str, Any], show: OnRows =
     sampled = [(arms.generated(arms.arm_of(arm), by), cell) for cell in (headline, *grid) for arm in config.arms]
     instruments = Instruments(config, folders, tokenizer, engine.device, engine.frozen_dtype, cache_dir)
     engine.on_taken = LiveSamples(instruments, headline, show)
-    engine.judge = lambda name: next(judge for judge in instruments.judges(headline) if judge.name == name)
+    engine.judge = lambda name: instruments.judge(headline, name)
     engine.finish([*_before_arms(config), *sampled, *((stage, None) for stage in _stages(config))])
     if not processes.is_main():
         return

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bench.arms import REFERENCE
-from bench.evaluate.in_training import Moment
+from bench.evaluate.in_training import Moment, by_step
 from bench.evaluate.win_rate import points_by_prompt
 from bench.files import write_jsonl
 from bench.records import Completion, EvalPrompt
@@ -52,11 +52,7 @@ def moments(evaluation: "Evaluation", watched: Watched) -> dict[str, list[Moment
 
 def _by_step(watched: Watched, posts: Mapping[str, EvalPrompt]) -> Iterator[_Sampled]:
     for arm, rows in watched.items():
-        of_step: dict[int, list[Completion]] = {}
-        for row in rows:
-            fields = {key: value for key, value in row.items() if key not in ("step", "steps")}
-            of_step.setdefault(row["step"], []).append(Completion(**fields))
-        for step, samples in sorted(of_step.items()):
+        for step, samples in by_step(rows).items():
             yield _Sampled(arm, step, samples, [posts[sample.prompt_id] for sample in samples])
 
 

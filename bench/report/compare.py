@@ -36,7 +36,7 @@ from bench.report.words import NONE, Cell, Row, arm_name, count, in_words, is_nu
 # What must be equal before two runs may stand side by side: always ...
 _SAME_SETTINGS = ("config.sampling", "config.budget", "config.judge")
 # (where policies were chosen among moments of their training, by whom and among how many too) ...
-_CHOICE = "config.samples_in_training.keep_best"
+_CHOICE = "config.samples_in_training"
 # (but for how long an arm trains, which may be what is asked) ...
 _MAY_DIFFER = {f"config.budget.{name}" for name in frontier.BUDGETS.values()}
 # ... for runs of one seed, the very same data and the very same SFT model ...
@@ -80,9 +80,8 @@ def check_comparable(runs: Sequence[Run]) -> None:
     """
     first_of_seed: dict[Any, Run] = {}
     for run in runs:
-        _require_equal(runs[0], run, (*_SAME_SETTINGS, _CHOICE))
-        if run.setting(_CHOICE) is not None:
-            _require_equal(runs[0], run, (_CHOICE.rpartition(".")[0],))
+        chooser = f"{_CHOICE}.keep_best"
+        _require_equal(runs[0], run, (*_SAME_SETTINGS, chooser if run.setting(chooser) is None else _CHOICE))
         first = first_of_seed.setdefault(run.setting("seed"), run)
         for field in _SAME_SEED:
             if run.setting(field) is None:

@@ -14,6 +14,7 @@ from bench.arms import REFERENCE
 from bench.data.config import ControlledConfig
 from bench.data.controlled import scorer_code
 from bench.errors import DataError
+from bench.evaluate.in_training import by_step
 from bench.evaluate.judges.config import JudgeConfig
 from bench.evaluate.judges.factory import prompt_hashes
 from bench.evaluate.win_rate import compare, win_rate
@@ -63,22 +64,19 @@ def build(
         DataError: none of the judge's verdicts can be read.
     """
     assert context.judge is not None
-    asked = context.judge(*judge.names)
+    (name,) = judge.names
     rows = read_jsonl(inputs["training"] / IN_TRAINING)
-    of_step: dict[int, dict[str, str]] = {}
-    for row in rows:
-        of_step.setdefault(row["step"], {})[row["prompt_id"]] = row["completion"]
     references = {post.id: post.reference for post in posts}
-    found = {
-        step: win_rate(
-            compare(f"step_{step}", REFERENCE, texts, references, posts, asked, seed, judge.orders), seed, resamples
-        )
-        for step, texts in of_step.items()
-    }
+    found: dict[int, dict[str, Any]] = {}
+    with context.judge(name) as asked:
+        for step, samples in by_step(rows).items():
+            texts = {sample.prompt_id: sample.completion for sample in samples}
+            verdicts = compare(f"step_{step}", REFERENCE, texts, references, posts, asked, seed, judge.orders)
+            found[step] = win_rate(verdicts, seed, resamples)
     step, steps = best_step(found), rows[0]["steps"]
     if step is None and max(found) > 0:
         raise DataError(
-            f"samples_in_training.keep_best: no verdict of {asked.name} can be read; name another judge (what was"
+            f"samples_in_training.keep_best: no verdict of {name} can be read; name another judge (what was"
             " trained stays)"
         )
     if step is None:
@@ -92,8 +90,8 @@ def build(
     else:
         policy = load_moment(inputs["training"], step, inputs["sft"])
     context.save(policy, folder)
-    rates = [{"step": at, "win_rate": rate} for at, rate in sorted(found.items())]
-    write_json(folder / CHOSEN, {"judge": asked.name, "step": step, "steps": steps, "moments": rates})
+    rates = [{"step": at, "win_rate": rate} for at, rate in found.items()]
+    write_json(folder / CHOSEN, {"judge": name, "step": step, "steps": steps, "moments": rates})
     return Built()
 
 

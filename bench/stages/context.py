@@ -50,7 +50,7 @@ class StageContext:
         gold: the known reward, for the log alone; training never sees it.
         on_rows: called with the whole training log whenever it has grown.
         on_taken: called with samples of held-out posts as they are taken on the way.
-        judge: the judge of the run that has this name.
+        judge: the judge of the run that has this name, in memory while it is asked.
         apart: the context in which what is done is no cost of the stage; None where no samples are to be taken.
     """
 
@@ -65,7 +65,7 @@ class StageContext:
     gold: GoldReward | None = None
     on_rows: Callable[[TrainingLog], None] = lambda rows: None
     on_taken: Callable[[Taken], None] = lambda taken: None
-    judge: Callable[[str], "Judge"] | None = None
+    judge: Callable[[str], AbstractContextManager["Judge"]] | None = None
     apart: Callable[[], AbstractContextManager[None]] | None = nullcontext
 
     @property

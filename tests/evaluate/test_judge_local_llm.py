@@ -98,6 +98,14 @@ def test_margin_is_read_from_the_same_answers(make_judge, model):
     assert wide.usage.requests == 0 and wide.usage.cached == 3
 
 
+def test_it_leaves_its_model_and_knows_what_it_said(make_judge):
+    judge, item = make_judge(), JudgeItem("p", "POST: the cat. TL;DR:", "the cat", "a dog")
+    verdict = judge.judge([item])
+    assert "_model" in vars(judge)
+    judge.unload()
+    assert judge.judge([item]) == verdict and "_model" not in vars(judge)
+
+
 def test_a_likelihood_that_is_no_number_is_unparsed(make_judge):
     assert make_judge().read("nan") == "unparsed"
 

@@ -74,7 +74,6 @@ def question(item: JudgeItem) -> tuple[str, str, str]:
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 @pytest.mark.parametrize("number", [400, pytest.param(2000, marks=pytest.mark.long)])
 def test_of_many_judgements_none_is_lost_doubled_or_guessed(
     judge_server, make_judge, make_items, right_verdicts, number: int
@@ -97,7 +96,11 @@ def test_of_many_judgements_none_is_lost_doubled_or_guessed(
     assert verdicts == expected
     assert judge_server.answered == {question(item): 1 for item in items}
     failed = sum(len(plan) - 1 for plan in plans.values())
-    assert failed > number / 5 and sum("stall" in plan for plan in plans.values()) >= number // 600
+    # 0.3 a judgement, with a variance of 0.41; three standard deviations below at most.
+    assert (
+        failed > 0.3 * number - 3 * (0.41 * number) ** 0.5
+        and sum("stall" in plan for plan in plans.values()) >= number // 600
+    )
     assert judge.usage.requests == number + failed and judge.usage.retries == failed
     assert judge.usage.unparsed == expected.count("unparsed") > 0.075 * number
     assert judge.usage.prompt_tokens == number * 100 and judge.usage.completion_tokens == number * 5

@@ -9,9 +9,12 @@ from safetensors.torch import load_file
 
 from bench.config import RunConfig
 from bench.errors import ConfigError
+from bench.evaluate.judges.base import JudgeItem
 from bench.evaluate.judges.config import HumanJudgeConfig, JudgeConfig
 from bench.files import read_json, read_jsonl
-from bench.pipeline.runner import run
+from bench.pipeline.cells import headline_of
+from bench.pipeline.instruments import Instruments
+from bench.pipeline.runner import prepare_data, run
 from bench.stages.best_checkpoint import best_step
 from bench.train.settings.samples import SamplesSettings
 
@@ -58,6 +61,21 @@ def test_the_policy_that_is_evaluated_is_the_chosen_moment(make_config: Callable
 
 def _key(config: RunConfig, stage: str) -> str:
     return _stage(config, stage).name.rpartition("-")[2]
+
+
+def test_a_judge_leaves_its_model_when_it_has_chosen(finished: tuple[RunConfig, Path]):
+    """What is trained next needs the memory."""
+    config, _ = finished
+    data, tokenizer, _ = prepare_data(config, Path(config.results_dir) / ".cache")
+    folders = {"judge_reward": _stage(config, "judge_reward")}
+    instruments = Instruments(config, folders, tokenizer, torch.device("cpu"), torch.float32, Path(config.results_dir))
+    prompt = data.eval_prompts[0]
+    item = JudgeItem(prompt.id, prompt.prompt, prompt.reference, "no")
+    with instruments.judge(headline_of(config, data), "reward_model") as asked:
+        verdict = asked.judge([item])
+        assert list(instruments._scorers) == ["judge_reward"]
+    assert instruments._scorers == {} and asked.judge([item]) == verdict  # which is remembered
+    assert instruments._scorers == {}
 
 
 @pytest.mark.long

@@ -147,6 +147,10 @@ class LocalLLMJudge(AskingJudge):
         except ResourceError as error:
             raise self.stopped(error, questions) from None
 
+    def unload(self) -> None:
+        """Leave the model; what it said is remembered."""
+        vars(self).pop("_model", None)
+
     @cached_property
     def _model(self) -> PreTrainedModel:
         model = base_model(self._source, self._tokenizer, seed=0, cache_dir=self._wheels)

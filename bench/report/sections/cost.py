@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from bench.arms import REFERENCE, STAGES
+from bench.arms import REFERENCE, STAGES, arm_of, stage_of
 from bench.report.columns import ARM, Column, count_column, estimate_column, share_column, table_of
 from bench.report.load import NOT_TRAINED, Run, estimate_columns, frame, records, to_number
 from bench.report.over_cost import win_rate_vs_cost
@@ -267,7 +267,7 @@ def _stage_and_arms(row: Row) -> str:
 def _is_beside(stage: str, arm: str) -> bool:
     """Whether the stage is for this arm alone, and no part of what it cost: its summaries, or its checkpoint's
     choice."""
-    return stage == f"{_SAMPLING}{arm}" or stage.startswith(f"best_{arm}_by_")
+    return stage == f"{_SAMPLING}{arm}" or stage_of(stage).inputs.get("training") == arm_of(arm).stage
 
 
 def _in_order(stages: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, Mapping[str, Any]]]:

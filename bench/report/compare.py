@@ -112,8 +112,7 @@ def comparison_page(runs: Sequence[Run]) -> Page:
     equal_kl = frontier.matched(runs, judge) if judge else None
     at_equal_kl = frontier.section(equal_kl, judge) if judge else []
     time = frontier.equal_time(runs)
-    at_equal_time = frontier.section(frontier.matched(runs, judge, time), judge, time) if judge and time else []
-    within = within_time.section(within_time.within_time(runs, judge, time), judge, time) if judge and time else []
+    at_equal_time, within = _in_time(runs, judge, time) if judge and time and not duels else ([], [])
     by_setting = sweep.every_verdict(runs, runs[0].judges)
     sections = [
         Section("Which setting", sweep.section(by_setting)),
@@ -146,6 +145,16 @@ def comparison_page(runs: Sequence[Run]) -> Page:
         answer=answer,
         sections=[section for section in sections if section.blocks],
     )
+
+
+def _in_time(runs: Sequence[Run], judge: str, time: frontier.Equal) -> tuple[list[Block], list[Block]]:
+    """At equal time, where there are settings of unlike length; and within the same time: of settings of one length,
+    whose times differ by chance, within the longest alone."""
+    within = within_time.within_time(runs, judge, time)
+    if not frontier.budgets_differ(runs):
+        return [], within_time.section(within[-1:], judge, time)
+    equal = frontier.section(frontier.matched(runs, judge, time), judge, time)
+    return equal, within_time.section(within, judge, time)
 
 
 def _against_beta(points: pd.DataFrame, judge: str | None, seeds: Sequence[str]) -> Section:

@@ -51,14 +51,18 @@ class Equal:
 KL = Equal("KL", TimeUnit("nats", 1.0, 2), kls, "at the same distance from the SFT model")
 
 
+def budgets_differ(runs: Sequence[Run]) -> bool:
+    """Whether both arms were trained for several lengths: else there is no line over time to read them from."""
+    varied = ({run.setting(f"config.budget.{BUDGETS[arm]}") for run in runs if arm in run.arms} for arm in ASKED)
+    return all(len(budgets) > 1 for budgets in varied)
+
+
 def equal_time(runs: Sequence[Run]) -> Equal | None:
-    """The time beyond the SFT model, where the runs differ in both arms' budgets, else None: device time as it was
-    measured again, or as it was measured; where other work kept the machine busy, CPU time."""
-    arms = [(run, arm) for run in runs for arm in ASKED if arm in run.arms]
-    varied = {arm: {run.setting(f"config.budget.{BUDGETS[arm]}") for run, of in arms if of == arm} for arm in ASKED}
-    if min(map(len, varied.values())) < 2:
+    """The time beyond the SFT model: device time as it was measured again, or as it was measured; where other work kept
+    the machine busy, CPU time. None where no run has either arm, or one's cost is not known."""
+    costs = [run.metrics["arms"][arm].get("cost", {}) for run in runs for arm in ASKED if arm in run.arms]
+    if not costs or any(cost.get("device_hours") is None for cost in costs):
         return None
-    costs = [run.metrics["arms"][arm].get("cost", {}) for run, arm in arms]
     if all("remeasured" in cost for cost in costs):
         name, hours = "device time", lambda cost: cost["remeasured"]["device_hours"]
     elif any(cost.get("busy") for cost in costs):

@@ -9,7 +9,7 @@ from bench import report
 from bench.evaluate.matched import matched as matched_frontiers
 from bench.report.by_prompt import Duels, kls, points, share_prompts
 from bench.report.compare import comparison_page
-from bench.report.frontier import equal_time, frontiers, in_words, matched, section
+from bench.report.frontier import budgets_differ, equal_time, frontiers, in_words, matched, section
 from bench.report.page import Figures, Text, to_markdown
 
 
@@ -57,8 +57,9 @@ def test_at_equal_time(make_run, edit):
         return report.load_run(path)
 
     paths = [make_run(f"r{place}", dpo_beta=beta, ppo_beta=beta) for place, beta in enumerate((0.02, 0.2))]
-    assert equal_time([report.load_run(path) for path in paths]) is None  # betas alone
+    assert not budgets_differ([report.load_run(path) for path in paths])  # betas alone
     idle = [spends(paths[0], 64, 1.0, 1.0, 0.5), spends(paths[1], 128, 3.0, 4.0, 2.25)]
+    assert budgets_differ(idle)
     equal = equal_time(idle)
     assert equal is not None and (equal.name, equal.unit.sign) == ("device time", "h")
     assert set(equal.spent(idle[0], "dpo").values()) == {1.0}

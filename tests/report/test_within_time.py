@@ -11,6 +11,7 @@ from bench.report.by_prompt import points
 from bench.report.compare import comparison_page
 from bench.report.frontier import equal_time
 from bench.report.load import Run
+from bench.report.page import Table
 from bench.report.within_time import in_words, section, within_time
 
 HOURS = {"ppo": (1.0, 4.0), "dpo": (0.5, 2.25)}
@@ -63,7 +64,26 @@ def test_the_page_says_it(runs: list[Run]):
     assert len(section(rows, "gold", equal)) == 2
 
 
-def test_without_two_budgets_there_is_nothing_to_say(runs: list[Run]):
+def test_without_two_settings_there_is_nothing_to_say(runs: list[Run]):
     equal = equal_time(runs)
-    assert equal is not None and equal_time(runs[:1]) is None
+    assert equal is not None
     assert within_time(runs[:1], "gold", equal) == [] and section([], "gold", equal) == []
+
+
+def test_settings_of_one_length_are_held_within_the_longest_time_alone(runs: list[Run], edit: Callable[..., None]):
+    """Betas were swept, not budgets: the arms' times differ by chance, and there is no line over time."""
+    for run in runs:
+        edit(run.path / "run.json", lambda r: r["config"]["budget"].update(ppo_episodes=64, dpo_epochs=1.0))
+    runs = [report.load_run(run.path) for run in runs]
+    equal, page = equal_time(runs), comparison_page(runs)
+    assert equal is not None
+    (blocks,) = (section.blocks for section in page.sections if section.title == "At equal time")
+    assert isinstance(blocks[1], Table) and len(blocks[1].rows) == 1
+    assert [said for said in page.answer if said.startswith("Within ")] == [
+        in_words(within_time(runs, "gold", equal)[-1], "gold", equal)
+    ]
+
+
+def test_of_an_unknown_cost_there_is_no_time(runs: list[Run], edit: Callable[..., None]):
+    edit(runs[0].path / "metrics.json", lambda m: m["arms"]["dpo"].pop("cost"))
+    assert equal_time([report.load_run(run.path) for run in runs]) is None

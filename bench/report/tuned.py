@@ -94,7 +94,7 @@ def tuned_duel(runs: Sequence[Run], judge: str, column: str = "chosen") -> dict[
 
 
 def duel(picked: Mapping[Any, Mapping[str, Run]], judge: str) -> dict[str, Any] | None:
-    """`tuned_duel` of the runs that were picked for each arm, by seed."""
+    """`tuned_duel` of the runs that were picked for each arm, by seed; of one seed the intervals are over its posts."""
     rows = []
     for seed, runs in picked.items():
         if set(runs) != set(ASKED):
@@ -108,8 +108,11 @@ def duel(picked: Mapping[Any, Mapping[str, Run]], judge: str) -> dict[str, Any] 
         rows.append({"seed": seed, "difference": estimate(paired), **rates})
     if not rows:
         return None
-    found = {arm: mean_over_seeds([row[arm] for row in rows], (0, 1)) for arm in ASKED}
-    return {**found, "difference": mean_over_seeds([row["difference"] for row in rows], (-1, 1)), "seeds": rows}
+    bounds = {**dict.fromkeys(ASKED, (0, 1)), "difference": (-1, 1)}
+    found = {name: mean_over_seeds([row[name] for row in rows], within) for name, within in bounds.items()}
+    if len(rows) == 1:
+        found = {name: of | {"ci95": rows[0][name]["ci95"]} for name, of in found.items()}
+    return {**found, "seeds": rows}
 
 
 def tuned_duels(runs: Sequence[Run], judge: str) -> Duels:
@@ -208,7 +211,7 @@ def duel_in_words(duel: dict[str, Any], judge: str) -> str:
 def ahead_by(duel: dict[str, Any]) -> str:
     """`3.1 points [-2.0, 8.2] over 3 seeds: not decided at this n`, of `duel`."""
     found = duel["difference"]
-    seeds = f" over {seeds_in_words(found['n'])}"
+    seeds = f" over {'the posts of ' * (found['n'] == 1)}{seeds_in_words(found['n'])}"
     if found["ci95"] is None:
         return f"{number(100 * found['mean'], 1)} points ({found['reason']}){seeds}: not decided at this n"
     first, second = (arm_name(arm, short=True) for arm in ASKED)

@@ -93,8 +93,8 @@ def section(rows: Sequence[dict[str, Any]], judge: str, equal: Equal) -> list[Bl
     ]
     note = (
         f"{equal.name} beyond the SFT model, mean over seeds, RLHF's with its reward model. Chosen on"
-        f" {rows[0]['chosen_on']} posts among the settings that took no longer; win rates are on test posts. A row where"
-        " another setting becomes the best."
+        f" {rows[0]['chosen_on']} posts among the settings that took no longer; win rates are on test posts. A row"
+        " where another setting becomes the best."
     )
     caption = f"The best within the same {equal.name}, {judge_name(judge)}"
     return [Text(in_words(rows[-1], judge, equal)), table_of(caption, columns, shown, note)]

@@ -7,6 +7,7 @@ from statistics import fmean
 import pytest
 
 from bench import report
+from bench.evaluate.statistics import estimate, paired_difference
 from bench.report.by_prompt import points
 from bench.report.compare import comparison_page
 from bench.report.frontier import equal_time
@@ -47,6 +48,9 @@ def test_each_arm_may_stop_where_it_is_best(runs: list[Run]):
         assert last[arm]["mean"] == pytest.approx(rate(best[arm], arm))
     won, lost = points(best["dpo"], "dpo", "gold"), points(best["ppo"], "ppo", "gold")
     assert last["difference"]["mean"] == pytest.approx(fmean(won[prompt] - lost[prompt] for prompt in won))
+    of_posts = paired_difference([*won.values()], [lost[prompt] for prompt in won], 0, bounds=(-1, 1))
+    assert last["difference"]["ci95"] == pytest.approx(estimate(of_posts)["ci95"])  # one seed: over its posts
+    assert "over the posts of 1 seed" in in_words(last, "gold", equal)
     changes = [best["dpo"] is runs[1], best["ppo"] is runs[1]]
     assert [row["hours"] for row in rows] == [
         1.0,

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from run_record import stage_folder
 from safetensors.torch import load_file
 
 from bench.arms import BY_NAME
@@ -45,11 +46,6 @@ def all_arms(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
         best_of_n=BestOfNSettings(N),
     )  # in the results folder of `finished`: what that run made is not made again
     return config, run(config, "the command")
-
-
-def stage_folder(config: RunConfig, folder: Path, stage: str) -> Path:
-    key = read_json(folder / "run.json")["stages"][stage]["key"]
-    return Path(config.results_dir) / ".cache" / "stages" / f"{stage}-{key}"
 
 
 def test_every_n_comes_from_one_set_of_samples(all_arms: tuple[RunConfig, Path]):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from run_record import stage_folder
 from safetensors.torch import load_file
 
 from bench.config import RunConfig
@@ -65,9 +66,9 @@ def _key(config: RunConfig, stage: str) -> str:
 
 def test_a_judge_leaves_its_model_when_it_has_chosen(finished: tuple[RunConfig, Path]):
     """What is trained next needs the memory."""
-    config, _ = finished
+    config, folder = finished
     data, tokenizer, _ = prepare_data(config, Path(config.results_dir) / ".cache")
-    folders = {"judge_reward": _stage(config, "judge_reward")}
+    folders = {"judge_reward": stage_folder(config, folder, "judge_reward")}
     instruments = Instruments(config, folders, tokenizer, torch.device("cpu"), torch.float32, Path(config.results_dir))
     prompt = data.eval_prompts[0]
     item = JudgeItem(prompt.id, prompt.prompt, prompt.reference, "no")

@@ -9,6 +9,7 @@ import pytest
 import torch
 from datasets import Dataset
 from peft import LoraConfig, PeftModel, get_peft_model
+from run_record import stage_folder
 from transformers import AutoModelForSequenceClassification
 from trl import DPOConfig, DPOTrainer
 
@@ -24,11 +25,6 @@ from bench.pipeline.runner import prepare_data, run
 from bench.report import render_run
 
 Finished = tuple[RunConfig, Path]
-
-
-def stage_folder(config: RunConfig, folder: Path, stage: str) -> Path:
-    key = read_json(folder / "run.json")["stages"][stage]["key"]
-    return Path(config.results_dir) / ".cache" / "stages" / f"{stage}-{key}"
 
 
 @pytest.fixture(scope="module")

@@ -32,7 +32,7 @@ usage:
 
 examples:
   python -m bench.plan
-  python -m bench.plan experiment=tldr_smollm2 budget=small data.root=PATH
+  python -m bench.plan experiment=tldr_real data.root=PATH
   python -m bench.plan experiment=nplus_pythia_1b plan.hardware=h100
   python -m bench.plan judge=openai judge.openai.price_per_million_prompt_tokens=0.15
 

@@ -20,6 +20,7 @@ LIKE_OTHERS = [
     "paper_gptj",
     "all_arms",
     "out_of_distribution",
+    "tldr_real",
     "tldr_smollm2",
     "training_budget",
     "temperature",

@@ -1,9 +1,9 @@
 """Completions of finished arms in, metrics.json and verdicts out. Every arm goes through the same lines."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
-from itertools import combinations
+from functools import cached_property, partial
+from itertools import combinations, product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -323,20 +323,25 @@ class Evaluation:
     def _scored(self) -> dict[str, Scored]:
         """Name in metrics.json -> a reward model's scores of the held-out pairs."""
         stages = {"reward_model": needs_reward(self.config.arms), "judge_reward_model": self._has_reward_judge}
-        return {
-            name: Scored(*(self.instruments.rewards(_REWARD_STAGES[name], side) for side in self._sides))
-            for name, is_there in stages.items()
-            if is_there
-        }
+        there = [name for name, is_there in stages.items() if is_there]
+        scorers = [partial(self.instruments.rewards, _REWARD_STAGES[name]) for name in there]
+        return dict(zip(there, self._of_pairs("reward models", scorers), strict=True)) if there else {}
 
-    @property
-    def _sides(self) -> list[list[tuple[str, str]]]:
-        """The held-out pairs' chosen summaries, and the rejected ones, each with its prompt."""
+    def _of_pairs(self, whose: str, scorers: Sequence[Callable[[list[tuple[str, str]]], list[float]]]) -> list[Scored]:
+        """What each says of the held-out pairs' chosen summaries, and of the rejected ones: minutes on a CPU."""
         pairs = self.data.preferences["validation"]
-        return [[(pair.prompt, getattr(pair, side)) for pair in pairs] for side in ("chosen", "rejected")]
+        sides = [[(pair.prompt, getattr(pair, side)) for pair in pairs] for side in ("chosen", "rejected")]
+        scores: list[list[float]] = []
+        with StageBar(f"pairs, {whose}", len(scorers) * 2 * len(pairs), "summaries") as bar:
+            for score, side in product(scorers, sides):
+                scores.append(score(side))
+                bar.update(len(pairs))
+        return [Scored(*both) for both in zip(scores[::2], scores[1::2], strict=True)]
 
     def _reward_models(self) -> dict[str, Any]:
-        implicit = Scored(*map(self.instruments.logratios, self._sides)) if "dpo" in self.config.arms else None
+        implicit = None
+        if "dpo" in self.config.arms:
+            (implicit,) = self._of_pairs("implicit reward", [self.instruments.logratios])
         return reward_model_numbers(self.data.preferences["validation"], self._scored, implicit, *self._draws)
 
     def ask_ahead(self, duels: Sequence[tuple[Mapping[str, str], Mapping[str, str], Sequence[EvalPrompt]]]) -> None:

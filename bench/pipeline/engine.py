@@ -124,7 +124,8 @@ class Engine:
     def take(self, data: ComparisonData) -> None:
         """Go on with this data. What is finished stays: it has to be made of what both have alike."""
         self.data, self.headline = data, headline_of(self.config, data)
-        self._recipes.clear()
+        # Of the data that was before: of this data the same stage would be another, which nobody makes.
+        self._recipes = {at: recipe for at, recipe in self._recipes.items() if at[1] in self._done.get(at[0], {})}
 
     def finish(self, wanted: Iterable[tuple[Stage, Cell | None]]) -> None:
         """All of these stages, saying what was there already and how far it has come."""

@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import BertConfig, BertModel, BertTokenizer
 
-from bench.cli import known_reward
+from bench.cli import known_reward, plan
 from bench.files import read_json, read_jsonl, write_jsonl
 
 NAMES = "anna ben cara dan emma finn gina hugo iris jack kate liam".split()
@@ -57,7 +57,14 @@ def controlled(root: Path) -> list[str]:
     return ["experiment=tldr_controlled", f"data.root={root}", f"data.reward.settings.model={root / 'bert'}"]
 
 
-def test_the_experiment_at_smoke_size(command: Callable, smallest: list[str], controlled: list[str], root: Path):
+def test_the_experiment_at_smoke_size(
+    command: Callable,
+    smallest: list[str],
+    controlled: list[str],
+    root: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
     all_rows = [f"budget.{name}=null" for name in ("demonstrations", "pairs", "validation_pairs", "eval_prompts")]
     news = root / "news.jsonl"  # in CNN/DM's schema: the known reward knows what is good there too
     article = "{} keeps the {} . officials said on monday that things are back ."
@@ -98,6 +105,14 @@ def test_the_experiment_at_smoke_size(command: Callable, smallest: list[str], co
     assert all("label" not in numbers["cost"]["stages"] for numbers in metrics["arms"].values() if "cost" in numbers)
     again = command(*controlled, *smallest, *all_rows, *of_news)
     assert again.exit_code == 0 and "finished: nothing to do" in again.stderr
+
+    # Another beta finds the labels that are there, and its plan does too.
+    monkeypatch.setattr(
+        "sys.argv", ["bench.plan", *controlled, *smallest, *all_rows, "dpo.beta=0.7", "plan.measure=false"]
+    )
+    assert plan.main() == 0
+    rows = {line.split()[0]: line for line in capsys.readouterr().out.splitlines() if line.strip()}
+    assert all("cached" in rows[stage] for stage in ("sft", "label", "reward")) and "cached" not in rows["dpo"]
 
 
 @pytest.mark.parametrize(

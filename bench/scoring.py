@@ -1,6 +1,9 @@
-"""What models say of texts: rewards of summaries, log-probs and KL of completions."""
+"""What models say of texts: rewards of summaries, log-probs and KL of completions.
 
-from collections.abc import Iterator, Sequence
+`on_batch` is told how many of the texts a batch was.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -26,13 +29,18 @@ class CompletionScore(NamedTuple):
 
 @torch.no_grad()
 def reward_scores(
-    reward: RewardModel, tokenizer: PreTrainedTokenizerBase, pairs: Sequence[tuple[str, str]], batch_size: int
+    reward: RewardModel,
+    tokenizer: PreTrainedTokenizerBase,
+    pairs: Sequence[tuple[str, str]],
+    batch_size: int,
+    on_batch: Callable[[int], None] = lambda done: None,
 ) -> list[float]:
     """The reward model's score of each (prompt, summary), at the EOS, shifted."""
     scores = torch.zeros(len(pairs))
     for indices, rows in _batches([encode(tokenizer, *p)[0] for p in pairs], batch_size, tokenizer, reward.model):
         raw = last_token_scores(reward.model, rows.input_ids, rows.lengths)
         scores[indices] = (raw - reward.shift).cpu()
+        on_batch(len(indices))
     return scores.tolist()
 
 
@@ -55,6 +63,7 @@ def completion_scores(
     completions: Sequence[Tokens],
     temperature: float,
     batch_size: int,
+    on_batch: Callable[[int], None] = lambda done: None,
 ) -> list[CompletionScore]:
     """log-probs under both policies and the exact per-token KL(policy || ref_policy), at the sampling temperature.
 
@@ -74,6 +83,7 @@ def completion_scores(
             kl = list(token_kl(states[0], heads[0], states[1], heads[1], rows.completion_mask, scale).sum(1).tolist())
         for index, *score in zip(indices, logps, ref_logps, kl, strict=True):
             results[index] = CompletionScore(*score)  # pyright: ignore[reportArgumentType]
+        on_batch(len(indices))
     return [result for result in results if result is not None]
 
 
@@ -85,10 +95,13 @@ def as_completions(
     ref_policy: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     sampling: SamplingConfig,
+    on_batch: Callable[[int], None] = lambda done: None,
 ) -> list[Completion]:
     """What was sampled for each prompt, (token ids, finished), as it is stored: as text and with its scores."""
     tokens = [(tokenizer(prompt.prompt).input_ids, ids) for prompt, (ids, _) in zip(prompts, sampled, strict=True)]
-    scores = completion_scores(policy, ref_policy, tokenizer, tokens, sampling.temperature, sampling.batch_size)
+    scores = completion_scores(
+        policy, ref_policy, tokenizer, tokens, sampling.temperature, sampling.batch_size, on_batch
+    )
     return [
         Completion(
             arm=arm,

@@ -49,7 +49,9 @@ def test_logps_and_kl_equal_those_of_the_full_logits(make_policy, architecture, 
 
 def test_greedy_completions_have_unscaled_logps_and_no_kl(make_policy, tokenizer, completions):
     policy = make_policy()
-    scores = completion_scores(policy, policy, tokenizer, completions, temperature=0.0, batch_size=8)
+    done: list[int] = []
+    scores = completion_scores(policy, policy, tokenizer, completions, 0.0, batch_size=2, on_batch=done.append)
+    assert sum(done) == len(PAIRS) and max(done) == 2
     for score, tokens in zip(scores, completions, strict=True):
         expected = full_logps(policy, tokens, 1.0)[range(len(tokens[1])), tokens[1]].sum().item()
         assert score.logp == pytest.approx(expected, rel=1e-5, abs=1e-4) and score.kl is None
@@ -69,12 +71,14 @@ def test_rewards_are_the_shifted_scores_at_the_eos_whatever_the_batch(
     make_classifier, architecture, tokenizer, completions, batch_size
 ):
     model = make_classifier(architecture)
-    found = reward_scores(RewardModel(model, shift=0.75), tokenizer, PAIRS, batch_size)
+    done: list[int] = []
+    found = reward_scores(RewardModel(model, shift=0.75), tokenizer, PAIRS, batch_size, done.append)
     expected = [
         model(input_ids=torch.tensor([[*prompt, *completion]])).logits.item() - 0.75
         for prompt, completion in completions
     ]
     assert found == pytest.approx(expected, abs=1e-4)
+    assert sum(done) == len(PAIRS) and max(done) <= batch_size
 
 
 EOS, VOCABULARY, LIMIT = 1, 4, 3

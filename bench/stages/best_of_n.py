@@ -48,12 +48,10 @@ def build(
     )
     texts = [decode(context.tokenizer, completion.ids) for completion in sampled]
     owners = [prompt for prompt in prompts for _ in range(n)]
-    share = reward_scores(
-        load_reward_model(inputs["reward"], context.device, context.frozen_dtype),
-        context.tokenizer,
-        processes.own([(owner.prompt, text) for owner, text in zip(owners, texts, strict=True)]),
-        sampling.batch_size,
-    )
+    reward = load_reward_model(inputs["reward"], context.device, context.frozen_dtype)
+    own = processes.own([(owner.prompt, text) for owner, text in zip(owners, texts, strict=True)])
+    with context.bar(len(own), "samples", "scores") as bar:
+        share = reward_scores(reward, context.tokenizer, own, sampling.batch_size, bar.update)
     scores = processes.put_together(share)
     found = [
         Candidate(owner.id, text, len(completion.ids), completion.finished, score)

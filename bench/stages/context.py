@@ -76,6 +76,10 @@ class StageContext:
     def autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16)
 
+    def bar(self, total: int, unit: str, of: str = "") -> StageBar:
+        """On the way through the stage, or through a part of it that takes its own time."""
+        return StageBar(self.name.replace("_", " ") + (f", {of}" if of else ""), total, unit)
+
     def training(
         self,
         seed: int,
@@ -166,7 +170,7 @@ def sample_prompts(
 
     All processes call it and share the work.
     """
-    with StageBar(context.name.replace("_", " "), samples_per_prompt * len(prompts), "samples") as bar:
+    with context.bar(samples_per_prompt * len(prompts), "samples") as bar:
         rows = sample_all(
             policy,
             context.tokenizer,

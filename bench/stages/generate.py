@@ -42,7 +42,8 @@ def build(
     sampled = sample_prompts(context, policy, prompts, sampling=sampling, max_new_tokens=max_new_tokens, seed=seed)
     arm = context.name.removeprefix("generate_")
     own = processes.own(prompts), processes.own(sampled)
-    share = as_completions(arm, *own, policy, ref_policy, context.tokenizer, sampling)
+    with context.bar(len(own[0]), "samples", "KL") as bar:
+        share = as_completions(arm, *own, policy, ref_policy, context.tokenizer, sampling, bar.update)
     completions = processes.put_together(share)
     if processes.is_main():
         write_jsonl(folder / COMPLETIONS, [asdict(completion) for completion in completions])

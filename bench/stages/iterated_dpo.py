@@ -125,7 +125,8 @@ def _pairs(
             owners = [post for post in a_round.posts for _ in range(settings.samples_per_post)]
             reward = load_reward_model(inputs["reward"], context.device, context.frozen_dtype)
             shown = [(post.prompt, text) for post, text in zip(owners, texts, strict=True)]
-            scores = reward_scores(reward, context.tokenizer, shown, at_once)
+            with context.bar(len(shown), "samples", "scores") as bar:
+                scores = reward_scores(reward, context.tokenizer, shown, at_once, bar.update)
             scored = [Scored(text, s.finished, score) for text, s, score in zip(texts, sampled, scores, strict=True)]
             n = settings.samples_per_post
             found = [

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from bench import processes
 from bench.files import write_jsonl
 from bench.models.loading import load_policy
-from bench.progress import StageBar
 from bench.records import ComparisonData, PreferencePair
 from bench.stages.context import Built, StageContext
 from bench.train.dpo import PairLogps, needs_ref_logps, pair_logps
@@ -46,6 +45,6 @@ def build(
 def shared_logps(context: StageContext, sft: Path, pairs: Sequence[PreferencePair], batch_size: int) -> list[PairLogps]:
     """`pair_logps` of the SFT model; all processes call it, share the pairs, and get those of all."""
     own = processes.own(pairs)
-    with context.autocast(), StageBar(context.name, len(own), "pairs") as bar:
+    with context.autocast(), context.bar(len(own), "pairs") as bar:
         share = pair_logps(load_policy(sft, context.device), context.tokenizer, own, batch_size, bar.update)
     return processes.put_together(share)

@@ -73,8 +73,8 @@ def build(
     if processes.is_main():
         reward = RewardModel(model.eval())
         summaries = [(row.prompt, row.completion) for row in references]
-        with context.autocast():
-            scores = reward_scores(reward, context.tokenizer, summaries, batch_size)
+        with context.autocast(), context.bar(len(summaries), "summaries", "shift") as bar:
+            scores = reward_scores(reward, context.tokenizer, summaries, batch_size, bar.update)
         reward.shift = sum(scores) / len(scores)
         save_reward_model(reward, context.tokenizer, folder)
     return trained(log)

@@ -73,6 +73,9 @@ def test_the_experiment_at_smoke_size(
     of_news = ["+data@sets.news.data=articles", f"sets.news.data.path={news}", "+sets.news.text=news"]
     outcome = command(*controlled, *smallest, *all_rows, *of_news)
     assert outcome.exit_code == 0, outcome.stderr
+    # What takes minutes of a model of some size has a bar, behind training and sampling too.
+    for bar in ("generate sft, KL", "reward, shift", "best of n, scores", "pairs, reward models", "pairs, implicit"):
+        assert f" {bar}" in outcome.stderr or f"\r{bar}" in outcome.stderr, bar
     folder = Path(outcome.stdout.splitlines()[-1]).parent
     metrics, record = read_json(folder / "metrics.json"), read_json(folder / "run.json")
 

@@ -12,7 +12,7 @@ from bench.data.controlled import excerpt_of, files_of
 from bench.data.local import load_files
 from bench.data.splits import one_per_post, post_key
 from bench.errors import DataError
-from bench.evaluate.known_reward import KnownReward, load_scorer, trivial_policies
+from bench.evaluate.known_reward import KnownReward, reward_of, trivial_policies
 from bench.evaluate.rules import accuracy, agreement, longer_wins, pair_scores
 from bench.evaluate.statistics import bootstrap_mean, estimate, proportion_interval
 from bench.records import EvalPrompt, PreferencePair
@@ -31,9 +31,7 @@ def ranking(config: ControlledConfig, cache_dir: Path, seed: int, resamples: int
     """
     pairs = _pairs(config)
     posts = one_per_post(EvalPrompt(post_key(pair.prompt), pair.prompt, pair.reference or "") for pair in pairs)
-    gold = KnownReward(
-        load_scorer(config.reward, cache_dir), {post.id: post.prompt for post in posts}, config.reward.scorer
-    )
+    gold = reward_of(config.reward, {post.id: post.prompt for post in posts}, cache_dir)
     others = {post_key(pair.prompt): _other(pair) for pair in pairs}
     policies: dict[str, Mapping[str, str]] = {
         HUMAN: {post.id: post.reference for post in posts},

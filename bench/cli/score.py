@@ -33,6 +33,7 @@ examples:
   python -m bench.score all.csv columns.ratings=[score]              a reward model's scores are there: they judge
   python -m bench.score all.csv verdicts.csv                         so are verdicts: arm_a, arm_b, verdict
   python -m bench.score all.csv policy.ppo=DIR policy.dpo=DIR reference=SFT_DIR reward=DIR     KL, rewards
+  python -m bench.score all.csv known_reward.scorer=my_module:MyReward      a scorer of your own, in Python
   python -m bench.score RUN/prompts.jsonl RUN/completions/*.jsonl judge=openai judge.openai.model=NAME
 
 What the files do not say is named and has no number. The folder is <results_dir>/score/<name>, laid out as a run's; the

@@ -128,6 +128,12 @@ class FilesConfig:
             )
 
 
+def require_scorer(key: str, path: str) -> None:
+    """Raise a ConfigError where this can be no path of a scorer."""
+    is_path = re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", path) is not None
+    require(is_path, key, path, "must be module:name, such as my_package.rewards:MyReward")
+
+
 @dataclass(frozen=True)
 class KnownRewardConfig:
     """The reward that is taken for the truth about real text.
@@ -141,8 +147,7 @@ class KnownRewardConfig:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        path = re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", self.scorer) is not None
-        require(path, "data.reward.scorer", self.scorer, "must be module:name, such as my_package.rewards:MyReward")
+        require_scorer("data.reward.scorer", self.scorer)
 
 
 @dataclass(frozen=True)

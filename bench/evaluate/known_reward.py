@@ -27,7 +27,7 @@ from bench.records import ComparisonData, EvalPrompt
 Scorer = Callable[[Sequence[str], Sequence[str]], Sequence[float]]
 """(prompts, summaries) -> a number for each, higher is better."""
 
-_INSTEAD = "another data.reward.settings.model"
+_INSTEAD = "another model in the scorer's settings"
 
 
 class SimilarityReward:
@@ -79,7 +79,7 @@ class KnownReward:
 
     Args:
         prompts: prompt id -> prompt, of all that may be asked about.
-        name: of the scorer, for messages.
+        name: the setting that names the scorer, and the scorer, for messages.
     """
 
     def __init__(self, scorer: Scorer, prompts: Mapping[str, str], name: str) -> None:
@@ -107,15 +107,14 @@ class KnownReward:
         try:
             numbers = [float(score) for score in scores]
         except (TypeError, ValueError) as error:
-            raise ConfigError(f"data.reward.scorer {self._name} gives no numbers: {error}") from error
+            raise ConfigError(f"{self._name} gives no numbers: {error}") from error
         if len(numbers) != count:
             raise ConfigError(
-                f"data.reward.scorer {self._name} gives {len(numbers)} numbers for {count} summaries; it must give one"
-                " for each"
+                f"{self._name} gives {len(numbers)} numbers for {count} summaries; it must give one for each"
             )
         if strange := [number for number in numbers if not math.isfinite(number)]:
             raise ConfigError(
-                f"data.reward.scorer {self._name} gives {strange[0]} for {len(strange)} of {count} summaries; it must"
+                f"{self._name} gives {strange[0]} for {len(strange)} of {count} summaries; it must"
                 " give a finite number for every text, the empty one among them"
             )
         return numbers
@@ -129,26 +128,36 @@ def known_reward(config: KnownRewardConfig, data: ComparisonData, cache_dir: Pat
         DataError: two posts have one id.
         ResourceError: its model is not to be had.
     """
-    gold = KnownReward(load_scorer(config, cache_dir), _prompts(data), config.scorer)
+    gold = reward_of(config, _prompts(data), cache_dir)
     some = data.eval_prompts[0]
     gold([(some.id, some.reference), (some.id, "")])
     return gold
 
 
-def load_scorer(config: KnownRewardConfig, cache_dir: Path) -> Scorer:
-    """Raises ConfigError: it cannot be imported, or does not take its settings."""
-    module, _, name = config.scorer.partition(":")
+def reward_of(config: KnownRewardConfig, prompts: Mapping[str, str], cache_dir: Path) -> KnownReward:
+    """The reward that a run's config names, of these prompts by their ids; raises as `load_scorer`."""
+    scorer = load_scorer(config.scorer, config.settings, cache_dir)
+    return KnownReward(scorer, prompts, f"data.reward.scorer {config.scorer}")
+
+
+def load_scorer(path: str, settings: Mapping[str, Any], cache_dir: Path, key: str = "data.reward") -> Scorer:
+    """What `path` (module:name) makes of these settings, which stand below `key`.
+
+    Raises:
+        ConfigError: it cannot be imported, or does not take its settings.
+    """
+    module, _, name = path.partition(":")
     try:
         factory: Callable[..., Any] = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:
         raise ConfigError(
-            f"data.reward.scorer {config.scorer} cannot be imported: {error}; give module:name of a module that"
+            f"{key}.scorer {path} cannot be imported: {error}; give module:name of a module that"
             " python finds (PYTHONPATH, or an installed package)"
         ) from error
     try:
-        return factory(cache_dir=cache_dir, **config.settings)
+        return factory(cache_dir=cache_dir, **settings)
     except TypeError as error:
-        raise ConfigError(f"data.reward.settings do not fit {config.scorer}: {error}") from error
+        raise ConfigError(f"{key}.settings do not fit {path}: {error}") from error
 
 
 def trivial_policies(prompts: Sequence[EvalPrompt]) -> dict[str, dict[str, str]]:

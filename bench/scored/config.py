@@ -3,8 +3,9 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
+from bench.data.config import require_scorer
 from bench.evaluate.config import EvaluationConfig
 from bench.evaluate.judges.config import JudgeConfig
 from bench.validation import require
@@ -14,8 +15,8 @@ RULES = {
     "rouge": "The summary with the higher ROUGE-L F1 to the reference summary wins; between arms alone.",
 }
 
-REWARD, IMPLICIT = "reward_model", "implicit_reward"
-"""The judges that models are which the scoring is given: the higher reward wins."""
+REWARD, IMPLICIT, KNOWN = "reward_model", "implicit_reward", "known_reward"
+"""The judges that are models or a scorer which the scoring is given: the higher reward wins."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,20 @@ class ScoreColumns:
 
 
 @dataclass(frozen=True)
+class ScorerConfig:
+    """Any scorer of (prompt, summary), as `bench.data.config.KnownRewardConfig` has it; None: there is none."""
+
+    scorer: str | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.scorer is not None:
+            require_scorer("known_reward.scorer", self.scorer)
+        none = self.scorer is not None or not self.settings
+        require(none, "known_reward.settings", dict(self.settings), "must be empty where there is no scorer")
+
+
+@dataclass(frozen=True)
 class ScoreConfig:
     """One scoring of files, resolved."""
 
@@ -57,6 +72,7 @@ class ScoreConfig:
     reference: str | None = None
     reward: str | None = None
     implicit_reward: str | None = None
+    known_reward: ScorerConfig = field(default_factory=ScorerConfig)
     judge: JudgeConfig | None = None
     rules: tuple[str, ...] = ()
     head_to_head: bool = True
@@ -86,6 +102,6 @@ class ScoreConfig:
 
     @property
     def ratings(self) -> tuple[str, ...]:
-        """What rates completions by a number each: columns of the files, and models that are given."""
-        models = ((REWARD, self.reward), (IMPLICIT, self.implicit_reward))
+        """What rates completions by a number each: columns of the files, models and a scorer that are given."""
+        models = ((REWARD, self.reward), (IMPLICIT, self.implicit_reward), (KNOWN, self.known_reward.scorer))
         return (*self.columns.ratings, *(name for name, model in models if model is not None))

@@ -20,6 +20,7 @@ from bench.scored.config import ScoreConfig
 from bench.scored.duels import judgements
 from bench.scored.measure import measured, prompt_rows
 from bench.scored.read import Given, read_files
+from bench.scored.scorer import known_reward, rated
 from bench.scored.weights import Weights
 
 SCHEMA = 2
@@ -50,9 +51,10 @@ def score(config: ScoreConfig, command: str) -> Path:
     check_models(evaluation.metrics, models)
     given = read_files(config.files, config.columns, drop_incomplete=config.incomplete == "drop")
     weights = Weights.checked(config, given)
+    known = known_reward(config.known_reward, given, cache_dir)
     given = replace(given, hashes={**given.hashes, **weights.hashes})
     folder = _claimed(config, given)
-    given = weights.applied(given)
+    given = rated(known, weights.applied(given))
     found = judgements(config, given, cache_dir)
     labels = {
         judge: (audit, rows)

@@ -95,7 +95,7 @@ class Weights:
             probe_reward(reward.model, config.reward)
             for _, rows in self._each({**arms, **({REFERENCE: references} if references else {})}, "rewards"):
                 scores = reward_scores(reward, self.tokenizer, _texts(prompts, rows), _ROWS)
-                _rate(rows, REWARD, scores)
+                rate(rows, REWARD, scores)
             del reward
         if config.policy:
             assert config.reference is not None
@@ -111,7 +111,7 @@ class Weights:
                             summed_logps(model, self.tokenizer, pairs, _ROWS) if pairs else []
                             for model in (policy, ref_policy)
                         )
-                        _rate(of_arm, IMPLICIT, [x - y for x, y in zip(own, ref, strict=True)])
+                        rate(of_arm, IMPLICIT, [x - y for x, y in zip(own, ref, strict=True)])
         return replace(given, arms=arms, references=references)
 
     def assumed(self, given: Given) -> list[str]:
@@ -190,6 +190,7 @@ def _texts(prompts: Mapping[str, str], rows: Mapping[str, Written]) -> list[tupl
     return [(prompts[key], row.completion) for key, row in rows.items()]
 
 
-def _rate(rows: dict[str, Written], column: str, scores: Sequence[float]) -> None:
+def rate(rows: dict[str, Written], column: str, scores: Sequence[float]) -> None:
+    """A rating of each row, in their order."""
     for key, score in zip(list(rows), scores, strict=True):
         rows[key] = replace(rows[key], ratings={**rows[key].ratings, column: score})

@@ -110,6 +110,29 @@ def test_ratings_outcomes_and_log_probs_of_the_file_are_used(command: Callable, 
     assert "mean score" in (folder / "report.md").read_text(encoding="utf-8")
 
 
+def test_a_scorer_in_python_rates_and_judges(
+    command: Callable, file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "my_scorer.py").write_text(
+        "def few_words(cache_dir, limit):\n"
+        "    return lambda prompts, texts: [min(limit, len(text.split())) - len(prompt) / 1e6"
+        " for prompt, text in zip(prompts, texts)]\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    scorer = ["known_reward.scorer=my_scorer:few_words", "known_reward.settings.limit=5"]
+    exit_code, folder, _ = command(file, *COLUMNS, *scorer)
+    metrics = read_json(folder / "metrics.json")
+
+    assert exit_code == 0 and metrics["judges"]["known_reward"]["kind"] == "ratings"
+    # 3 words or 6, of which 5 count, less what the post's length takes off.
+    for arm, words in {"near": (3, 3, 3, 5), "far": (3, 5, 5, 5), "reference": (3, 3, 3, 3)}.items():
+        expected = sum(words) / 4 - len(POST.format(0)) / 1e6
+        assert metrics["arms"][arm]["ratings"]["known_reward"]["value"] == pytest.approx(expected, abs=1e-9)
+    # far is above near on two posts and equal on two: (2 + 2 / 2) / 4; above the reference on three of four.
+    assert metrics["head_to_head"]["far_vs_near"]["win_rate"]["known_reward"]["value"] == pytest.approx(3 / 4)
+    assert metrics["arms"]["far"]["win_rate"]["known_reward"]["value"] == pytest.approx((3 + 1 / 2) / 4)
+
+
 def test_without_references_arms_are_compared_head_to_head(command: Callable, file: str, tmp_path: Path):
     rows = [{key: value for key, value in row.items() if key != "ref_text"} for row in read_jsonl(Path(file))]
     write_jsonl(tmp_path / "bare.jsonl", rows)
@@ -147,6 +170,9 @@ def test_the_same_command_finds_its_folder_and_another_one_does_not(command: Cal
         (["FILE", "policy.near=DIR"], "policy and reference must be given together"),
         (["FILE", "polcy.near=DIR"], "unknown config key polcy.near"),
         (["FILE", "--foo"], "there is no option --foo"),
+        (["FILE", "known_reward.scorer=mine"], "known_reward.scorer must be module:name"),
+        (["FILE", *COLUMNS, "known_reward.scorer=nowhere:Mine"], "known_reward.scorer nowhere:Mine cannot be imported"),
+        (["FILE", "known_reward.settings.weight=1"], "known_reward.settings must be empty where there is no scorer"),
         (["nowhere.jsonl"], "nowhere.jsonl: cannot be read (No such file or directory)"),
         (["FILE"], "which column is the completion?"),
     ],

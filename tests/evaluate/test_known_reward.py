@@ -79,11 +79,11 @@ def test_gold_is_asked_about_the_prompt_of_the_id_and_about_each_summary_once():
 @pytest.mark.parametrize(
     ("scores", "message"),
     [
-        ([1.0], r"^data\.reward\.scorer here gives 1 numbers for 2 summaries; it must give one for each$"),
-        ([1.0, math.nan], r"^data\.reward\.scorer here gives nan for 1 of 2 summaries; .*the empty one among them$"),
+        ([1.0], r"^here gives 1 numbers for 2 summaries; it must give one for each$"),
+        ([1.0, math.nan], r"^here gives nan for 1 of 2 summaries; .*the empty one among them$"),
         ([math.inf, -math.inf], r"gives inf for 2 of 2 summaries"),
-        (["good", "bad"], r"^data\.reward\.scorer here gives no numbers: "),
-        (None, r"^data\.reward\.scorer here gives no numbers: "),
+        (["good", "bad"], r"^here gives no numbers: "),
+        (None, r"^here gives no numbers: "),
     ],
 )
 def test_a_scorer_that_gives_no_numbers_is_refused(scores, message: str):
@@ -111,7 +111,11 @@ def constant(cache_dir: Path, value: float = 0.0):
         ),
         ("bench.evaluate.known_reward:NoSuchReward", {}, "cannot be imported: .*NoSuchReward"),
         ("bench.evaluate.known_reward:SimilarityReward", {"weight": 1}, "settings do not fit .*'weight'"),
-        ("bench.evaluate.known_reward:constant", {"value": math.nan}, "constant gives nan for 2 of 2"),
+        (
+            "bench.evaluate.known_reward:constant",
+            {"value": math.nan},
+            r"^data\.reward\.scorer .*:constant gives nan for 2",
+        ),
     ],
 )
 def test_what_a_scorer_lacks_is_found_before_anything_is_trained(
@@ -131,7 +135,7 @@ def test_a_scorer_is_a_module_and_a_name(scorer: str):
 
 def test_settings_reach_the_scorer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.setattr(module, "constant", constant, raising=False)
-    scorer = load_scorer(KnownRewardConfig("bench.evaluate.known_reward:constant", {"value": 2.5}), tmp_path)
+    scorer = load_scorer("bench.evaluate.known_reward:constant", {"value": 2.5}, tmp_path)
     assert scorer(["a", "b"], ["", ""]) == [2.5, 2.5]
 
 

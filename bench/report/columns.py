@@ -78,6 +78,15 @@ def points_column(name: str, title: str) -> Column:
     return Column(title, lambda row: points(row, name), name)
 
 
+def spread_column(name: str, title: str) -> Column:
+    """The sd of shares, in points; none where there is one of them alone."""
+
+    def write(row: Row) -> Cell:
+        return Cell(number(100 * row[name], 1)) if is_number(row.get(name)) else Cell(NONE)
+
+    return Column(f"{title} (points)", write, name)
+
+
 def p_column(name: str, title: str) -> Column:
     return Column(title, lambda row: Cell(p_value(row.get(name))), name)
 

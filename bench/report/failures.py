@@ -6,10 +6,19 @@ from typing import Any
 import numpy as np
 
 from bench.evaluate.robustness import LEAST_RUNS, failures, settings_that_matter
-from bench.report.columns import ARM, Column, count_column, estimate_column, p_column, share_column, table_of
+from bench.report.columns import (
+    ARM,
+    Column,
+    count_column,
+    estimate_column,
+    p_column,
+    share_column,
+    spread_column,
+    table_of,
+)
 from bench.report.load import ASKED, Run, distinct, estimate_columns, leaves, to_number
 from bench.report.page import Block
-from bench.report.words import Cell, Row, number
+from bench.report.words import Cell, Row
 
 
 def blocks(runs: Sequence[Run], judge: str) -> list[Block]:
@@ -23,7 +32,7 @@ def blocks(runs: Sequence[Run], judge: str) -> list[Block]:
             count_column("collapsed", "collapsed"),
             count_column("lost_to_sft", "lost to SFT"),
             share_column("mean", "win rate, mean"),
-            Column("sd (points)", lambda row: Cell(number(100 * row["sd"], 1)), "sd"),
+            spread_column("sd", "sd"),
             share_column("min", "lowest"),
             share_column("max", "highest"),
         ]

@@ -11,7 +11,7 @@ from bench.arms import BY_NAME, REFERENCE
 from bench.evaluate.seeds import across_seeds
 from bench.report import duel_over_seeds
 from bench.report.by_prompt import Verdicts, share_prompts
-from bench.report.columns import ARM, JUDGE, Column, count_column, share_column, table_of
+from bench.report.columns import ARM, JUDGE, Column, count_column, share_column, spread_column, table_of
 from bench.report.distrust import failed_over, overoptimised, unlike_posts
 from bench.report.duel_over_seeds import duel_forest, duel_points, duel_summaries, duel_table
 from bench.report.load import NOT_TRAINED, Run, estimate_columns, records, settings, to_number
@@ -161,7 +161,7 @@ def _seed_tables(group: Sequence[Run], of_what: str) -> list[Table]:
         ARM,
         JUDGE,
         share_column("win_rate", "mean"),
-        Column("sd (points)", lambda row: Cell(number(100 * row["sd"], 1))),
+        spread_column("sd", "sd"),
         count_column("seeds", "seeds"),
         count_column("collapsed_seeds", "collapsed"),
     ]

@@ -69,6 +69,7 @@ def test_one_command_from_a_file_to_a_report(command: Callable, file: str):
     report = (folder / "report.md").read_text(encoding="utf-8")
     for said in ("Completions made elsewhere", "Head to head", "no share that ended with EOS", "far at 0"):
         assert said in report
+    assert "not in the run folder" not in report  # its samples are there, in files that are numbered
     assert "no KL" in err
 
 

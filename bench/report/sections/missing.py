@@ -36,7 +36,7 @@ def _files(run: Run) -> Iterator[str]:
         yield "completions/ is not in the run folder: no samples are shown"
     else:
         for arm in arms:
-            if not (run.path / "completions" / f"{arm}.jsonl").exists():
+            if arm not in written and not (run.path / "completions" / f"{arm}.jsonl").exists():
                 yield f"completions/{arm}.jsonl is not in the run folder: no samples of {arm_name(arm)} are shown"
             elif lacking := len(ids.keys() - written.get(arm, set())):
                 yield f"completions/{arm}.jsonl has nothing on {count(lacking)} of {count(len(ids))} prompts"

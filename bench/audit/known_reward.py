@@ -31,7 +31,8 @@ def ranking(config: ControlledConfig, cache_dir: Path, seed: int, resamples: int
     """
     pairs = _pairs(config)
     posts = one_per_post(EvalPrompt(post_key(pair.prompt), pair.prompt, pair.reference or "") for pair in pairs)
-    gold = reward_of(config.reward, {post.id: post.prompt for post in posts}, cache_dir)
+    prompts = {post.id: post.prompt for post in posts}
+    gold = reward_of(config.reward.scorer, config.reward.settings, prompts, cache_dir)
     others = {post_key(pair.prompt): _other(pair) for pair in pairs}
     policies: dict[str, Mapping[str, str]] = {
         HUMAN: {post.id: post.reference for post in posts},

@@ -128,16 +128,17 @@ def known_reward(config: KnownRewardConfig, data: ComparisonData, cache_dir: Pat
         DataError: two posts have one id.
         ResourceError: its model is not to be had.
     """
-    gold = reward_of(config, _prompts(data), cache_dir)
+    gold = reward_of(config.scorer, config.settings, _prompts(data), cache_dir)
     some = data.eval_prompts[0]
     gold([(some.id, some.reference), (some.id, "")])
     return gold
 
 
-def reward_of(config: KnownRewardConfig, prompts: Mapping[str, str], cache_dir: Path) -> KnownReward:
-    """The reward that a run's config names, of these prompts by their ids; raises as `load_scorer`."""
-    scorer = load_scorer(config.scorer, config.settings, cache_dir)
-    return KnownReward(scorer, prompts, f"data.reward.scorer {config.scorer}")
+def reward_of(
+    path: str, settings: Mapping[str, Any], prompts: Mapping[str, str], cache_dir: Path, key: str = "data.reward"
+) -> KnownReward:
+    """The reward that `load_scorer` makes, of these prompts by their ids; raises as it does."""
+    return KnownReward(load_scorer(path, settings, cache_dir, key), prompts, f"{key}.scorer {path}")
 
 
 def load_scorer(path: str, settings: Mapping[str, Any], cache_dir: Path, key: str = "data.reward") -> Scorer:

@@ -323,25 +323,26 @@ class Evaluation:
     def _scored(self) -> dict[str, Scored]:
         """Name in metrics.json -> a reward model's scores of the held-out pairs."""
         stages = {"reward_model": needs_reward(self.config.arms), "judge_reward_model": self._has_reward_judge}
-        there = [name for name, is_there in stages.items() if is_there]
-        scorers = [partial(self.instruments.rewards, _REWARD_STAGES[name]) for name in there]
-        return dict(zip(there, self._of_pairs("reward models", scorers), strict=True)) if there else {}
+        rewards = self.instruments.rewards
+        scorers = {name: partial(rewards, _REWARD_STAGES[name]) for name, is_there in stages.items() if is_there}
+        return self._of_pairs("reward models", scorers) if scorers else {}
 
-    def _of_pairs(self, whose: str, scorers: Sequence[Callable[[list[tuple[str, str]]], list[float]]]) -> list[Scored]:
+    def _of_pairs(
+        self, whose: str, scorers: Mapping[str, Callable[[list[tuple[str, str]]], list[float]]]
+    ) -> dict[str, Scored]:
         """What each says of the held-out pairs' chosen summaries, and of the rejected ones: minutes on a CPU."""
         pairs = self.data.preferences["validation"]
         sides = [[(pair.prompt, getattr(pair, side)) for pair in pairs] for side in ("chosen", "rejected")]
-        scores: list[list[float]] = []
+        scores: dict[str, list[list[float]]] = {name: [] for name in scorers}
         with StageBar(f"pairs, {whose}", len(scorers) * 2 * len(pairs), "summaries") as bar:
-            for score, side in product(scorers, sides):
-                scores.append(score(side))
+            for (name, score), side in product(scorers.items(), sides):
+                scores[name].append(score(side))
                 bar.update(len(pairs))
-        return [Scored(*both) for both in zip(scores[::2], scores[1::2], strict=True)]
+        return {name: Scored(*both) for name, both in scores.items()}
 
     def _reward_models(self) -> dict[str, Any]:
-        implicit = None
-        if "dpo" in self.config.arms:
-            (implicit,) = self._of_pairs("implicit reward", [self.instruments.logratios])
+        logratios = {"dpo": self.instruments.logratios}
+        implicit = self._of_pairs("implicit reward", logratios)["dpo"] if "dpo" in self.config.arms else None
         return reward_model_numbers(self.data.preferences["validation"], self._scored, implicit, *self._draws)
 
     def ask_ahead(self, duels: Sequence[tuple[Mapping[str, str], Mapping[str, str], Sequence[EvalPrompt]]]) -> None:

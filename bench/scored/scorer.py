@@ -3,7 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
-from bench.evaluate.known_reward import KnownReward, load_scorer
+from bench.evaluate.known_reward import KnownReward, reward_of
 from bench.progress import StageBar
 from bench.scored.config import KNOWN, ScorerConfig
 from bench.scored.read import Given
@@ -20,8 +20,7 @@ def known_reward(config: ScorerConfig, given: Given, cache_dir: Path) -> KnownRe
     if config.scorer is None:
         return None
     prompts = {prompt.id: prompt.prompt for prompt in given.prompts}
-    scorer = load_scorer(config.scorer, config.settings, cache_dir, KNOWN)
-    known = KnownReward(scorer, prompts, f"{KNOWN}.scorer {config.scorer}")
+    known = reward_of(config.scorer, config.settings, prompts, cache_dir, KNOWN)
     known([(given.prompts[0].id, "")])
     return known
 

@@ -79,15 +79,15 @@ def test_gold_is_asked_about_the_prompt_of_the_id_and_about_each_summary_once():
 @pytest.mark.parametrize(
     ("scores", "message"),
     [
-        ([1.0], r"^here gives 1 numbers for 2 summaries; it must give one for each$"),
-        ([1.0, math.nan], r"^here gives nan for 1 of 2 summaries; .*the empty one among them$"),
+        ([1.0], r"^data\.reward\.scorer here gives 1 numbers for 2 summaries; it must give one for each$"),
+        ([1.0, math.nan], r"^data\.reward\.scorer here gives nan for 1 of 2 summaries; .*the empty one among them$"),
         ([math.inf, -math.inf], r"gives inf for 2 of 2 summaries"),
-        (["good", "bad"], r"^here gives no numbers: "),
-        (None, r"^here gives no numbers: "),
+        (["good", "bad"], r"^data\.reward\.scorer here gives no numbers: "),
+        (None, r"^data\.reward\.scorer here gives no numbers: "),
     ],
 )
 def test_a_scorer_that_gives_no_numbers_is_refused(scores, message: str):
-    gold = KnownReward(lambda prompts, summaries: scores, {"p": "post"}, "here")
+    gold = KnownReward(lambda prompts, summaries: scores, {"p": "post"}, "data.reward.scorer here")
     with pytest.raises(ConfigError, match=message) as caught:
         gold([("p", "a"), ("p", "")])
     assert "\n" not in str(caught.value)

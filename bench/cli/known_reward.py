@@ -51,6 +51,8 @@ def main() -> int:
 
 
 def _run(overrides: list[str]) -> None:
+    if any(argument in ("-m", "--multirun") for argument in overrides):
+        raise ConfigError("a ranking is of one reward; leave out -m and give one value")
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         config = compose(_CONFIG, overrides=overrides)
     # Binding imports torch; --help and a mistyped option should not wait for it.

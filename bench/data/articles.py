@@ -5,6 +5,7 @@ from pathlib import Path
 
 from bench.data.config import ArticlesConfig
 from bench.data.local import read_rows
+from bench.data.parse import text_of
 from bench.data.prompts import cnn_dm_prompt
 from bench.data.splits import one_per_post
 from bench.errors import DataError
@@ -15,7 +16,7 @@ def load_articles(config: ArticlesConfig) -> ComparisonData:
     """Evaluation prompts alone, one per distinct article.
 
     Raises:
-        DataError: the file cannot be read, or a row lacks an article, a summary or its id.
+        DataError: the file cannot be read, or a row lacks an article or a summary.
     """
     path = Path(config.path).expanduser()
     try:
@@ -27,18 +28,17 @@ def load_articles(config: ArticlesConfig) -> ComparisonData:
         texts = []
         for key in ("article", "summary"):
             column = getattr(config, key)
-            text = row.cells.get(column)
-            if not isinstance(text, str) or not text.strip():
+            if column not in row.cells:
                 raise DataError(
-                    f"{row.where}: column {column!r} holds no text (columns: {', '.join(row.cells)}); set {key} to the"
-                    " column that does"
+                    f"{row.where}: no column {column!r} (columns: {', '.join(row.cells)}); set"
+                    f" sets.<name>.data.{key} to the one that holds the {key}"
                 )
-            texts.append(text.strip())
-        name = row.cells.get(config.id, number) if config.id else number
-        prompts.append(EvalPrompt(str(name), cnn_dm_prompt(texts[0]), texts[1]))
+            texts.append(text_of(row.cells[column], row, column))
+        name = row.cells.get(config.id) if config.id else None
+        prompts.append(EvalPrompt(str(number if name in (None, "") else name), cnn_dm_prompt(texts[0]), texts[1]))
     return ComparisonData(
         demonstrations={},
         preferences={},
-        eval_prompts=one_per_post(prompts),
+        eval_prompts=one_per_post(prompts, f"{path}: two articles", "sets.<name>.data.id"),
         source={"name": "articles", path.name: "sha256:" + hashlib.sha256(content).hexdigest()},
     )

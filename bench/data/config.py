@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, ClassVar
 
 from bench.validation import require
 
@@ -154,8 +154,12 @@ class KnownRewardConfig:
 class ControlledConfig:
     """Real posts with a known reward: the files of `FilesConfig`, of which only the posts and human summaries are read.
 
-    The preference pairs are made anew, of samples of the SFT model (`bench.stages.label`).
+    The preference pairs are made anew, of samples of the SFT model (`bench.stages.label`). Of unsplit files a tenth of
+    the posts each is held out for validation and test.
     """
+
+    validation_fraction: ClassVar[float] = 0.1
+    test_fraction: ClassVar[float] = 0.1
 
     kind: str = "controlled"
     root: str = "."

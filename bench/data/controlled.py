@@ -17,8 +17,9 @@ from typing import NamedTuple
 
 from bench.data import splits
 from bench.data.config import ControlledConfig, FilesConfig, KnownRewardConfig
-from bench.data.local import load_files
-from bench.data.prompts import split_prompt
+from bench.data.local import load_posts
+from bench.data.prompts import text_parts
+from bench.errors import DataError
 from bench.reach import code_key
 from bench.records import ComparisonData, Demonstration, EvalPrompt, PreferencePair
 
@@ -40,10 +41,16 @@ def load_controlled(config: ControlledConfig) -> ComparisonData:
     those of the validation split held out. The test posts are the evaluation prompts.
 
     Raises:
-        DataError: as `load_files`; or a split has no post with a human summary.
+        DataError: as `load_posts`; or a split has no post with a human summary.
     """
-    read = load_files(files_of(config))
-    posts = {split: _posts(read, split, config.max_post_words) for split in ("train", "validation", "test")}
+    found, source = load_posts(config)
+    posts = {split: _posts(rows, config.max_post_words) for split, rows in found.items()}
+    for split, rows in posts.items():
+        if not rows:
+            raise DataError(
+                f"{config.root}: no {split} post with a human summary; give data.demonstrations.{split}, or"
+                f" data.preferences.{split} with human summaries (data.columns.reference), or more posts"
+            )
     data = ComparisonData(
         demonstrations={
             split: [Demonstration(post.id, post.prompt, post.reference) for post in posts[split]]
@@ -55,7 +62,7 @@ def load_controlled(config: ControlledConfig) -> ComparisonData:
             "validation": _places(posts["validation"], config.pairs_per_post),
         },
         eval_prompts=posts["test"],
-        source={**read.source, "name": "controlled"},
+        source={"name": "controlled", **source},
         awaits_labels=True,
     )
     data = splits.drop_leaks(data)  # what was cut may have been all that told two posts apart
@@ -63,7 +70,7 @@ def load_controlled(config: ControlledConfig) -> ComparisonData:
 
 
 def files_of(config: ControlledConfig) -> FilesConfig:
-    """Its files as they are, pairs and labels among them."""
+    """Its files as they are, pairs and labels among them; raises ConfigError where it names no pairs."""
     return FilesConfig(
         root=config.root,
         demonstrations=config.demonstrations,
@@ -76,8 +83,8 @@ def files_of(config: ControlledConfig) -> FilesConfig:
 
 
 def excerpt_of(prompt: str, max_words: int | None) -> str:
-    """The prompt with an excerpt of its post."""
-    head, post, tail = split_prompt(prompt)
+    """The prompt with an excerpt of its post; of its text where it marks no post."""
+    head, post, tail = text_parts(prompt)
     return head + excerpt(post, max_words) + tail
 
 
@@ -130,16 +137,9 @@ def chance(margin: float, noise: float) -> float:
     return 0.5 * (1 + math.tanh(margin / noise / 2))
 
 
-def _posts(read: ComparisonData, split: str, max_words: int | None) -> list[EvalPrompt]:
-    """Every post of the split that has a human summary, once."""
-    if split == "test":
-        found = read.eval_prompts
-    else:
-        found = [EvalPrompt(d.id, d.prompt, d.completion) for d in read.demonstrations[split]]
-        found += [EvalPrompt(p.id, p.prompt, p.reference) for p in read.preferences[split] if p.reference]
-    return splits.one_per_post(
-        EvalPrompt(post.id, excerpt_of(post.prompt, max_words), post.reference) for post in found if post.reference
-    )
+def _posts(rows: Sequence[Demonstration], max_words: int | None) -> list[EvalPrompt]:
+    """Every post, once."""
+    return splits.one_per_post(EvalPrompt(d.id, excerpt_of(d.prompt, max_words), d.completion) for d in rows)
 
 
 def _places(posts: Sequence[EvalPrompt], pairs_per_post: int) -> list[PreferencePair]:

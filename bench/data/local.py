@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from bench.data import splits
-from bench.data.config import FilesConfig
+from bench.data.config import ControlledConfig, FilesConfig
 from bench.data.hub import HUB, hub_folder
 from bench.data.parse import Parsed, Parser
 from bench.data.rows import Row, bare, files_of, is_readable, read_rows
@@ -66,6 +66,29 @@ def load_files(config: FilesConfig) -> ComparisonData:
     return data
 
 
+def load_posts(config: ControlledConfig) -> tuple[dict[str, list[Demonstration]], dict[str, str]]:
+    """Split -> posts with a human summary, of demonstrations and of preference pairs, whose summaries are not read;
+    and file -> its hash.
+
+    Raises:
+        DataError: as `load_files`; or no file is named.
+    """
+    reader = _Reader(config)
+    columns = replace(config.columns, **(config.demonstrations.columns or {}))
+    names = ("train", "validation", "test")
+    demonstrations = reader.read("demonstrations", names, Parser(config, columns).demonstration)
+    of_pairs = reader.read("preferences", names, Parser(config, config.columns).described)
+    posts = {split: demonstrations[split] + of_pairs[split] for split in names}
+    everything = ComparisonData(
+        {split: posts[split] for split in ("train", "validation")},
+        {},
+        [EvalPrompt(d.id, d.prompt, d.completion) for d in posts["test"]],
+        {},
+    )
+    splits.check_no_leak(everything)
+    return posts, reader.hashes
+
+
 def _with_references(data: ComparisonData) -> ComparisonData:
     """With the human summaries of the arms' own pairs among the demonstrations, each once. The judge's posts stay its
     own."""
@@ -85,7 +108,7 @@ def _with_references(data: ComparisonData) -> ComparisonData:
 class _Reader:
     """Turns rows into records by the configured columns; keeps file hashes and reasons for dropped rows."""
 
-    def __init__(self, config: FilesConfig) -> None:
+    def __init__(self, config: FilesConfig | ControlledConfig) -> None:
         self.config = config
         is_hub = config.root.startswith(HUB)
         self.root = hub_folder(config.root) if is_hub else Path(config.root).expanduser()
@@ -119,7 +142,8 @@ class _Reader:
 
     def _kept(self, parsed: Parsed[R], split: str) -> Sequence[R]:
         """The records; of a tie none, or for training both ways where the config wants it."""
-        if parsed.is_tie and (self.config.ties == "drop" or split != "train"):
+        ties = "drop" if isinstance(self.config, ControlledConfig) else self.config.ties
+        if parsed.is_tie and (ties == "drop" or split != "train"):
             self.dropped["ties"] += 1
             return []
         return parsed.records
@@ -144,7 +168,9 @@ class _Reader:
         paths = sorted(Path(path) for path in glob.glob(full_pattern, recursive=True))
         if not paths:
             mend = f"set {key} to the file's name"
-            if key == "data.demonstrations.train":
+            if isinstance(self.config, ControlledConfig):
+                mend += ", or to null where there is none"
+            elif key == "data.demonstrations.train":
                 mend += " (SFT needs demonstrations), or data.demonstrations_from_chosen=true to use chosen ones"
             elif key not in ("data.preferences.train", "data.preferences.validation"):
                 mend += ", or to null where there is none"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from bench.data.config import ColumnsConfig, FilesConfig
+from bench.data.config import ColumnsConfig, ControlledConfig, FilesConfig
 from bench.data.prompts import bare_prompt, titled_prompt, tldr_prompt
 from bench.data.rows import Row
 from bench.data.shapes import Preference, is_conversation, ranked, spoken, without_prompt
@@ -29,14 +29,15 @@ class Parsed(NamedTuple, Generic[R]):
 class Parser:
     """Turns rows into records; counts in `dropped` why some gave none."""
 
-    def __init__(self, config: FilesConfig, columns: ColumnsConfig) -> None:
-        self.config, self.columns = config, columns
+    def __init__(self, config: FilesConfig | ControlledConfig, columns: ColumnsConfig) -> None:
+        self.columns = columns
+        self._refuses_identical = isinstance(config, FilesConfig) and config.identical_pairs == "error"
         self.dropped: Counter[str] = Counter()
 
     def demonstration(self, row: Row, default_id: str) -> list[Parsed[Demonstration]]:
         if self.columns.completion not in row.cells and is_conversation(row.cells.get(_MESSAGES)):
             prompt, completion = spoken(row.cells[_MESSAGES], row, _MESSAGES)
-            prompt, completion = (_text(text, row, _MESSAGES) for text in (prompt, completion))
+            prompt, completion = (text_of(text, row, _MESSAGES) for text in (prompt, completion))
         else:
             self._require_columns(row, ["completion"])
             said, completion = self._said(row, "completion")
@@ -47,14 +48,12 @@ class Parser:
     def pairs(self, row: Row, default_id: str) -> list[Parsed[PreferencePair]]:
         """The row's pairs, none for equal texts (under `identical_pairs="drop"`)."""
         prompt, preferences = self._ranking(row) if self.columns.ranking else self._pair(row)
-        reference = self._optional(row, "reference")
-        if reference is not None:
-            reference = _text(reference, row, self.columns.reference, may_be_empty=True) or None
+        reference = self._reference(row)
         name, found = self._id(row, default_id), []
         for place, preference in enumerate(preferences):
             chosen, rejected = preference.chosen, preference.rejected
             if chosen == rejected and not preference.is_tie:
-                if self.config.identical_pairs == "error":
+                if self._refuses_identical:
                     raise DataError(
                         f"{row.where}: chosen and rejected are equal; data.identical_pairs=drop leaves such out"
                     )
@@ -65,6 +64,20 @@ class Parser:
             mirrored = PreferencePair(f"{own}/tie", prompt, rejected, chosen, reference)
             found.append(Parsed([pair, mirrored] if preference.is_tie else [pair], preference.is_tie))
         return found
+
+    def described(self, row: Row, default_id: str) -> list[Parsed[Demonstration]]:
+        """The post of a row with preferences and what a person wrote of it, where somebody did; the preferences are not
+        looked at, but for a question that stands in them."""
+        reference = self._reference(row)
+        if reference is None:
+            return []
+        said = self._said(row, "chosen")[0] if is_conversation(row.cells.get(self.columns.chosen)) else ""
+        return [Parsed([Demonstration(self._id(row, default_id), self._prompt(row, said), reference)])]
+
+    def _reference(self, row: Row) -> str | None:
+        """The human summary, which may be empty or not be there."""
+        reference = self._optional(row, "reference")
+        return None if reference is None else text_of(reference, row, self.columns.reference, may_be_empty=True) or None
 
     def _pair(self, row: Row) -> tuple[str, list[Preference]]:
         self._require_columns(row, ["chosen", "rejected"])
@@ -79,7 +92,7 @@ class Parser:
     def _ranking(self, row: Row) -> tuple[str, list[Preference]]:
         self._require_columns(row, ["ranking"])
         prompt, column = self._prompt(row, ""), str(self.columns.ranking)
-        summaries = without_prompt(prompt, *(_text(text, row, column) for text in self._list(row, "ranking")))
+        summaries = without_prompt(prompt, *(text_of(text, row, column) for text in self._list(row, "ranking")))
         ratings = self._list(row, "ratings") if self.columns.ratings else None
         if ratings is not None and len(ratings) != len(summaries):
             raise DataError(f"{row.where}: {len(summaries)} summaries and {len(ratings)} ratings; give one for each")
@@ -110,11 +123,11 @@ class Parser:
         column = getattr(self.columns, key)
         value = self._cell(row, key, column)
         if not is_conversation(value):
-            return "", _text(value, row, column)
+            return "", text_of(value, row, column)
         before, said = spoken(value, row, column)
         if not said:
             raise DataError(f"{row.where}: column {column!r} holds a conversation without an answer of the assistant")
-        return before, _text(said, row, column)
+        return before, text_of(said, row, column)
 
     def _require_columns(self, row: Row, keys: list[str]) -> None:
         """Refuse a row that lacks several columns once, with all of them."""
@@ -144,19 +157,19 @@ class Parser:
         value = self._cell(row, "prompt", self.columns.prompt)
         if is_conversation(value):
             value, _ = spoken(value, row, self.columns.prompt)
-        return _text(value, row, self.columns.prompt)
+        return text_of(value, row, self.columns.prompt)
 
     def _text(self, row: Row, key: str) -> str:
         """The stripped text of a column that must be there."""
         column = getattr(self.columns, key)
-        return _text(self._cell(row, key, column), row, column)
+        return text_of(self._cell(row, key, column), row, column)
 
     def _id(self, row: Row, default_id: str) -> str:
         value = self._optional(row, "id")
         if value is None:
             return default_id
         is_number = isinstance(value, int) and not isinstance(value, bool)
-        return str(value) if is_number else _text(value, row, self.columns.id)
+        return str(value) if is_number else text_of(value, row, self.columns.id)
 
     def _is_tie(self, row: Row) -> bool:
         if self.columns.tie is None:
@@ -183,7 +196,7 @@ class Parser:
         return row.cells[column]
 
 
-def _text(value: Any, row: Row, column: str | None, may_be_empty: bool = False) -> str:
+def text_of(value: Any, row: Row, column: str | None, may_be_empty: bool = False) -> str:
     """The stripped text of a cell, which has to be a string that can be written as UTF-8."""
     if not isinstance(value, str):
         raise DataError(f"{row.where}: column {column!r} holds {type(value).__name__} instead of text")

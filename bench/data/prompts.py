@@ -60,15 +60,24 @@ def split_prompt(prompt: str) -> PromptParts:
     return PromptParts(prompt[: start.end()], prompt[start.end() : end], prompt[end:])
 
 
+def text_parts(prompt: str) -> PromptParts:
+    """The same; a prompt that marks no post is a text with, perhaps, a closing line."""
+    parts = split_prompt(prompt)
+    if parts.post or parts.head != prompt:
+        return parts
+    cue = _CUE.search(prompt)
+    return PromptParts("", prompt[: cue.start()] if cue else prompt, cue[0] if cue else "")
+
+
 def truncate_post(
     prompt: str, max_tokens: int, count_tokens: Callable[[str], int], *, prompt_id: str = ""
 ) -> tuple[str, bool]:
     """The prompt with at most `max_tokens` tokens, and whether it was cut.
 
     While the prompt is too long, the post loses what follows its last newline, or its last character where it
-    has no newline (Huang et al. 2024). A prompt that marks no post is a text with, perhaps, a closing line: the text
-    loses its last words. Cuts that cannot be enough are skipped: removing k bytes takes at most
-    k tokens, give or take the last word's, so this is the plain rule at a fraction of its tokenizations.
+    has no newline (Huang et al. 2024). A prompt that marks no post loses its text's last words. Cuts that cannot be
+    enough are skipped: removing k bytes takes at most k tokens, give or take the last word's, so this is the plain rule
+    at a fraction of its tokenizations.
 
     Raises:
         DataError: the prompt is too long even without its post.
@@ -76,12 +85,8 @@ def truncate_post(
     n_tokens = count_tokens(prompt)
     if n_tokens <= max_tokens:
         return prompt, False
-    head, post, tail = split_prompt(prompt)
-    cut = _cut
-    if not post and head == prompt:
-        cue = _CUE.search(prompt)
-        head, post, tail = "", prompt[: cue.start()] if cue else prompt, cue[0] if cue else ""
-        cut = _cut_words
+    head, post, tail = text_parts(prompt)
+    cut = _cut if head else _cut_words
     excess = n_tokens - max_tokens
     while excess > 0:
         if not post:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TypeVar
 
-from bench.data.prompts import split_prompt
+from bench.data.prompts import split_prompt, text_parts
 from bench.errors import DataError
 from bench.records import ComparisonData, Demonstration, EvalPrompt, PreferencePair
 from bench.validation import require
@@ -17,12 +17,45 @@ R = TypeVar("R", Demonstration, PreferencePair, EvalPrompt)
 
 HELD_OUT_FIRST = ("test", "validation", "judge", "train")
 """Who keeps a post that two splits claim."""
+_CUT_WORDS = 20
 
 
 def post_key(prompt: str) -> str:
     """sha256 of the post (the whole prompt where it has none), lower-cased, runs of white space collapsed."""
-    text = split_prompt(prompt).post or prompt
-    return hashlib.sha256(" ".join(text.lower().split()).encode()).hexdigest()
+    return hashlib.sha256(_plain(split_prompt(prompt).post or prompt).encode()).hexdigest()
+
+
+def shared_posts(prompts: Mapping[str, str], others: Iterable[str]) -> list[str]:
+    """The names of the prompts whose post one of the others has too, as it is or cut short (either of the two).
+
+    What is cut has at least `_CUT_WORDS` words: two posts may well begin with the same few.
+    """
+
+    def plain(prompt: str) -> str:
+        return _plain(text_parts(prompt).post or prompt)
+
+    def beginning(text: str) -> tuple[str, ...]:
+        return tuple(text.split(" ", _CUT_WORDS)[:_CUT_WORDS])
+
+    by_beginning: dict[tuple[str, ...], set[str]] = {}
+    for text in map(plain, others):
+        by_beginning.setdefault(beginning(text), set()).add(text)
+    shared = []
+    for name, prompt in prompts.items():
+        text = plain(prompt)
+        start = beginning(text)
+        alike = by_beginning.get(start, set())
+        if text in alike or (len(start) == _CUT_WORDS and any(_is_cut(text, other) for other in alike)):
+            shared.append(name)
+    return shared
+
+
+def _is_cut(one: str, other: str) -> bool:
+    return one.startswith(other) or other.startswith(one)
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.lower().split())
 
 
 def stable_fraction(key: str, seed: int) -> float:
@@ -108,8 +141,13 @@ def drop_leaks(data: ComparisonData) -> ComparisonData:
     )
 
 
-def one_per_post(prompts: Iterable[EvalPrompt]) -> list[EvalPrompt]:
+def one_per_post(
+    prompts: Iterable[EvalPrompt], two: str = "two test posts", id_key: str = "data.columns.id"
+) -> list[EvalPrompt]:
     """The first prompt of each post.
+
+    Args:
+        two: what they are; `id_key`: the setting that names their ids' column.
 
     Raises:
         DataError: two posts have the same id, so that verdicts could not be told apart.
@@ -120,7 +158,7 @@ def one_per_post(prompts: Iterable[EvalPrompt]) -> list[EvalPrompt]:
     seen: set[str] = set()
     for prompt in by_post.values():
         if prompt.id in seen:
-            raise DataError(f"two test posts have the id {prompt.id!r}; make ids unique, or set data.columns.id=null")
+            raise DataError(f"{two} have the id {prompt.id!r}; make ids unique, or set {id_key}=null")
         seen.add(prompt.id)
     return list(by_post.values())
 

@@ -6,19 +6,20 @@ it. So it has to put what people wrote above what needs no model (`bench.known_r
 
 import importlib
 import math
-from collections.abc import Callable, Mapping, Sequence
+import traceback
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from bench.data.config import KnownRewardConfig
-from bench.data.prompts import split_prompt
-from bench.errors import ConfigError, DataError
+from bench.data.prompts import text_parts
+from bench.errors import ConfigError, DataError, UserError
 from bench.evaluate.degeneration import longest_shared_run
 from bench.evaluate.rouge import one_sentence_per_line
-from bench.evaluate.rules import post_title
+from bench.evaluate.rules import TITLE, post_title
 from bench.evaluate.summary_metrics import Summary
 from bench.evaluate.words import words
 from bench.models.embedding import Embedder
@@ -28,6 +29,10 @@ Scorer = Callable[[Sequence[str], Sequence[str]], Sequence[float]]
 """(prompts, summaries) -> a number for each, higher is better."""
 
 _INSTEAD = "another model in the scorer's settings"
+_TRIED = 32
+"""Test posts whose human summaries are scored before anything is trained."""
+_LARGEST = 1e100
+"""Sums and squares of larger numbers are none that mean anything."""
 
 
 class SimilarityReward:
@@ -41,6 +46,9 @@ class SimilarityReward:
 
     Args:
         model: the encoder, as `bench.models.embedding` takes it.
+
+    Raises:
+        ValueError: a setting is no such thing.
     """
 
     def __init__(
@@ -51,6 +59,11 @@ class SimilarityReward:
         free_words: int = 36,
         word_cost: float = 0.01,
     ) -> None:
+        for name, value in {"copy_weight": copy_weight, "free_words": free_words, "word_cost": word_cost}.items():
+            if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= _LARGEST:
+                raise ValueError(f"{name} must be a finite number, got {value!r}")
+        if not isinstance(model, str) or not model:
+            raise ValueError(f"model must name an encoder, got {model!r}")
         self.copy_weight, self.free_words, self.word_cost = copy_weight, free_words, word_cost
         self._embedder = Embedder(model, torch.device("cpu"), cache_dir, _INSTEAD)
         self._vectors: dict[str, Tensor] = {}
@@ -90,12 +103,17 @@ class KnownReward:
         """One finite number for each (prompt_id, completion).
 
         Raises:
-            ConfigError: the scorer gives another count, or what is no finite number.
+            ConfigError: the scorer fails, or gives another count, or what is no finite number.
         """
         asked = [(self._prompts[prompt_id], text) for prompt_id, text in summaries]
         new = [pair for pair in dict.fromkeys(asked) if pair not in self._scores]
         if new:
-            scores = self._scorer([prompt for prompt, _ in new], [text for _, text in new])
+            try:
+                scores = self._scorer([prompt for prompt, _ in new], [text for _, text in new])
+            except UserError:
+                raise
+            except Exception as error:  # it is anybody's code
+                raise ConfigError(f"{self._name} fails on {len(new)} summaries: {_said(error)}") from error
             self._scores.update(zip(new, self._checked(scores, len(new)), strict=True))
         return [self._scores[pair] for pair in asked]
 
@@ -103,25 +121,25 @@ class KnownReward:
         """The same reward of other posts."""
         return KnownReward(self._scorer, {prompt.id: prompt.prompt for prompt in prompts}, self._name)
 
-    def _checked(self, scores: Sequence[float], count: int) -> list[float]:
+    def _checked(self, scores: Iterable[Any], count: int) -> list[float]:
         try:
-            numbers = [float(score) for score in scores]
-        except (TypeError, ValueError) as error:
+            numbers = [_number(score) for score in _in_order(scores)]
+        except Exception as error:
             raise ConfigError(f"{self._name} gives no numbers: {error}") from error
         if len(numbers) != count:
             raise ConfigError(
                 f"{self._name} gives {len(numbers)} numbers for {count} summaries; it must give one for each"
             )
-        if strange := [number for number in numbers if not math.isfinite(number)]:
+        if strange := [number for number in numbers if not math.isfinite(number) or abs(number) > _LARGEST]:
             raise ConfigError(
                 f"{self._name} gives {strange[0]} for {len(strange)} of {count} summaries; it must"
-                " give a finite number for every text, the empty one among them"
+                f" give a finite number below {_LARGEST:g} for every text, the empty one among them"
             )
         return numbers
 
 
 def known_reward(config: KnownRewardConfig, data: ComparisonData, cache_dir: Path) -> KnownReward:
-    """The gold reward of these posts, tried on one of them.
+    """The gold reward of these posts, tried on what people wrote of some of them, and on no summary at all.
 
     Raises:
         ConfigError: there is no such scorer, it does not take its settings, or what it gives are no numbers.
@@ -129,8 +147,8 @@ def known_reward(config: KnownRewardConfig, data: ComparisonData, cache_dir: Pat
         ResourceError: its model is not to be had.
     """
     gold = reward_of(config.scorer, config.settings, _prompts(data), cache_dir)
-    some = data.eval_prompts[0]
-    gold([(some.id, some.reference), (some.id, "")])
+    some = data.eval_prompts[:_TRIED]
+    gold([*((prompt.id, prompt.reference) for prompt in some), (some[0].id, "")])
     return gold
 
 
@@ -145,7 +163,7 @@ def load_scorer(path: str, settings: Mapping[str, Any], cache_dir: Path, key: st
     """What `path` (module:name) makes of these settings, which stand below `key`.
 
     Raises:
-        ConfigError: it cannot be imported, or does not take its settings.
+        ConfigError: it cannot be imported, does not take its settings, or makes no function.
     """
     module, _, name = path.partition(":")
     try:
@@ -155,28 +173,65 @@ def load_scorer(path: str, settings: Mapping[str, Any], cache_dir: Path, key: st
             f"{key}.scorer {path} cannot be imported: {error}; give module:name of a module that"
             " python finds (PYTHONPATH, or an installed package)"
         ) from error
+    except Exception as error:  # whatever its module does when it is imported
+        raise ConfigError(f"{key}.scorer {path} cannot be imported: {_said(error)}") from error
     try:
-        return factory(cache_dir=cache_dir, **settings)
-    except TypeError as error:
-        raise ConfigError(f"{key}.settings do not fit {path}: {error}") from error
+        scorer = factory(cache_dir=cache_dir, **settings)
+    except UserError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{key}.settings do not fit {path}: {_in_one_line(error)}") from error
+    except Exception as error:
+        raise ConfigError(f"{key}.scorer {path} cannot be made: {_said(error)}") from error
+    if callable(scorer):
+        return cast(Scorer, scorer)
+    raise ConfigError(
+        f"{key}.scorer {path} makes a {type(scorer).__name__}, which cannot be called; it must make a function of"
+        " (prompts, summaries)"
+    )
+
+
+def _in_order(scores: Iterable[Any]) -> Iterable[Any]:
+    if isinstance(scores, str | bytes | Mapping | Set):
+        raise TypeError(f"a {type(scores).__name__} is no list of numbers")
+    return scores
+
+
+def _number(score: Any) -> float:
+    if isinstance(score, str | bytes):
+        raise TypeError(f"{score!r} is text")
+    return float(score)
+
+
+def _said(error: Exception) -> str:
+    """What went wrong and where, in one line: `ValueError: no such thing (rewards.py, line 12)`."""
+    what = f"{type(error).__name__}: {_in_one_line(error)}"
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<")]
+    if isinstance(error, SyntaxError) or not frames:
+        return what
+    return f"{what} ({Path(frames[-1].filename).name}, line {frames[-1].lineno})"
+
+
+def _in_one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def trivial_policies(prompts: Sequence[EvalPrompt]) -> dict[str, dict[str, str]]:
     """Policy -> prompt id -> summary: what needs no model, and must not take a good reward in.
 
     `longest` is the post's longest sentence, `other_post` the human summary of the next post, `title_first` the title
-    and the first sentence, `post` the whole post.
+    and the first sentence, `post` the whole post. Without the two of the title where a prompt has none.
     """
     policies: dict[str, dict[str, str]] = {}
+    have_titles = all(TITLE.search(prompt.prompt) for prompt in prompts)
     for place, prompt in enumerate(prompts):
-        text = split_prompt(prompt.prompt).post or prompt.prompt
+        text = text_parts(prompt.prompt).post or prompt.prompt
         sentences = [line for line in one_sentence_per_line(text).splitlines() if line.strip()] or [text]
         title = post_title(prompt.prompt)
         found = {
             "empty": "",
-            "title": title,
+            **({"title": title, "title_first": f"{title} {sentences[0]}"} if have_titles else {}),
             "first_sentence": sentences[0],
-            "title_first": f"{title} {sentences[0]}",
             "lead_two": " ".join(sentences[:2]),
             "longest": max(sentences, key=lambda sentence: len(words(sentence))),
             "post": text,

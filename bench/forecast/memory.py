@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bench.arms import chooses, needs_reward, stage_of
-from bench.forecast.rows import Ints, Rows, RunRows
+from bench.forecast.rows import Ints, Rows, RunRows, mean_of
 from bench.forecast.shape import ModelShape
 from bench.forecast.work import EVALUATION
 from bench.forward import _LOGITS as LOGITS_AT_ONCE
@@ -135,7 +135,7 @@ class Sizing:
         time before they are written into it."""
         new = self.config.budget.max_completion_tokens
         width = _largest(prompts) + new
-        at_once = min(PREFILL_TOKENS, rows * float(prompts.mean()) if len(prompts) else 0)
+        at_once = min(PREFILL_TOKENS, rows * mean_of(prompts))
         return 2 * self.shape.keys * self.shape.layers * self.width * (rows * width + at_once)
 
     def weights(self, settings: BudgetedSettings | PPOSettings) -> float:
@@ -256,7 +256,7 @@ class Sizing:
 
     def _sampling(self, prompts: Rows, rows: int, networks: int) -> Memory:
         size = min(rows, max(1, prompts.count))
-        scored = size * (float(prompts.prompt.mean()) + self.config.budget.max_completion_tokens)
+        scored = size * (mean_of(prompts.prompt) + self.config.budget.max_completion_tokens)
         (cache, drawing), scoring = self._drawing(prompts, size), self.passing(scored)
         samples = cache + drawing > scoring
         return Memory(
@@ -293,8 +293,7 @@ class Sizing:
 
     def _tokens(self, rows: Rows, pairs: bool) -> float:
         """Mean over rows."""
-        tokens = _together(rows) if pairs and self.shape.packed else rows.whole
-        return float(tokens.mean()) if len(tokens) else 0.0
+        return mean_of(_together(rows) if pairs and self.shape.packed else rows.whole)
 
     def _micro_batch(self, settings: BudgetedSettings, rows: Rows, batch: int, pairs: bool) -> "_MicroBatch":
         """The largest of the micro-batches that batches of these rows are cut into, as the trainers cut them."""

@@ -113,3 +113,8 @@ def _spread(count: int) -> list[int]:
     if count <= _SAMPLE:
         return list(range(count))
     return [round(i * (count - 1) / (_SAMPLE - 1)) for i in range(_SAMPLE)]
+
+
+def mean_of(values: np.ndarray) -> float:
+    """0 of nothing."""
+    return float(values.mean()) if len(values) else 0.0

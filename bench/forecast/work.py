@@ -18,7 +18,7 @@ from bench.arms import needs_reward, stage_of
 from bench.data import ControlledConfig
 from bench.evaluate.best_of_n import sizes
 from bench.forecast.decoding import decoding
-from bench.forecast.rows import Rows, RunRows
+from bench.forecast.rows import Rows, RunRows, mean_of
 from bench.forecast.shape import ModelShape
 from bench.train.settings.common import OptimizerSettings
 from bench.train.settings.iterated_dpo import rounds_within
@@ -129,8 +129,8 @@ class Counting:
             # The second summaries' queries are as many as the longest of those that attend together has.
             most = np.quantile(second, _MOST) if len(second) else 0
             squares = (rows.prompt + first) ** 2 + most * (rows.prompt + second)
-            return self._passes(rows.count, _mean(tokens), _mean(squares))
-        return self._passes(rows.count * len(rows.completions), _mean(rows.whole), _mean(rows.whole**2))
+            return self._passes(rows.count, mean_of(tokens), mean_of(squares))
+        return self._passes(rows.count * len(rows.completions), mean_of(rows.whole), mean_of(rows.whole**2))
 
     def head(self, positions: float) -> float:
         """FLOPs of the projection to the vocabulary, forward."""
@@ -148,7 +148,7 @@ class Counting:
             sft=self.passes(rows).trained(self.config.sft) * epochs,
             head=(4 - (self.config.sft.lora_rank > 0)) * self.head(rows.completion_tokens) * epochs,
             rows_read=rows.count,
-            tokens_trained=rows.count * _mean(rows.whole) * epochs,
+            tokens_trained=rows.count * mean_of(rows.whole) * epochs,
         )
 
     def _reward(self, pairs: Rows) -> Work:
@@ -158,7 +158,7 @@ class Counting:
             reward=self.passes(pairs, pairs=True).trained(self.config.reward) * epochs,
             score=self.passes(shift).forward,
             rows_read=pairs.count + shift.count,
-            tokens_trained=2 * pairs.count * _mean(pairs.whole) * epochs,
+            tokens_trained=2 * pairs.count * mean_of(pairs.whole) * epochs,
         )
 
     def _reference_logps(self) -> Work:
@@ -190,7 +190,7 @@ class Counting:
             score=beside * passes.forward * epochs,
             head=(4 - lora + beside) * head * epochs,
             rows_read=pairs.count,
-            tokens_trained=2 * pairs.count * _mean(pairs.whole) * epochs,
+            tokens_trained=2 * pairs.count * mean_of(pairs.whole) * epochs,
         )
 
     def _ppo(self) -> Work:
@@ -343,16 +343,16 @@ class Counting:
         rows = self.sampled(prompts, count, unlimited)
         calls = math.ceil(count / together)
         found = decoding(rows.completions[0], min(together, count) * samples)
-        width = _mean(rows.prompt)
+        width = mean_of(rows.prompt)
         attention = 4 * self.shape.queries * self.shape.layers * (width * found.rows + found.positions)
         per_row = 2 * (self.shape.matrices + self.shape.head)
-        prefill = self._passes(count, width, _mean(rows.prompt**2)).forward
+        prefill = self._passes(count, width, mean_of(rows.prompt**2)).forward
         return Work(
             score=prefill,
             decode=calls * (per_row * found.rows + attention) + self.head(count * samples),
             decode_steps=calls * found.steps,
             decode_rows=calls * found.rows,
-            tokens_generated=count * samples * _mean(rows.completions[0]),
+            tokens_generated=count * samples * mean_of(rows.completions[0]),
         )
 
     def _logps(self, rows: Rows, pairs: bool = False) -> Work:
@@ -366,7 +366,3 @@ class Counting:
 def _steps(settings: OptimizerSettings, rows: int, epochs: float) -> int:
     """Of an optimizer over so many rows."""
     return math.ceil(math.ceil(rows / settings.batch_size) * epochs)
-
-
-def _mean(values: np.ndarray) -> float:
-    return float(values.mean()) if len(values) else 0.0

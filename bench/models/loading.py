@@ -1,11 +1,12 @@
 """The base model from any source, and the folders that stages hand to each other."""
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import torch
 import transformers
@@ -185,6 +186,21 @@ def folder_content(name: str) -> str:
             with open(path, "rb") as file:
                 digest.update(path.name.encode() + b"\0" + hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()
+
+
+def content_of_settings(settings: Mapping[str, Any]) -> dict[str, str]:
+    """Setting -> a hash of the local file, or of the model files of the local folder, that it names, where it does."""
+    names = {key: value for key, value in settings.items() if isinstance(value, str) and value}
+    found = {key: folder_content(value) or _file_content(Path(value)) for key, value in names.items()}
+    return {key: content for key, content in found.items() if content}
+
+
+def _file_content(path: Path) -> str:
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except (OSError, ValueError):  # a setting that is no path
+        return ""
 
 
 def base_model(config: ModelConfig, tokenizer: PreTrainedTokenizerBase, seed: int, cache_dir: Path) -> PreTrainedModel:

@@ -4,15 +4,18 @@ The headline is one cell: the run's own test posts at `sampling.temperature`. Th
 evaluation set at every temperature; no cell trains anything, and none is sampled or scored again for another's sake.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from transformers import PreTrainedTokenizerBase
+
 from bench.config import RunConfig
-from bench.data import load, split_seed, subsample, truncate_prompts
+from bench.data import load, split_seed, subsample, truncate_prompts, without_written_eos
 from bench.data.evaluation_sets import EvalSetConfig
-from bench.data.splits import SplitLimits, one_per_post, post_key
+from bench.data.splits import SplitLimits, one_per_post, shared_posts
 from bench.errors import DataError
 from bench.evaluate.known_reward import KnownReward
+from bench.models.loading import base_context_length
+from bench.pipeline.fits import require_fits
 from bench.progress import say
 from bench.records import ComparisonData, EvalPrompt
 
@@ -49,17 +52,17 @@ def headline_of(config: RunConfig, data: ComparisonData) -> Cell:
     return Cell(TEST, config.sampling.temperature, config, data)
 
 
-def cells(config: RunConfig, data: ComparisonData, count_tokens: Callable[[str], int]) -> tuple[Cell, tuple[Cell, ...]]:
+def cells(config: RunConfig, data: ComparisonData, tokenizer: PreTrainedTokenizerBase) -> tuple[Cell, tuple[Cell, ...]]:
     """The headline, and the grid: all other cells, set by set from the lowest temperature to the highest.
 
     Args:
         data: the run's, cut to its budget.
 
     Raises:
-        DataError: an evaluation set has no prompts, or shares posts with the training data.
+        DataError: an evaluation set has no prompts, shares posts with the training data, or does not fit the model.
     """
     headline = headline_of(config, data)
-    others = {name: _of_set(name, wanted, config, data, count_tokens) for name, wanted in config.sets.items()}
+    others = {name: _of_set(name, wanted, config, data, tokenizer) for name, wanted in config.sets.items()}
     sets = {TEST: data, **others}
     temperatures = sorted({config.sampling.temperature, *config.evaluation.temperatures})
     grid = [
@@ -82,7 +85,7 @@ def _config(config: RunConfig, wanted: EvalSetConfig | None, data: ComparisonDat
 
 
 def _of_set(
-    name: str, wanted: EvalSetConfig, config: RunConfig, data: ComparisonData, count_tokens: Callable[[str], int]
+    name: str, wanted: EvalSetConfig, config: RunConfig, data: ComparisonData, tokenizer: PreTrainedTokenizerBase
 ) -> ComparisonData:
     source = data if wanted.data is None else load(wanted.data, config.seed)
     prompts = source.eval_prompts if wanted.split == "test" else validation_prompts(source)
@@ -91,9 +94,12 @@ def _of_set(
     alone = replace(source, demonstrations={}, preferences={}, eval_prompts=prompts, trivial_policies={})
     limit = SplitLimits(eval_prompts=wanted.prompts or config.budget.eval_prompts)
     seed = split_seed(wanted.data or config.data, config.seed)
-    alone, cut = truncate_prompts(subsample(alone, limit, seed), config.budget.max_prompt_tokens, count_tokens)
+    alone = without_written_eos(subsample(alone, limit, seed), str(tokenizer.eos_token))
+    most = config.budget.max_prompt_tokens
+    alone, cut = truncate_prompts(alone, most, lambda text: len(tokenizer(text).input_ids))
     if wanted.data is not None:
         _require_unseen(name, alone.eval_prompts, data)
+        require_fits(alone, tokenizer, most, base_context_length(config.model), f"evaluation set {name}, ")
     say(f"evaluation set {name}: {len(alone.eval_prompts)} prompts" + (f", {cut} of them cut to fit" if cut else ""))
     gold = source.gold
     if gold is None and isinstance(data.gold, KnownReward):  # a scorer of texts scores those of any source
@@ -107,9 +113,8 @@ def validation_prompts(data: ComparisonData) -> list[EvalPrompt]:
 
 
 def _require_unseen(name: str, prompts: list[EvalPrompt], data: ComparisonData) -> None:
-    rows = [*data.demonstrations.get("train", []), *data.preferences.get("train", [])]
-    seen = {post_key(row.prompt) for row in rows}
-    if shared := [prompt.id for prompt in prompts if post_key(prompt.prompt) in seen]:
+    seen = [row.prompt for row in (*data.demonstrations.get("train", []), *data.preferences.get("train", []))]
+    if shared := shared_posts({prompt.id: prompt.prompt for prompt in prompts}, seen):
         raise DataError(
             f"evaluation set {name} shares {len(shared)} posts with the training data (the first is {shared[0]!r});"
             " take other data, or leave them out of it"

@@ -35,7 +35,8 @@ def with_known_reward(config: RunConfig, data: ComparisonData, cache_dir: Path) 
 def labelled(engine: Engine, makes: bool = True) -> dict[str, Any]:
     """Have the pairs of a controlled run made, give them to the engine, and return the `labels` of metrics.json.
 
-    Nothing where the data has its pairs; without `makes` nothing either where the cache lacks them.
+    Nothing where the data has its pairs, or where all samples of every post are equal; without `makes` nothing either
+    where the cache lacks them.
     """
     is_there = (engine.recipe(LABEL).folder / "stage.json").exists() if engine.data.awaits_labels else False
     if not engine.data.awaits_labels or not (makes or is_there):

@@ -9,9 +9,8 @@ from bench.config import RunConfig, check_batches
 from bench.evaluate.judges.factory import check_judges
 from bench.pipeline.ahead import Ahead, plan_ahead, require_budget
 from bench.pipeline.cells import cells
-from bench.pipeline.controlled import labelled
 from bench.pipeline.engine import Engine
-from bench.pipeline.runner import _FEW_THREADS, _stages, prepare_data
+from bench.pipeline.runner import _FEW_THREADS, _labelled, _stages, prepare_data
 
 
 def dry_run(config: RunConfig, hardware: str = "here", measures: bool = True) -> Ahead:
@@ -26,8 +25,8 @@ def dry_run(config: RunConfig, hardware: str = "here", measures: bool = True) ->
     check_batches(config, processes.count())
     cache_dir = Path(config.results_dir) / ".cache"
     data, tokenizer, _ = prepare_data(config, cache_dir)
-    headline, grid = cells(config, data, lambda text: len(tokenizer(text).input_ids))
+    headline, grid = cells(config, data, tokenizer)
     engine = Engine(config, data, tokenizer, cache_dir)
-    labelled(engine, makes=False)
+    _labelled(engine, makes=False)
     require_budget(engine, (headline, *grid), _stages(config))
     return plan_ahead(engine, (headline, *grid), _stages(config), hardware, measures)

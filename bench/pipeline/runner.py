@@ -48,10 +48,11 @@ from bench.pipeline.cells import cells
 from bench.pipeline.controlled import LABEL, labelled, with_known_reward
 from bench.pipeline.engine import Engine, unmoved
 from bench.pipeline.evaluation import Evaluation, add_costs
+from bench.pipeline.fits import require_fits
 from bench.pipeline.instruments import Instruments, text_models
 from bench.pipeline.live import OnRows, check_report_to, shown_live
 from bench.pipeline.live_samples import LiveSamples
-from bench.pipeline.preflight import contents, preflight, require_fits
+from bench.pipeline.preflight import contents, preflight
 from bench.pipeline.remeasure import remeasured, require_one_process
 from bench.pipeline.run_folder import SCHEMA, TrainingLogs, claim, config_hash, finish, note, one_at_a_time, recorded
 from bench.pipeline.watched import write_moments
@@ -200,7 +201,7 @@ def _run(config: RunConfig, folder: Path, record: dict[str, Any], show: OnRows =
     cache_dir = Path(config.results_dir) / ".cache"
     with processes.main_first():
         data, tokenizer, statistics = prepare_data(config, cache_dir)
-        headline, grid = cells(config, data, lambda text: len(tokenizer(text).input_ids))
+        headline, grid = cells(config, data, tokenizer)
     say(format_statistics(statistics))
     say(power_line(len(data.eval_prompts)))
     logs = TrainingLogs(folder)
@@ -219,10 +220,11 @@ def _run(config: RunConfig, folder: Path, record: dict[str, Any], show: OnRows =
     if processes.is_main():
         engine.on_rows, engine.on_stage = grown, there
     preflight(engine)
-    labels = labelled(engine, makes=False)
+    labels = _labelled(engine, makes=False)
     say(line_ahead(engine, (headline, *grid), _stages(config)))
     require_budget(engine, (headline, *grid), _stages(config))
-    if labels := labels or labelled(engine):
+    if data.awaits_labels:
+        labels = labels or _labelled(engine)
         data = engine.data
         headline, *grid = [cell.with_pairs(data) for cell in (headline, *grid)]
         statistics = _statistics(data, tokenizer, statistics["truncated_prompts"])
@@ -260,7 +262,7 @@ def _run(config: RunConfig, folder: Path, record: dict[str, Any], show: OnRows =
         "data": statistics,
         "cell": {"set": headline.set, "temperature": headline.temperature},
         **measured,
-        **({"labels": labels} if labels else {}),
+        **({"labels": labels} if isinstance(config.data, ControlledConfig) else {}),
         "grid": rows,
         "health": {
             name: health_record(name, stage.log, config.health) for name, stage in engine.done.items() if stage.log
@@ -284,6 +286,13 @@ def _run(config: RunConfig, folder: Path, record: dict[str, Any], show: OnRows =
     write_moments(folder / "in_training", evaluations[0].moments)
     finish(folder, record, metrics)
     say("\n".join(health_summary(metrics["health"])))
+
+
+def _labelled(engine: Engine, makes: bool = True) -> dict[str, Any]:
+    """As `labelled`; raises DataError where an arm's training would have no pairs."""
+    labels = labelled(engine, makes)
+    _require_rows(engine.config, engine.data)
+    return labels
 
 
 def _require_same_files(config: RunConfig, folder: Path, record: Mapping[str, Any]) -> None:
@@ -356,7 +365,8 @@ def _statistics(
 
 def _require_rows(config: RunConfig, data: ComparisonData) -> None:
     """Every split that the run reads must hold something."""
-    places = {place for stage in _stages(config) for place in stage.reads if place != "prompts"}
+    to_make = [stage for stage in _stages(config) if stage != LABEL or data.awaits_labels]
+    places = {place for stage in to_make for place in stage.reads if place != "prompts"}
     if config.given.judge_reward is not None:
         places.discard("preferences/judge")
     if any(place.startswith("preferences/") for place in places):
@@ -366,14 +376,23 @@ def _require_rows(config: RunConfig, data: ComparisonData) -> None:
     needed: list[tuple[str, Sequence[Any]]] = [("test prompts", data.eval_prompts)]
     for name, rows in [*needed, *((place, data.rows(place)) for place in sorted(places))]:
         if not rows:
-            raise DataError(
-                f"the data has no {name}, which arms {list(config.arms)} need; add them or change arms/judge"
-            )
+            raise DataError(f"the data has no {name}, which arms {list(config.arms)} need; {_mend(config, data, name)}")
     if len(config.arms) < 2 and not data.has_references:
         raise DataError(
             f"no test post has a reference summary, and arms has {list(config.arms)} alone: nothing to compare; add"
             " arms, or reference summaries (data.columns.reference)"
         )
+
+
+def _mend(config: RunConfig, data: ComparisonData, place: str) -> str:
+    if isinstance(config.data, ControlledConfig) and place.startswith("preferences/"):
+        if place == "preferences/judge":
+            return "data.judge_fraction=0.3 makes some for the judge, or change arms/judge"
+        if data.demonstrations[place.partition("/")[2]] and not data.awaits_labels:
+            return (
+                "all samples of each of its posts are equal: raise data.sampling_temperature or data.samples_per_post"
+            )
+    return "add them or change arms/judge"
 
 
 def _texts(data: ComparisonData) -> list[str]:

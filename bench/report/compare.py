@@ -34,15 +34,19 @@ from bench.report.sections.head_to_head import head_to_head_table
 from bench.report.words import NONE, Cell, Row, arm_name, count, in_words, is_number, judge_name, number, strength
 
 # What must be equal before two runs may stand side by side: always ...
-_SAME_SETTINGS = ("config.sampling", "config.budget", "config.judge")
+_SAME_SETTINGS = ("config.sampling", "config.budget", "config.judge", "config.data.reward")
 # (where policies were chosen among moments of their training, by whom and among how many too) ...
 _CHOICE = "config.samples_in_training"
 # (but for how long an arm trains, which may be what is asked) ...
 _MAY_DIFFER = {f"config.budget.{name}" for name in frontier.BUDGETS.values()}
 # ... for runs of one seed, the very same data and the very same SFT model ...
 _SAME_SEED = ("data.hash", "stages.sft.key")
+# (with one known reward, where there is one: what the labels are made of has the content of its files in its key) ...
+_LABELS = "stages.label.key"
 # ... and across seeds, where a seed changes both, the settings that made them.
 _ACROSS_SEEDS = ("config.data", "config.model", "config.sft")
+# (of a known reward that is somebody's own, its code).
+_OWN_REWARD = "code.known_reward"
 
 
 def render_comparison(run_dirs: Sequence[Path | str], out_dir: Path | str, formats: Sequence[str] = DEFAULT) -> Path:
@@ -73,7 +77,8 @@ def check_comparable(runs: Sequence[Run]) -> None:
     """Refuse runs that differ in more than what a comparison of methods may vary.
 
     Sampling, judge and budget must be equal, but for how long PPO and DPO train. Runs of one seed must share the data
-    (hash) and the SFT model (stage key); runs of different seeds must have been given the same settings for both.
+    (hash), the SFT model and the known reward's labels (stage keys); runs of different seeds must have been given the
+    same settings for all.
 
     Raises:
         RunFolderError: names the field, both values and both runs.
@@ -86,9 +91,10 @@ def check_comparable(runs: Sequence[Run]) -> None:
         for field in _SAME_SEED:
             if run.setting(field) is None:
                 raise RunFolderError(f"{run.path}: run.json has no {field}, so it cannot be compared; repeat the run")
-        _require_equal(first, run, _SAME_SEED)
+        _require_equal(first, run, (*_SAME_SEED, _LABELS))
         if first is run:
-            _require_equal(runs[0], run, _ACROSS_SEEDS)
+            is_own = not str(run.setting("config.data.reward.scorer", "bench.")).startswith("bench.")
+            _require_equal(runs[0], run, (*_ACROSS_SEEDS, *([_OWN_REWARD] if is_own else [])))
 
 
 def varied_settings(runs: Sequence[Run]) -> dict[str, list[Any]]:

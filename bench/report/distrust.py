@@ -1,4 +1,5 @@
-"""What the win rates of a run must not be read without: judges that fail a check, policies that are over-optimised."""
+"""What the win rates of a run must not be read without: a truth or a judge that fails a check, policies that are
+over-optimised."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -98,8 +99,35 @@ def overoptimised(run: Run) -> list[str]:
     return [sentence for sentence in said if sentence]
 
 
+def doubtful_truth(run: Run) -> list[str]:
+    """What the gold reward is decided to prefer to the SFT model's summaries though it needs no model, and labels that
+    are not shown to follow it."""
+    measured = (run.metrics.get("world") or {}).get("trivial", {})
+    rates = {policy: estimate_columns("rate", row.get("win_rate_vs_sft")) for policy, row in measured.items()}
+    above = [
+        f"{policy.replace('_', ' ')} ({in_words(rate, 'rate')} of {count(rate.get('rate_n'))} posts)"
+        for policy, rate in rates.items()
+        if _is_above(rate, "rate", 0.5)
+    ]
+    said = []
+    if above:
+        said.append(
+            f"The gold reward prefers to the SFT model's summaries what needs no model: {', '.join(above)}. Either it"
+            " is not fit to be the truth, or the SFT model has not learned to summarize; no arm's win says much."
+        )
+    for split, found in (run.metrics.get("labels") or {}).items():
+        row = estimate_columns("follows", found["gold_agrees"])
+        if not _is_above(row, "follows", 0.5):
+            said.append(
+                f"The labels of the {split} pairs are not shown to follow the gold reward"
+                f" ({in_words(row, 'follows')} of {count(row.get('follows_n'))}): it does not tell the samples apart,"
+                " or data.preference_noise is too large; there is nothing to learn from them."
+            )
+    return said
+
+
 def warnings(run: Run) -> list[str]:
-    return [*overoptimised(run), *failed_checks(run).values(), *unlike_posts(run)]
+    return [*doubtful_truth(run), *overoptimised(run), *failed_checks(run).values(), *unlike_posts(run)]
 
 
 def unlike_posts(*runs: Run) -> list[str]:

@@ -13,7 +13,7 @@ from bench.data.config import ControlledConfig
 from bench.data.controlled import Labelled, pair_samples, scorer_code
 from bench.files import read_jsonl, write_jsonl
 from bench.generation import SamplingConfig, decode
-from bench.models.loading import load_policy
+from bench.models.loading import content_of_settings, load_policy
 from bench.records import ComparisonData, EvalPrompt, PreferencePair
 from bench.stages.context import Built, StageContext, sample_prompts
 
@@ -33,7 +33,7 @@ def needs(config: "RunConfig", data: ComparisonData) -> dict[str, Any]:
         "noise": config.data.preference_noise,
         "seed": config.seed,
         "reward": config.data.reward,
-        "scorer": scorer_code(config.data.reward),
+        "scorer": (scorer_code(config.data.reward), content_of_settings(config.data.reward.settings)),
     }
 
 
@@ -49,7 +49,7 @@ def build(
     noise: float,
     seed: int,
     reward: Any,
-    scorer: str,
+    scorer: Any,
 ) -> Built:
     """`reward` and `scorer` say what the context's gold reward is."""
     assert context.gold is not None

@@ -5,10 +5,18 @@ from pathlib import Path
 
 import pytest
 import torch
+from hydra import compose, initialize_config_dir
 from transformers import BertConfig, BertModel, BertTokenizer
 
 from bench.cli import known_reward, plan
+from bench.cli.bind import bind
+from bench.cli.conf_dir import conf_dir
+from bench.cli.settings import resolved
+from bench.data import load
 from bench.files import read_json, read_jsonl, write_jsonl
+from bench.pipeline.preflight import contents
+from bench.provenance import stable_hash
+from bench.stages import label
 
 NAMES = "anna ben cara dan emma finn gina hugo iris jack kate liam".split()
 THINGS = "guitar bike lamp coat phone chair".split()
@@ -124,7 +132,8 @@ def test_the_experiment_at_smoke_size(
         ("data.reward.scorer=nowhere:Reward", "data.reward.scorer nowhere:Reward cannot be imported"),
         ("data.reward.settings.model=/nowhere", "model '/nowhere' is not there"),
         ("data.pairs_per_post=7", "data.pairs_per_post must be at least 1 and at most 6"),
-        ("judge.names=[gold,reward_model]", "the data has no preferences/judge"),
+        ("judge.names=[gold,reward_model]", "the data has no preferences/judge, which arms"),
+        ("judge.names=[gold,reward_model]", "data.judge_fraction=0.3 makes some for the judge"),
     ],
 )
 def test_what_cannot_be_is_one_line_before_anything_is_trained(
@@ -134,6 +143,38 @@ def test_what_cannot_be_is_one_line_before_anything_is_trained(
     assert outcome.exit_code != 0 and message in outcome.stderr
     assert len([line for line in outcome.stderr.splitlines() if line.startswith("error: ")]) == 1
     assert not list(tmp_path.glob(".cache/stages/*"))
+
+
+def test_samples_that_are_all_equal_make_no_pairs_and_that_is_said(
+    command: Callable, smallest: list[str], controlled: list[str], tmp_path: Path
+):
+    """Nearly greedy: nothing to learn from where an arm would, and none in the numbers where none does."""
+    cold = [*controlled, *smallest, f"results_dir={tmp_path}", "data.sampling_temperature=1e-6", "sets={}"]
+    outcome = command(*cold, "arms=[sft,dpo]")
+    assert outcome.exit_code == 2
+    (line,) = [line for line in outcome.stderr.splitlines() if line.startswith("error: ")]
+    assert "all samples of each of its posts are equal: raise data.sampling_temperature" in line
+    outcome = command(*cold, "arms=[base,sft]", "samples_in_training.points=0")
+    assert outcome.exit_code == 0, outcome.stderr
+    metrics = read_json(Path(outcome.stdout.splitlines()[-1]).parent / "metrics.json")
+    assert metrics["labels"] == {} and set(metrics["data"]["counts"]["preferences"].values()) == {0}
+    assert metrics["data"]["dropped"]["pairs whose samples are equal"] > 0
+
+
+def test_other_weights_of_the_encoder_are_another_truth(controlled: list[str], root: Path, tmp_path: Path):
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        config = bind(resolved(compose("config", overrides=[*controlled, f"results_dir={tmp_path}"])))
+    data = load(config.data, 0)
+    weights = root / "bert" / "model.safetensors"
+    kept = weights.read_bytes()
+    before = contents(config), stable_hash(label.needs(config, data)["scorer"])
+    try:
+        weights.write_bytes(kept[:-1] + bytes([kept[-1] ^ 1]))
+        after = contents(config), stable_hash(label.needs(config, data)["scorer"])
+    finally:
+        weights.write_bytes(kept)
+    assert all(one != other for one, other in zip(before, after, strict=True))
+    assert before == (contents(config), stable_hash(label.needs(config, data)["scorer"]))
 
 
 def test_the_ranking_of_a_known_reward(

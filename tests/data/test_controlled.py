@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from bench.data import load
-from bench.data.config import ControlledConfig
-from bench.data.controlled import chance, excerpt, pair_samples
-from bench.errors import ConfigError
-from bench.files import write_jsonl
+from bench.data.config import ControlledConfig, DemonstrationFilesConfig, PreferenceFilesConfig
+from bench.data.controlled import chance, excerpt, excerpt_of, pair_samples
+from bench.errors import ConfigError, DataError
+from bench.files import read_jsonl, write_jsonl
 from bench.records import PreferencePair
 
 PLACE = PreferencePair("p/0", "post", "human", "human", "human")
@@ -40,6 +40,40 @@ def test_every_post_with_a_human_summary_is_there_once_in_the_split_of_its_file(
     assert [prompt.id for prompt in data.eval_prompts] == ["d-test-0", "d-test-1", "p-test-2"]
     assert data.demonstrations["train"][2].completion == "human"
     assert "POST: train cat 0 slept. All day.\n\nTL;DR:" in data.demonstrations["train"][0].prompt
+
+
+def test_of_preferences_the_posts_and_human_summaries_alone_are_read(root: Path):
+    for split in ("train", "validation", "test"):  # nothing to choose between, and not even a column of it
+        path = root / "preferences" / f"{split}.jsonl"
+        write_jsonl(
+            path, [{k: v for k, v in row.items() if k not in ("chosen", "rejected")} for row in read_jsonl(path)]
+        )
+    data = load(ControlledConfig(root=str(root)), seed=0)
+    assert [d.id for d in data.demonstrations["train"]] == ["d-train-0", "d-train-1", "p-train-2"]
+    none = PreferenceFilesConfig(train=None, validation=None, test=None)
+    data = load(ControlledConfig(root=str(root), preferences=none), seed=0)
+    assert [d.id for d in data.demonstrations["train"]] == ["d-train-0", "d-train-1"]
+    assert [prompt.id for prompt in data.eval_prompts] == ["d-test-0", "d-test-1"]
+    none = DemonstrationFilesConfig(train=None, validation=None, test=None)
+    data = load(ControlledConfig(root=str(root), demonstrations=none), seed=0)
+    assert [d.id for d in data.demonstrations["train"]] == ["p-train-2"]
+
+
+def test_what_is_missing_is_said_with_settings_that_there_are(root: Path):
+    with pytest.raises(
+        DataError, match=r"no file matches 'x\.\*'.*; set data\.demonstrations\.train .* or to null where"
+    ):
+        load(ControlledConfig(root=str(root), demonstrations=DemonstrationFilesConfig(train="x.*")), seed=0)
+    write_jsonl(root / "demonstrations" / "validation.jsonl", [])
+    write_jsonl(root / "few.jsonl", [{"prompt": "POST: one\n\nTL;DR:", "completion": "one"}])
+    files = DemonstrationFilesConfig(unsplit="few.jsonl"), PreferenceFilesConfig(None, None, None, None, None)
+    with pytest.raises(DataError, match=r"no \w+ post with a human summary; give data\.demonstrations\.\w+, or"):
+        load(ControlledConfig(root=str(root), demonstrations=files[0], preferences=files[1]), seed=0)
+
+
+@pytest.mark.parametrize("prompt", ["POST: One two. Three four.\n\nTL;DR:", "One two. Three four.\n\nSummary:"])
+def test_an_excerpt_of_a_prompt_is_of_its_post_or_its_text(prompt: str):
+    assert excerpt_of(prompt, 3) == prompt.replace(" Three four.", "")
 
 
 def test_posts_for_the_judge_are_no_arms(root: Path):

@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import pytest
 
-from bench.data.prompts import tldr_prompt
+from bench.data.prompts import cnn_dm_prompt, tldr_prompt
 from bench.data.splits import (
     SplitLimits,
     assign_split,
@@ -12,6 +12,7 @@ from bench.data.splits import (
     drop_leaks,
     one_per_post,
     post_key,
+    shared_posts,
     split_hash,
     stable_fraction,
     subsample,
@@ -179,3 +180,20 @@ def test_split_hash_sees_every_text_and_id_and_split(data):
     assert len(set(hashes)) == len(hashes)
     reordered = dict(reversed(data.preferences.items()))
     assert split_hash(replace(data, preferences=reordered, source={"name": "elsewhere"})) == split_hash(data)
+
+
+def test_a_post_that_was_cut_on_either_side_is_the_same_post():
+    words = [f"word{i}" for i in range(60)]
+    whole, cut, in_a_word = " ".join(words), " ".join(words[:30]), " ".join(words[:30])[:-1]
+    trained = [tldr_prompt("pets", "a", cut), tldr_prompt("pets", "b", "My cat."), "A text.\n\nSummary:"]
+    asked = {
+        "whole": cnn_dm_prompt(whole.upper()),
+        "shorter": cnn_dm_prompt(" ".join(words[:25])),
+        "in a word": cnn_dm_prompt(in_a_word),
+        "equal": cnn_dm_prompt("my  cat."),
+        "unmarked": cnn_dm_prompt("a text."),
+        "begins alike": cnn_dm_prompt("My cat. It sleeps."),  # two words are no post that was cut
+        "goes on otherwise": cnn_dm_prompt(" ".join([*words[:25], "otherwise"])),
+        "other": cnn_dm_prompt(" ".join(reversed(words))),
+    }
+    assert shared_posts(asked, trained) == ["whole", "shorter", "in a word", "equal", "unmarked"]

@@ -1,6 +1,7 @@
 """A known reward for real text: its penalties by hand, and what it refuses."""
 
 import math
+import sys
 from pathlib import Path
 
 import pytest
@@ -84,6 +85,10 @@ def test_gold_is_asked_about_the_prompt_of_the_id_and_about_each_summary_once():
         ([math.inf, -math.inf], r"gives inf for 2 of 2 summaries"),
         (["good", "bad"], r"^data\.reward\.scorer here gives no numbers: "),
         (None, r"^data\.reward\.scorer here gives no numbers: "),
+        (["1", "2"], r"gives no numbers: '1' is text$"),
+        ("12", r"gives no numbers: a str is no list of numbers$"),
+        ({1.0, 2.0}, r"gives no numbers: a set is no list of numbers$"),
+        ([1.0, -1e308], r"gives -1e\+308 for 1 of 2 summaries; it must give a finite number below 1e\+100 for every"),
     ],
 )
 def test_a_scorer_that_gives_no_numbers_is_refused(scores, message: str):
@@ -127,6 +132,68 @@ def test_what_a_scorer_lacks_is_found_before_anything_is_trained(
     assert "\n" not in str(caught.value)
 
 
+OWN = """\
+class NoFunction:
+    def __init__(self, cache_dir):
+        pass
+
+def no_file(cache_dir):
+    raise FileNotFoundError("weights.bin is not here")
+
+def no_such_setting(cache_dir):
+    raise ValueError("level must be\\nat most 3")
+
+def one_argument(cache_dir):
+    return lambda summaries: [0.0] * len(summaries)
+
+def long_texts_alone(cache_dir):
+    def score(prompts, summaries):
+        return [1 / len(summary) for summary in summaries]
+    return score
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("NoFunction", "makes a NoFunction, which cannot be called; it must make a function of (prompts, summaries)"),
+        ("no_file", "cannot be made: FileNotFoundError: weights.bin is not here (own_rewards.py, line 6)"),
+        ("no_such_setting", "do not fit own_rewards:no_such_setting: level must be at most 3"),
+        ("one_argument", "fails on 2 summaries: TypeError: "),
+        ("long_texts_alone", "fails on 2 summaries: ZeroDivisionError: division by zero (own_rewards.py, line 16)"),
+    ],
+)
+def test_whatever_somebodys_scorer_does_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, message: str
+):
+    (tmp_path / "own_rewards.py").write_text(OWN)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "own_rewards", raising=False)
+    with pytest.raises(ConfigError) as caught:
+        known_reward(KnownRewardConfig(f"own_rewards:{name}"), data(EvalPrompt("p", PROMPT, "cat")), tmp_path)
+    assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("source", ["def broken(:\n", "raise RuntimeError('no GPU')\n"])
+def test_a_module_that_cannot_be_imported_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, source: str):
+    (tmp_path / "broken_rewards.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(
+        ConfigError, match=r"^data\.reward\.scorer broken_rewards:R cannot be imported: \w+Error: "
+    ) as caught:
+        load_scorer("broken_rewards:R", {}, tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"copy_weight": "abc"}, {"word_cost": None}, {"free_words": math.nan}, {"model": None}, {"model": ""}]
+)
+def test_settings_of_the_own_scorer_are_checked(tmp_path: Path, settings: dict):
+    (name,) = settings
+    with pytest.raises(ConfigError, match=rf"^data\.reward\.settings do not fit .*: {name} must "):
+        load_scorer("bench.evaluate.known_reward:SimilarityReward", settings, tmp_path)
+
+
 @pytest.mark.parametrize("scorer", ["Reward", "a.b.Reward", "a:", ":b", "a b:c"])
 def test_a_scorer_is_a_module_and_a_name(scorer: str):
     with pytest.raises(ConfigError, match=r"^data\.reward\.scorer must be module:name"):
@@ -164,7 +231,7 @@ def test_without_the_encoders_wheel_the_refusal_names_the_install(monkeypatch: p
 
 
 def test_policies_that_need_no_model():
-    other = EvalPrompt("q", "POST: He left. He is back.\n\nTL;DR:", "he is back")
+    other = EvalPrompt("q", "TITLE: him\n\nPOST: He left. He is back.\n\nTL;DR:", "he is back")
     policies = trivial_policies([EvalPrompt("p", PROMPT, "cat sings"), other])
     assert {name: texts["p"] for name, texts in policies.items()} == {
         "empty": "",
@@ -177,3 +244,15 @@ def test_policies_that_need_no_model():
         "other_post": "he is back",
     }
     assert policies["other_post"]["q"] == "cat sings"
+
+
+def test_without_titles_there_is_no_policy_of_the_title_and_an_unmarked_prompt_is_its_text():
+    policies = trivial_policies([EvalPrompt("p", "The cat left. It is back.\n\nSummary:", "back")])
+    assert {name: texts["p"] for name, texts in policies.items()} == {
+        "empty": "",
+        "first_sentence": "The cat left.",
+        "lead_two": "The cat left. It is back.",
+        "longest": "The cat left.",
+        "post": "The cat left. It is back.",
+        "other_post": "back",
+    }

@@ -29,7 +29,7 @@ def evaluation(*temperatures: float) -> EvaluationConfig:
 
 def grid_of(config: RunConfig, tmp_path: Path) -> list[tuple[str, float, int]]:
     data, tokenizer, _ = prepare_data(config, tmp_path)
-    headline, grid = cells(config, data, lambda text: len(tokenizer(text).input_ids))
+    headline, grid = cells(config, data, tokenizer)
     assert (headline.set, headline.temperature) == ("test", config.sampling.temperature)
     return [(cell.set, cell.temperature, len(cell.data.eval_prompts)) for cell in grid]
 
@@ -48,7 +48,7 @@ def test_every_set_has_every_temperature(make_config: Callable[..., RunConfig], 
 def test_validation_posts_are_no_test_posts_and_keep_their_truth(make_config: Callable[..., RunConfig], tmp_path: Path):
     config = make_config(sets={"validation": EvalSetConfig(split="validation")})
     data, tokenizer, _ = prepare_data(config, tmp_path)
-    _, (cell,) = cells(config, data, lambda text: len(tokenizer(text).input_ids))
+    _, (cell,) = cells(config, data, tokenizer)
     assert not {p.id for p in cell.data.eval_prompts} & {p.id for p in data.eval_prompts}
     assert {p.id for p in cell.data.eval_prompts} <= {p.id for p in validation_prompts(data)}
     assert cell.data.gold is not None
@@ -77,7 +77,7 @@ def test_articles_with_cnn_dm_columns(make_config: Callable[..., RunConfig], tmp
         samples_in_training=SamplesSettings(points=2, keep_best="gold"),
     )
     data, tokenizer, _ = prepare_data(config, tmp_path)
-    _, (cell,) = cells(config, data, lambda text: len(tokenizer(text).input_ids))
+    _, (cell,) = cells(config, data, tokenizer)
     assert cell.data.eval_prompts[0].prompt == "Article:\nThe mayor said 0 things.\n\nTL;DR:"
     assert cell.config.judge.names == ("reward_model",)  # nobody knows the truth there
     assert cell.config.samples_in_training.keep_best is None  # chosen is by the headline's judge, once
@@ -91,8 +91,33 @@ def test_articles_that_are_none(make_config: Callable[..., RunConfig], tmp_path:
     with pytest.raises(DataError, match=r"news\.csv: cannot be read .*set path"):
         grid_of(config, tmp_path)
     path.write_text("id,article,summary\n1,Something,short\n")
-    with pytest.raises(DataError, match=r"column 'highlights' holds no text \(columns: id, article, summary\)"):
+    with pytest.raises(
+        DataError, match=r"no column 'highlights' \(columns: id, article, summary\); set sets\.<name>\.data\.summary"
+    ):
         grid_of(config, tmp_path)
+    path.write_text("id,article,highlights\n1,Something,short\n1,Other,short\n")
+    with pytest.raises(DataError, match=r"news\.csv: two articles have the id '1'.*or set sets\.<name>\.data\.id=null"):
+        grid_of(config, tmp_path)
+    lines = ['{"article": "half \\ud800 pair", "highlights": "short"}']
+    path.with_suffix(".jsonl").write_text("\n".join(lines))
+    half = EvalSetConfig(ArticlesConfig(str(path.with_suffix(".jsonl"))))
+    with pytest.raises(DataError, match="'article' holds half a surrogate pair"):
+        grid_of(replace(config, sets={"news": half}), tmp_path)
+
+
+def test_articles_are_cleaned_and_must_fit_as_the_runs_own_texts(make_config: Callable[..., RunConfig], tmp_path: Path):
+    config, path = make_config(), tmp_path / "news.jsonl"
+    data, tokenizer, _ = prepare_data(config, tmp_path)
+    config = replace(config, sets={"news": EvalSetConfig(ArticlesConfig(str(path)))})
+    ended = {"id": None, "article": "Some thing.", "highlights": f"It is.{tokenizer.eos_token}"}
+    write_jsonl(path, [ended, ended | {"article": "Another."}])
+    _, (cell,) = cells(config, data, tokenizer)
+    assert [(p.id, p.reference) for p in cell.data.eval_prompts] == [("0", "It is."), ("1", "It is.")]
+    write_jsonl(path, [ended | {"highlights": "word " * 5000}])
+    with pytest.raises(
+        DataError, match=r"^evaluation set news, test post 0, reference: prompt and summary are .* tokens"
+    ):
+        cells(config, data, tokenizer)
 
 
 def test_posts_that_were_trained_on_are_no_evaluation_set(make_config: Callable[..., RunConfig], tmp_path: Path):

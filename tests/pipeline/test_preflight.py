@@ -14,7 +14,7 @@ from bench.models import tiny
 from bench.models.config import ModelConfig
 from bench.models.loading import save_policy
 from bench.pipeline import runner
-from bench.pipeline.preflight import require_fits
+from bench.pipeline.fits import require_fits
 from bench.pipeline.runner import prepare_data, run
 from bench.records import ComparisonData, Demonstration, EvalPrompt, PreferencePair
 from bench.stages import base, sft

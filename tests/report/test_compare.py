@@ -1,5 +1,7 @@
 """Several runs: what may be compared, and what is drawn once."""
 
+import copy
+
 import pytest
 
 from bench import report
@@ -95,6 +97,35 @@ def test_one_training_chosen_from_by_two_judges_is_two_policies(make_run, edit):
         edit(path / "run.json", _chosen_by(judge))
         found.append(policy_of(report.load_run(path), "dpo"))
     assert [key for *_, key in found] == ["gold", "reward_model"] and trained not in found
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        (lambda run: run["config"]["data"]["reward"]["settings"].update(word_cost=0.02), "config.data.reward.settings"),
+        (lambda run: run["stages"]["label"].update(key="other"), "stages.label.key"),
+    ],
+)
+def test_arms_judged_by_two_truths_are_not_compared(make_run, edit, change, field):
+    one, other = make_run("one"), make_run("other", dpo_beta=0.5)
+    reward = {"scorer": "own:Reward", "settings": {"word_cost": 0.01}}
+    for path in (one, other):
+        edit(path / "run.json", lambda run: run["config"]["data"].update(reward=copy.deepcopy(reward)))
+        edit(path / "run.json", lambda run: run["stages"].update(label={"key": "k"}))
+    check_comparable([report.load_run(path) for path in (one, other)])
+    edit(other / "run.json", change)
+    with pytest.raises(RunFolderError, match=field):
+        check_comparable([report.load_run(path) for path in (one, other)])
+
+
+def test_over_seeds_too_somebodys_own_reward_is_one(make_run, edit):
+    one, other = make_run("one"), make_run("other", seed=1)
+    reward = {"scorer": "own:Reward", "settings": {}}
+    for path, code in ((one, "a"), (other, "b")):
+        edit(path / "run.json", lambda run: run["config"]["data"].update(reward=reward))
+        edit(path / "run.json", lambda run, code=code: run["code"].update(known_reward=code))
+    with pytest.raises(RunFolderError, match=r"code\.known_reward is 'a' in .* but 'b'"):
+        check_comparable([report.load_run(path) for path in (one, other)])
 
 
 def test_how_long_an_arm_trains_may_be_what_is_compared(make_run, edit, tmp_path):

@@ -4,7 +4,7 @@ import pytest
 
 from bench import report
 from bench.report.compare import comparison_page
-from bench.report.distrust import failed_checks, failed_over, overoptimised
+from bench.report.distrust import doubtful_truth, failed_checks, failed_over, overoptimised
 from bench.report.page import Figures, Table, to_markdown
 from bench.report.render import run_page
 from bench.report.sections.answer import answer
@@ -146,3 +146,25 @@ def test_so_is_one_whose_proxy_reward_rose_while_its_gold_reward_fell(make_run, 
     edit(path / "metrics.json", lambda metrics: metrics["arms"]["dpo"].update(gain=gain))
     said = " ".join(overoptimised(report.load_run(path)))
     assert ("rose by 1.50 [1.00, 2.00], the gold reward by -0.30 [-0.50, -0.10]" in said) is is_told
+
+
+def test_a_truth_that_prefers_what_needs_no_model_is_named(make_run, edit):
+    path = make_run()
+    assert doubtful_truth(report.load_run(path)) == []
+    trivial = {"empty": {"win_rate_vs_sft": rate(0.8, 0.6, 0.9)}, "title": {"win_rate_vs_sft": rate(0.6, 0.49, 0.7)}}
+    edit(path / "metrics.json", lambda metrics: metrics.update(world={"trivial": trivial}))
+    (sentence,) = doubtful_truth(report.load_run(path))
+    assert "empty (80.0 % [60.0, 90.0] of 40 posts)" in sentence and "title" not in sentence
+    assert sentence in " ".join(answer(report.load_run(path)))
+
+
+def test_labels_that_do_not_follow_the_truth_are_named(make_run, edit):
+    path = make_run()
+    margin = {"value": 0.0, "ci95": None, "n": 40}
+    labels = {
+        "train": {"pairs": 40, "posts": 40, "gold_agrees": rate(0.5, 0.35, 0.65), "gold_margin": margin},
+        "validation": {"pairs": 40, "posts": 40, "gold_agrees": rate(0.8, 0.65, 0.9), "gold_margin": margin},
+    }
+    edit(path / "metrics.json", lambda metrics: metrics.update(labels=labels))
+    (sentence,) = doubtful_truth(report.load_run(path))
+    assert sentence.startswith("The labels of the train pairs are not shown to follow the gold reward (50.0 % [35.0")

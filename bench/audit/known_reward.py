@@ -33,7 +33,7 @@ def ranking(config: ControlledConfig, cache_dir: Path, seed: int, resamples: int
     posts = one_per_post(EvalPrompt(post_key(pair.prompt), pair.prompt, pair.reference or "") for pair in pairs)
     prompts = {post.id: post.prompt for post in posts}
     gold = reward_of(config.reward.scorer, config.reward.settings, prompts, cache_dir)
-    others = {post_key(pair.prompt): _other(pair) for pair in pairs}
+    others = {post_key(pair.prompt): _other(pair) for pair in reversed(pairs)}  # of several the first, as of posts
     policies: dict[str, Mapping[str, str]] = {
         HUMAN: {post.id: post.reference for post in posts},
         OTHER: {post.id: others[post.id] for post in posts},

@@ -220,7 +220,8 @@ def trivial_policies(prompts: Sequence[EvalPrompt]) -> dict[str, dict[str, str]]
     """Policy -> prompt id -> summary: what needs no model, and must not take a good reward in.
 
     `longest` is the post's longest sentence, `other_post` the human summary of the next post, `title_first` the title
-    and the first sentence, `post` the whole post. Without the two of the title where a prompt has none.
+    and the first sentence, `post` the whole post. Without the two of the title where a prompt has none, and of one post
+    without `other_post`.
     """
     policies: dict[str, dict[str, str]] = {}
     have_titles = all(TITLE.search(prompt.prompt) for prompt in prompts)
@@ -235,7 +236,7 @@ def trivial_policies(prompts: Sequence[EvalPrompt]) -> dict[str, dict[str, str]]
             "lead_two": " ".join(sentences[:2]),
             "longest": max(sentences, key=lambda sentence: len(words(sentence))),
             "post": text,
-            "other_post": prompts[(place + 1) % len(prompts)].reference,
+            **({"other_post": prompts[(place + 1) % len(prompts)].reference} if len(prompts) > 1 else {}),
         }
         for policy, summary in found.items():
             policies.setdefault(policy, {})[prompt.id] = summary

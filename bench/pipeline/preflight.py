@@ -5,6 +5,7 @@ from bench.config import RunConfig
 from bench.data import ControlledConfig
 from bench.encoding import merges
 from bench.errors import ConfigError
+from bench.evaluate.judges.config import LocalLLMJudgeConfig
 from bench.files import read_json
 from bench.models.config import PolicyConfig
 from bench.models.given import check_policy, check_reward
@@ -18,12 +19,14 @@ _SAMPLE = 64  # test posts whose tokens are looked at
 
 
 def contents(config: RunConfig) -> str:
-    """A hash of the files of every local folder whose model the run, or its known reward, takes: other weights are
-    another run."""
+    """A hash of the files of every local folder whose model the run, a judge, a metric or its known reward takes: other
+    weights are another run."""
     ours = content(config.model)
     others = [
         *(path for policy in config.policies.values() for path in (policy.path, policy.base)),
         *(config.given.sft, config.given.reward, config.given.judge_reward),
+        *(config.evaluation.embedding_model, config.evaluation.nli_model),
+        *(spec.settings.name for spec in config.judge.specs if isinstance(spec.settings, LocalLLMJudgeConfig)),
     ]
     hashes = {path: folder_content(path) for path in others if path is not None}
     if isinstance(config.data, ControlledConfig):

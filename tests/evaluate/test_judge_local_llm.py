@@ -87,6 +87,24 @@ def test_likelihood(make_judge, model, batch_size: int):
     assert judge.usage.prompt_tokens == sum(lengths)
 
 
+def test_other_weights_in_the_same_folder_are_asked_anew(make_judge, folder: Path):
+    judge = make_judge()
+    judge.judge(ITEMS)
+    assert judge.usage.requests == 3
+    again = make_judge()
+    again.judge(ITEMS)
+    assert again.usage.requests == 0
+    weights = folder / "model.safetensors"
+    kept = weights.read_bytes()
+    try:
+        weights.write_bytes(kept[:-1] + bytes([kept[-1] ^ 1]))
+        other = make_judge()
+        other.judge(ITEMS)
+    finally:
+        weights.write_bytes(kept)
+    assert other.usage.requests == 3
+
+
 def test_margin_is_read_from_the_same_answers(make_judge, model):
     judge = make_judge()
     judge.judge(ITEMS)

@@ -254,5 +254,4 @@ def test_without_titles_there_is_no_policy_of_the_title_and_an_unmarked_prompt_i
         "lead_two": "The cat left. It is back.",
         "longest": "The cat left.",
         "post": "The cat left. It is back.",
-        "other_post": "back",
     }

@@ -15,6 +15,8 @@ from trl import DPOConfig, DPOTrainer
 
 from bench.config import RunConfig
 from bench.errors import ConfigError, ResourceError
+from bench.evaluate.config import EvaluationConfig
+from bench.evaluate.judges.config import JudgeConfig, JudgeInstance, LocalLLMJudgeConfig
 from bench.files import read_json, read_jsonl
 from bench.models import tiny
 from bench.models.config import GivenConfig, PolicyConfig
@@ -91,8 +93,19 @@ def test_a_policy_trained_elsewhere_is_an_arm_like_ours(finished: Finished, thei
     assert "trl" in render_run(folder).read_text(encoding="utf-8")
 
 
-def test_other_weights_behind_a_policy_are_another_run(make_config: Callable[..., RunConfig], tmp_path: Path):
-    config = make_config(policies={"mine": PolicyConfig(str(tmp_path / "mine"))})
+@pytest.mark.parametrize("whose", ["policy", "judge", "instance", "metric"])
+def test_other_weights_of_whatever_a_run_takes_are_another_run(
+    make_config: Callable[..., RunConfig], tmp_path: Path, whose: str
+):
+    path = str(tmp_path / "mine")
+    asked = LocalLLMJudgeConfig(name=path)
+    changes: dict[str, Any] = {
+        "policy": {"policies": {"mine": PolicyConfig(path)}},
+        "judge": {"judge": JudgeConfig(names=("local_llm",), local_llm=asked)},
+        "instance": {"judge": JudgeConfig(names=("own",), instances={"own": JudgeInstance(local_llm=asked)})},
+        "metric": {"evaluation": EvaluationConfig(nli_model=path)},
+    }
+    config = make_config(**changes[whose])
     hashes = []
     for weights in (b"1", b"2"):
         (tmp_path / "mine").mkdir(exist_ok=True)

@@ -19,7 +19,7 @@ from bench.evaluate.judges.config import LocalLLMJudgeConfig
 from bench.evaluate.judges.template import answer_format, folded, load_template
 from bench.generation import SamplingConfig, decode, sample_all
 from bench.models.config import ModelConfig
-from bench.models.loading import base_model, base_tokenizer, pick_device, to_bf16_weights, use_bf16
+from bench.models.loading import base_model, base_tokenizer, folder_content, pick_device, to_bf16_weights, use_bf16
 from bench.models.probe import probe
 from bench.progress import StageBar
 from bench.records import VerdictLabel
@@ -78,6 +78,7 @@ class LocalLLMJudge(AskingJudge):
             "bf16": self._bf16,
             "max_answer_tokens": config.max_answer_tokens if by_text else None,
             "letters": None if by_text else "fp32",
+            **({"content": content} if (content := folder_content(config.name)) else {}),
         }
         reading = ("text_or_tie" if config.allow_ties else "text") if by_text else "log_odds"
         super().__init__(name, key, template.hash, cache, asked, reading, config.max_unparsed_in_a_row)

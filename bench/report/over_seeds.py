@@ -1,6 +1,6 @@
 """Runs that differ in their seed alone: every seed's win rate, their mean and spread, and which of them collapsed."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -23,12 +23,26 @@ from bench.report.words import Cell, Row, arm_name, count, in_words, is_number, 
 def groups_of_seeds(runs: Sequence[Run]) -> list[list[Run]]:
     """The runs that share every setting but the seed, where there are several seeds of them.
 
-    Runs of one seed and one setting cannot be told apart here, so their group is left out.
+    A seed may have fewer arms than another, as no arm is made of another one: what both have is compared. Where that
+    would join runs of one seed (a sweep of each arm by itself), their arms tell them apart. Runs of one seed and one
+    setting cannot be told apart here, so their group is left out.
     """
+    found: list[list[Run]] = []
+    for alike in _by(runs, lambda run: {key: value for key, value in settings(run).items() if key != "arms"}):
+        found += [alike] if _seeds_differ(alike) else _by(alike, settings)
+    found.sort(key=lambda group: runs.index(group[0]))
+    return [group for group in found if len(group) > 1 and _seeds_differ(group)]
+
+
+def _by(runs: Sequence[Run], key: Callable[[Run], Mapping[str, Any]]) -> list[list[Run]]:
     groups: dict[str, list[Run]] = {}
     for run in runs:
-        groups.setdefault(repr(sorted(settings(run).items())), []).append(run)
-    return [group for group in groups.values() if 1 < len(group) == len({run.setting("seed") for run in group})]
+        groups.setdefault(repr(sorted(key(run).items())), []).append(run)
+    return [*groups.values()]
+
+
+def _seeds_differ(group: Sequence[Run]) -> bool:
+    return len(group) == len({run.setting("seed") for run in group})
 
 
 def seed_summaries(runs: Sequence[Run]) -> pd.DataFrame:

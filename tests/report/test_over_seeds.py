@@ -30,6 +30,18 @@ def test_seeds_of_one_setting_form_a_group(make_run, edit):
     assert groups_of_seeds([a0, b0, alone, a1, b1, *twice]) == [[a0, a1], [b0, b1]]
 
 
+def test_a_seed_with_fewer_arms_is_a_seed_and_arms_that_were_swept_apart_are_no_seeds(make_run, edit):
+    def loaded(name, arms, seed=0):
+        path = make_run(name, seed=seed, arms=arms)
+        edit(path / "run.json", lambda run: run["config"].update(arms=list(arms)))
+        return report.load_run(path)
+
+    both, fewer = loaded("a0", ("sft", "ppo", "dpo")), loaded("a1", ("sft", "dpo"), seed=1)
+    assert groups_of_seeds([both, fewer]) == [[both, fewer]]
+    apart = [[loaded(f"{arm}{seed}", ("sft", arm), seed) for seed in (0, 1)] for arm in ("ppo", "dpo")]
+    assert groups_of_seeds([run for of_arm in apart for run in of_arm]) == apart
+
+
 def test_the_tables_of_several_settings_are_folded_and_named_by_what_sets_them_apart(make_run, edit):
     runs = []
     for beta in (0.1, 0.5):

@@ -95,7 +95,7 @@ def test_the_work_ahead_is_the_work_that_was_done(finished: tuple[RunConfig, Pat
 def test_a_plan_never_stands_in_a_runs_way(finished: tuple[RunConfig, Path], monkeypatch: pytest.MonkeyPatch):
     config, _ = finished
     data, tokenizer, _ = prepare_data(config, Path(config.results_dir) / ".cache")
-    headline, grid = cells(config, data, len)
+    headline, grid = cells(config, data, tokenizer)
     engine = Engine(config, data, tokenizer, Path(config.results_dir) / ".cache")
     assert line_ahead(engine, (headline, *grid), _stages(config)).startswith("plan: about ")
 

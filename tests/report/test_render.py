@@ -137,7 +137,12 @@ def test_the_published_runs_render(name):
         assert ">nan" not in to_html(page)
 
 
-BESIDE = {"builtin_seeds": "builtin", "tldr_controlled_betas": "tldr_controlled", "tldr_real_betas": "tldr_real"}
+BESIDE = {
+    "builtin_seeds": "builtin",
+    "tldr_controlled_betas": "tldr_controlled",
+    "tldr_controlled_seeds": "tldr_controlled",
+    "tldr_real_betas": "tldr_real",
+}
 """A comparison -> the run of its own that it has too: seed 0, and the headline's setting."""
 COMPARISONS = [path.parent.name for path in REFERENCE.glob("*/report.md") if not (path.parent / "run.json").exists()]
 

@@ -93,9 +93,10 @@ def frontiers(runs: Sequence[Run], judge: str, spent: Spent = kls) -> Frontiers:
 
 
 def matched(runs: Sequence[Run], judge: str, equal: Equal = KL) -> dict[str, Any] | None:
-    """`evaluate.matched` of the two arms; None where one has a single setting."""
-    of_seeds = frontiers(runs, judge, equal.spent)
-    if not of_seeds or any(min(map(len, arms)) < 2 for arms in of_seeds.values()):
+    """`evaluate.matched` of the two arms, over the seeds in which both have several settings; None where none has."""
+    found = frontiers(runs, judge, equal.spent)
+    of_seeds = {seed: arms for seed, arms in found.items() if min(map(len, arms)) > 1}
+    if not of_seeds:
         return None
     unit = f"{equal.name}, {'nats' if equal is KL else 'hours'}"
     return matched_frontiers(of_seeds, shared=share_prompts(runs), unit=unit)

@@ -51,10 +51,12 @@ def swept(runs: Sequence[Run], arm: str) -> dict[str, list[Run]]:
 def verdicts(runs: Sequence[Run], arm: str, judge: str) -> list[dict[str, Any]]:
     """A row per setting of the arm: `setting`, `verdict`, `chosen_on` (validation, where every run has it, else test),
     `rate` and `behind` (there, how far behind the best; `evaluate.best_setting`), `test` (its win rate on test posts),
-    `kl` in words, `seeds`. Empty where fewer than two settings were judged in one seed."""
+    `kl` in words, `seeds`: over the seeds that all settings have. Empty where fewer than two were judged in one."""
     settings = {name: of for name, of in swept(runs, arm).items() if all(rate(run, arm, judge, TEST) for run in of)}
-    if len(settings) < 2 or not set.intersection(*({r.setting("seed") for r in of} for of in settings.values())):
+    seeds = set.intersection(*({r.setting("seed") for r in of} for of in settings.values())) if settings else set()
+    if len(settings) < 2 or not seeds:
         return []
+    settings = {name: [run for run in of if run.setting("seed") in seeds] for name, of in settings.items()}
     every = [run for of in settings.values() for run in of]
     chosen_on = VALIDATION if all(rate(run, arm, judge, VALIDATION) for run in every) else TEST
     found = {place: _beside(settings, arm, judge, place, share_prompts(every)) for place in {chosen_on, TEST}}

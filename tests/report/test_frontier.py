@@ -42,6 +42,14 @@ def test_the_section_says_what_was_computed(runs):
     assert list(np.asarray(lines[0].get_xdata())) == pytest.approx([row["spent"] ** 0.5 for row in found["at"]])
 
 
+def test_a_seed_of_one_setting_is_no_frontier_and_takes_none_away(runs, make_run):
+    another_seed = report.load_run(make_run("s1", seed=1, dpo_beta=0.1, ppo_beta=0.1))
+    assert set(frontiers([*runs, another_seed], "gold")) == {0, 1}
+    alone, beside = matched(runs, "gold"), matched([*runs, another_seed], "gold")
+    assert alone is not None and beside is not None and beside["seeds"] == 1
+    assert (beside["value"], beside["range"], beside["n"]) == (alone["value"], alone["range"], alone["n"])
+
+
 def test_one_setting_is_no_frontier(make_run):
     assert section(matched([report.load_run(make_run())], "gold"), "gold") == []
 

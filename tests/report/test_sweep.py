@@ -53,6 +53,13 @@ def test_the_best_on_validation_posts_stands_with_its_test_number(runs):
     assert rows["beta 0.1"]["kl"] == f"{kl['value']:.2f} [{low:.2f}, {high:.2f}]"
 
 
+def test_a_seed_that_has_one_setting_alone_is_in_no_row(runs, make_run, edit):
+    path = make_run("s1", seed=1, sets={"validation": EvalSetConfig(split="validation", prompts=20)})
+    edit(path / "run.json", lambda record: record["config"]["dpo"].update(beta=0.1))
+    edit(path / "metrics.json", lambda metrics: metrics["arms"]["dpo"]["kl_ref"].update(value=50.0))
+    assert verdicts([*runs, report.load_run(path)], "dpo", "gold") == verdicts(runs, "dpo", "gold")
+
+
 def test_without_validation_posts_the_choice_and_the_number_are_of_the_same(runs, edit):
     edit(runs[0].path / "metrics.json", lambda metrics: metrics.update(grid=[]))
     runs = [report.load_run(run.path) for run in runs]

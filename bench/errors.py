@@ -27,3 +27,12 @@ class ResourceError(UserError):
     """Something the machine lacks: a model, the hub, disk space, a writable folder."""
 
     exit_code = 1
+
+
+def squeezed(text: str) -> str:
+    """In one line."""
+    return " ".join(text.split())
+
+
+def in_one_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {squeezed(str(error))}"

@@ -21,9 +21,9 @@ from bench.cli import sweep
 from bench.cli.conf_dir import conf_dir
 from bench.cli.home import at_home
 from bench.cli.manual import group_pages, overview
-from bench.cli.one_line import exit_code, fail, one_line, squeezed
+from bench.cli.one_line import exit_code, fail, one_line
 from bench.cli.settings import resolved
-from bench.errors import ConfigError, ResourceError, UserError
+from bench.errors import ConfigError, ResourceError, UserError, squeezed
 from bench.terminal import spoken
 
 _CONFIG = "config"

@@ -11,7 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 from bench.cli.conf_dir import conf_dir
 from bench.cli.home import at_home
 from bench.cli.one_line import fail
-from bench.cli.settings import resolved
+from bench.cli.settings import require_one_job, resolved
 from bench.errors import ConfigError, UserError
 from bench.terminal import spoken
 
@@ -51,8 +51,7 @@ def main() -> int:
 
 
 def _run(overrides: list[str]) -> None:
-    if any(argument in ("-m", "--multirun") for argument in overrides):
-        raise ConfigError("a ranking is of one reward; leave out -m and give one value")
+    require_one_job(overrides, "a ranking is of one reward")
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         config = compose(_CONFIG, overrides=overrides)
     # Binding imports torch; --help and a mistyped option should not wait for it.

@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from bench.cli.conf_dir import conf_dir
-from bench.errors import ConfigError, UserError
+from bench.errors import ConfigError, UserError, squeezed
 
 _EXTRAS = {"joblib": "launchers", "submitit": "launchers", "ray": "ray"}
 """Which extra of pyproject.toml brings a launcher."""
@@ -53,10 +53,6 @@ def one_line(error: Exception, config_name: str, overrides: Sequence[str]) -> st
     if isinstance(error, OmegaConfBaseException) and error.full_key:
         return f"{error.full_key}: {text.splitlines()[0]}"
     return squeezed(text)
-
-
-def squeezed(text: str) -> str:
-    return " ".join(text.split())
 
 
 def _known_keys(config_name: str, overrides: Sequence[str]) -> list[str]:

@@ -13,6 +13,12 @@ from bench.cli.one_line import leaves
 from bench.errors import ConfigError
 
 
+def require_one_job(overrides: Sequence[str], why: str) -> None:
+    """Raise a ConfigError where a multirun is asked for."""
+    if any(argument in ("-m", "--multirun") for argument in overrides):
+        raise ConfigError(f"{why}; leave out -m and give one value")
+
+
 def judge_arguments(arguments: Sequence[str]) -> list[str]:
     """Those of the arguments that choose or set a judge."""
     return [argument for argument in arguments if argument.partition("=")[0].split(".")[0] == "judge"]

@@ -160,6 +160,8 @@ class ControlledConfig:
 
     validation_fraction: ClassVar[float] = 0.1
     test_fraction: ClassVar[float] = 0.1
+    identical_pairs: ClassVar[str] = "drop"
+    ties: ClassVar[str] = "drop"
 
     kind: str = "controlled"
     root: str = "."

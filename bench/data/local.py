@@ -142,8 +142,7 @@ class _Reader:
 
     def _kept(self, parsed: Parsed[R], split: str) -> Sequence[R]:
         """The records; of a tie none, or for training both ways where the config wants it."""
-        ties = "drop" if isinstance(self.config, ControlledConfig) else self.config.ties
-        if parsed.is_tie and (ties == "drop" or split != "train"):
+        if parsed.is_tie and (self.config.ties == "drop" or split != "train"):
             self.dropped["ties"] += 1
             return []
         return parsed.records

@@ -30,8 +30,7 @@ class Parser:
     """Turns rows into records; counts in `dropped` why some gave none."""
 
     def __init__(self, config: FilesConfig | ControlledConfig, columns: ColumnsConfig) -> None:
-        self.columns = columns
-        self._refuses_identical = isinstance(config, FilesConfig) and config.identical_pairs == "error"
+        self.config, self.columns = config, columns
         self.dropped: Counter[str] = Counter()
 
     def demonstration(self, row: Row, default_id: str) -> list[Parsed[Demonstration]]:
@@ -53,7 +52,7 @@ class Parser:
         for place, preference in enumerate(preferences):
             chosen, rejected = preference.chosen, preference.rejected
             if chosen == rejected and not preference.is_tie:
-                if self._refuses_identical:
+                if self.config.identical_pairs == "error":
                     raise DataError(
                         f"{row.where}: chosen and rejected are equal; data.identical_pairs=drop leaves such out"
                     )

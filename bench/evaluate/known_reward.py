@@ -16,7 +16,7 @@ from torch import Tensor
 
 from bench.data.config import KnownRewardConfig
 from bench.data.prompts import text_parts
-from bench.errors import ConfigError, DataError, UserError
+from bench.errors import ConfigError, DataError, UserError, in_one_line, squeezed
 from bench.evaluate.degeneration import longest_shared_run
 from bench.evaluate.rouge import one_sentence_per_line
 from bench.evaluate.rules import TITLE, post_title
@@ -180,7 +180,7 @@ def load_scorer(path: str, settings: Mapping[str, Any], cache_dir: Path, key: st
     except UserError:
         raise
     except (TypeError, ValueError) as error:
-        raise ConfigError(f"{key}.settings do not fit {path}: {_in_one_line(error)}") from error
+        raise ConfigError(f"{key}.settings do not fit {path}: {squeezed(str(error))}") from error
     except Exception as error:
         raise ConfigError(f"{key}.scorer {path} cannot be made: {_said(error)}") from error
     if callable(scorer):
@@ -205,15 +205,11 @@ def _number(score: Any) -> float:
 
 def _said(error: Exception) -> str:
     """What went wrong and where, in one line: `ValueError: no such thing (rewards.py, line 12)`."""
-    what = f"{type(error).__name__}: {_in_one_line(error)}"
+    what = in_one_line(error)
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<")]
     if isinstance(error, SyntaxError) or not frames:
         return what
     return f"{what} ({Path(frames[-1].filename).name}, line {frames[-1].lineno})"
-
-
-def _in_one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
 
 
 def trivial_policies(prompts: Sequence[EvalPrompt]) -> dict[str, dict[str, str]]:

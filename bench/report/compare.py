@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from bench.errors import RunFolderError
+from bench.errors import RunFolderError, in_one_line
 from bench.report import claims_over_runs, frontier, gains, over_seeds, sweep, tuned, within_time
 from bench.report.claims_over_runs import best_judge
 from bench.report.columns import (
@@ -29,7 +29,7 @@ from bench.report.over_seeds import groups_of_seeds, seeds_section
 from bench.report.page import Block, Figures, Note, Page, Section, Table, Text, require_folder
 from bench.report.plot import drawn
 from bench.report.policies import policy_points
-from bench.report.read import SHAPE_ERRORS, in_one_line
+from bench.report.read import SHAPE_ERRORS
 from bench.report.sections.head_to_head import head_to_head_table
 from bench.report.words import NONE, Cell, Row, arm_name, count, in_words, is_number, judge_name, number, strength
 

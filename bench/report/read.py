@@ -59,10 +59,6 @@ def object_of(file: Path) -> dict[str, Any]:
         raise RunFolderError(f"{file} is broken ({_what(error)}); repeat the run") from error
 
 
-def in_one_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"
-
-
 def check_estimates(file: Path, metrics: Mapping[str, Any]) -> None:
     """Refuse metrics whose parts are of another kind than results/README.md says.
 

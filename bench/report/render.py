@@ -4,11 +4,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from bench.errors import RunFolderError
+from bench.errors import RunFolderError, in_one_line
 from bench.report.formats import DEFAULT, write_report
 from bench.report.load import Run, load_run
 from bench.report.page import Block, Page, Section, require_folder
-from bench.report.read import SHAPE_ERRORS, in_one_line
+from bench.report.read import SHAPE_ERRORS
 from bench.report.sections import (
     answer,
     best_of_n,

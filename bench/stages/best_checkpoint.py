@@ -12,17 +12,17 @@ import torch
 
 from bench.arms import REFERENCE
 from bench.data.config import ControlledConfig
-from bench.data.controlled import scorer_code
 from bench.errors import DataError
 from bench.evaluate.in_training import by_step
 from bench.evaluate.judges.config import JudgeConfig
 from bench.evaluate.judges.factory import prompt_hashes
 from bench.evaluate.win_rate import compare, win_rate
 from bench.files import read_jsonl, write_json
-from bench.models.loading import content_of_settings, load_policy
+from bench.models.loading import load_policy
 from bench.progress import say
 from bench.records import ComparisonData, EvalPrompt
 from bench.stages.context import CHOSEN, IN_TRAINING, Built, StageContext, held_out
+from bench.stages.truth import truth_of
 from bench.train.moments import load_moment
 
 if TYPE_CHECKING:
@@ -34,8 +34,7 @@ def needs(config: "RunConfig", data: ComparisonData) -> dict[str, Any]:
     truth: tuple[Any, ...] = ()
     if judge.names == ("gold",):
         of = config.data
-        own = isinstance(of, ControlledConfig)
-        truth = (of.reward, scorer_code(of.reward), content_of_settings(of.reward.settings)) if own else (of,)
+        truth = truth_of(of.reward) if isinstance(of, ControlledConfig) else (of,)
     return {
         "judge": judge,
         "prompt": prompt_hashes(judge),

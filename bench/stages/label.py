@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from bench import processes
 from bench.data.config import ControlledConfig
-from bench.data.controlled import Labelled, pair_samples, scorer_code
+from bench.data.controlled import Labelled, pair_samples
 from bench.files import read_jsonl, write_jsonl
 from bench.generation import SamplingConfig, decode
-from bench.models.loading import content_of_settings, load_policy
+from bench.models.loading import load_policy
 from bench.records import ComparisonData, EvalPrompt, PreferencePair
 from bench.stages.context import Built, StageContext, sample_prompts
+from bench.stages.truth import truth_of
 
 if TYPE_CHECKING:
     from bench.config import RunConfig
@@ -32,8 +33,7 @@ def needs(config: "RunConfig", data: ComparisonData) -> dict[str, Any]:
         "max_new_tokens": config.budget.max_completion_tokens,
         "noise": config.data.preference_noise,
         "seed": config.seed,
-        "reward": config.data.reward,
-        "scorer": (scorer_code(config.data.reward), content_of_settings(config.data.reward.settings)),
+        "truth": truth_of(config.data.reward),
     }
 
 
@@ -48,10 +48,9 @@ def build(
     max_new_tokens: int,
     noise: float,
     seed: int,
-    reward: Any,
-    scorer: Any,
+    truth: Any,
 ) -> Built:
-    """`reward` and `scorer` say what the context's gold reward is."""
+    """`truth` says what the context's gold reward is."""
     assert context.gold is not None
     posts = [*{place.prompt: EvalPrompt(place.id, place.prompt, place.reference or "") for _, place in places}.values()]
     sampled = sample_prompts(

@@ -15,7 +15,6 @@ from bench.cli.settings import resolved
 from bench.data import load
 from bench.files import read_json, read_jsonl, write_jsonl
 from bench.pipeline.preflight import contents
-from bench.provenance import stable_hash
 from bench.stages import label
 
 NAMES = "anna ben cara dan emma finn gina hugo iris jack kate liam".split()
@@ -167,14 +166,14 @@ def test_other_weights_of_the_encoder_are_another_truth(controlled: list[str], r
     data = load(config.data, 0)
     weights = root / "bert" / "model.safetensors"
     kept = weights.read_bytes()
-    before = contents(config), stable_hash(label.needs(config, data)["scorer"])
+    before = contents(config), label.needs(config, data)["truth"]
     try:
         weights.write_bytes(kept[:-1] + bytes([kept[-1] ^ 1]))
-        after = contents(config), stable_hash(label.needs(config, data)["scorer"])
+        after = contents(config), label.needs(config, data)["truth"]
     finally:
         weights.write_bytes(kept)
     assert all(one != other for one, other in zip(before, after, strict=True))
-    assert before == (contents(config), stable_hash(label.needs(config, data)["scorer"]))
+    assert before == (contents(config), label.needs(config, data)["truth"])
 
 
 def test_the_ranking_of_a_known_reward(
